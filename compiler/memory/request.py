@@ -1,0 +1,36 @@
+"""The one interface between the compiler and a placement heuristic."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+ALIGNMENT = 64  # bytes: one cache line, and one AVX-512 register
+
+
+class Request(NamedTuple):
+    """A buffer to place: `size` bytes, live from step `first` to step `last`, both included."""
+
+    size: int
+    first: int
+    last: int
+
+
+# Takes all requests at once, returns one byte offset (a multiple of ALIGNMENT) per request, in the same order.
+Planner = Callable[[Sequence[Request]], list[int]]
+
+
+def align(size: int) -> int:
+    """Round `size` bytes up to the next multiple of ALIGNMENT."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def lower_bound(requests: Sequence[Request]) -> int:
+    """Bytes that no arena can go below: the most that is live in any one step, sizes rounded up to ALIGNMENT."""
+    change: dict[int, int] = {}
+    for size, first, last in requests:
+        change[first] = change.get(first, 0) + align(size)
+        change[last + 1] = change.get(last + 1, 0) - align(size)
+    live = peak = 0
+    for step in sorted(change):
+        live += change[step]
+        peak = max(peak, live)
+    return peak
