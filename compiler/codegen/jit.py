@@ -1,0 +1,90 @@
+"""Runs stages in this process: for tests of templates, for tuning, and for folding constants."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from targets.kernels.stage import Const, Leaf, Stage, Temp
+from targets.kernels.tensor import extent
+from targets.target import Target
+
+from .link import link_shared
+from .lower import compile_object, symbol
+
+_KEEP: list[ctypes.CDLL] = []
+
+
+def load_code(code: bytes) -> ctypes.CDLL:
+    """Maps a shared object from memory."""
+    # a file of its own: the loader takes two objects of one path (/proc/self/fd/3, say) for the same
+    with tempfile.NamedTemporaryFile(suffix=".so") as file:
+        file.write(code)
+        file.flush()
+        library = ctypes.CDLL(file.name)
+    _KEEP.append(library)
+    return library
+
+
+def buffer_of(leaf: Leaf) -> np.ndarray:
+    """A 64-byte aligned array of a leaf's shape and type (bfloat16 and the like: through ml_dtypes)."""
+    shape = tuple(int(s) for s in leaf.shape)
+    dtype = numpy_dtype(leaf.dtype)
+    raw = np.zeros(int(np.prod(shape)) * dtype.itemsize + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + int(np.prod(shape)) * dtype.itemsize].view(dtype).reshape(shape)
+
+
+def numpy_dtype(dtype: str) -> np.dtype:
+    """The numpy type for a TIR type name."""
+    if dtype in ("bfloat16",) or dtype.startswith("float8") or dtype in ("int4", "uint4"):
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, dtype))
+    return np.dtype(dtype)
+
+
+def compile_stages(stages: Sequence[Stage], target: Target) -> Callable[[Mapping[int, np.ndarray], Mapping[str, int]], None]:
+    """A function `(arrays by id(leaf), dims by name)` that runs the stages in order on one thread."""
+    names = [symbol(stage, target) for stage in stages]
+    objects = {name: compile_object(stage, target) for name, stage in zip(names, stages, strict=True)}
+    libraries = {name: load_code(link_shared({name: data}, target, name)) for name, data in objects.items()}
+
+    def run(arrays: Mapping[int, np.ndarray], dims: Mapping[str, int]) -> None:
+        for name, stage in zip(names, stages, strict=True):
+            pointers = [ctypes.c_void_p(arrays[id(leaf)].ctypes.data) for leaf in stage.operands]
+            scalars = [ctypes.c_int64(dims[var.name]) for var in stage.dims]
+            tasks = extent(stage.tasks, dims)
+            getattr(libraries[name], name)(*pointers, *scalars, ctypes.c_int64(0), ctypes.c_int64(tasks))
+
+    return run
+
+
+def run_stages(
+    stages: Sequence[Stage], feeds: Mapping[int, np.ndarray], outputs: Sequence[Leaf], target: Target,
+    dims: Mapping[str, int] | None = None,
+) -> list[np.ndarray]:  # fmt: skip
+    """Runs stages on arrays given by id(leaf); makes Temps, Consts and the outputs. Gives the outputs."""
+    dims = dims or {}
+    arrays: dict[int, np.ndarray] = {}
+    for leaf in itertools.chain(*(stage.operands for stage in stages), outputs):
+        if id(leaf) in arrays:
+            continue
+        if id(leaf) in feeds:
+            given = np.ascontiguousarray(feeds[id(leaf)])
+        elif isinstance(leaf, Const):
+            given = np.ascontiguousarray(leaf.make())
+        elif not isinstance(leaf, Temp) and leaf.data is not None:
+            given = np.ascontiguousarray(leaf.data())
+        else:
+            given = None
+        concrete = Temp(tuple(extent(s, dims) for s in leaf.shape), leaf.dtype)
+        arrays[id(leaf)] = buffer_of(concrete)
+        if given is not None:
+            arrays[id(leaf)].reshape(-1)[:] = given.reshape(-1)
+    compile_stages(stages, target)(arrays, dims)
+    return [arrays[id(leaf)] for leaf in outputs]

@@ -1,0 +1,66 @@
+"""TIR functions to object files through TVM's own passes and LLVM, as plain C functions: no packed calls, no TVM runtime."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import tvm
+from tvm import s_tir, tirx
+
+from targets.kernels.stage import Stage
+from targets.target import Target
+
+from .cache import cached
+
+
+def source(stage: Stage, target: Target) -> str:
+    """The kernel's TIR as text, and the target: equal texts give equal code."""
+    if stage.text is None:
+        stage.text = stage.func.script(show_meta=False)
+    return f"{target}\0{stage.text}"
+
+
+def symbol(stage: Stage, target: Target) -> str:
+    """The kernel's name in its object: equal kernels share it, different ones never do."""
+    return "k_" + hashlib.sha256(source(stage, target).encode()).hexdigest()[:20]
+
+
+def lower(func: tirx.PrimFunc, name: str, target: Target) -> tvm.IRModule:
+    """TIR with loops and buffers -> TIR that LLVM's code generator takes."""
+    T, S = tirx.transform, s_tir.transform
+    mod = tvm.IRModule({name: func.with_attr("global_symbol", name)})
+    passes = [
+        T.BindTarget(tvm.target.Target(target.tvm())),
+        T.FlattenBuffer(),
+        T.BF16ComputeLegalize(),
+        T.FP8ComputeLegalize(),
+        T.NarrowDataType(32),
+        T.VectorizeLoop(True),
+        T.StorageRewrite(),
+        T.UnrollLoop(),
+        S.RenormalizeSplitPattern(),
+        T.StmtSimplify(),
+        T.RemoveNoOp(),
+        S.RewriteUnsafeSelect(),
+        T.CommonSubexprElim(),
+        T.FP8StorageLegalize(),
+        T.BF16StorageLegalize(),
+        T.LowerIntrin(),
+    ]
+    return tvm.ir.transform.Sequential(passes)(mod)
+
+
+def compile_object(stage: Stage, target: Target) -> bytes:
+    """The object file of one kernel, whose only global symbol is `symbol(stage, target)`. Cached."""
+
+    def make() -> bytes:
+        spec = tvm.target.Target(target.tvm())
+        module = tvm.get_global_func("target.build.llvm")(lower(stage.func, symbol(stage, target), target), spec)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "k.o"
+            module.write_to_file(str(path), "o")
+            return path.read_bytes()
+
+    return cached("kernel", source(stage, target), make)

@@ -1,0 +1,216 @@
+"""Builds one kernel as a TIR function, statement by statement. The only file that makes TIR statements.
+
+A kernel is `void k(pointers..., int64 dims..., int64 begin, int64 end)`: it runs iterations [begin, end) of its outermost
+(parallel) loop. Loops are context managers:
+
+    b = Builder("relu")
+    x, y = b.arg(X), b.arg(Y)
+    with b.parallel(rows) as i, b.vector(16) as j:
+        b.store(y, (i, j), tirx.max(x[i, j], 0.0))
+    stage = b.stage()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from tvm import tirx
+from tvm.ir import PointerType, PrimType
+from tvm.tirx import ForKind
+
+from .stage import Const, Leaf, Stage, Temp
+from .tensor import Index, Tensor, as_expr, bind_reader, simplify
+
+MAX_STACK = 16 << 10  # bytes of local buffers a kernel may keep on the stack; more is a Temp in the arena
+
+
+class Builder:
+    """One kernel under construction. Also the reader through which `Tensor.__call__` inlines or loads while it is active."""
+
+    def __init__(self, kernel: str) -> None:
+        self.kernel = kernel
+        self._blocks: list[list[tirx.Stmt]] = [[]]
+        self._operands: dict[int, tuple[Leaf, tirx.Var, tirx.Var]] = {}
+        self._bound: dict[int, Callable[..., tirx.Expr]] = {}
+        self._memo: dict[tuple, tirx.Expr] = {}
+        self._begin, self._end = tirx.Var("begin", "int64"), tirx.Var("end", "int64")
+        self._tasks: Index | None = None
+        self._grain = 1
+        self._stack_bytes = 0
+
+    # ---- operands -------------------------------------------------------------------------------------------------
+    def arg(self, leaf: Leaf, shape: Sequence[Index] | None = None) -> tirx.Var:
+        """The buffer parameter that holds `leaf` (a graph value, a Temp or a Const), optionally seen with another shape."""
+        key = id(leaf)
+        if key not in self._operands:
+            dtype = storage_dtype(leaf.dtype)
+            name = f"p{len(self._operands)}"
+            pointer = tirx.Var(name, PointerType(PrimType(dtype)))
+            buffer = tirx.decl_buffer(_shape(leaf.shape), dtype, name + "_b")
+            self._operands[key] = (leaf, pointer, buffer)
+        buffer = self._operands[key][2]
+        if shape is None:
+            return buffer
+        view = tirx.decl_buffer(_shape(shape), buffer.dtype, "view")
+        self._blocks[0].append(tirx.DeclBuffer(view, data=self._operands[key][1]))
+        return view
+
+    def bind(self, tensor: Tensor, reader: Callable[..., tirx.Expr]) -> None:
+        """While this kernel is built, reading `tensor` at indices gives `reader(*indices)` (an accumulator, say)."""
+        self._bound[id(tensor)] = reader
+
+    def read(self, tensor: Tensor, indices: tuple) -> tirx.Expr:
+        """The value of `tensor` at `indices`: bound, loaded from its buffer, or computed in place."""
+        if id(tensor) in self._bound:
+            return self._bound[id(tensor)](*indices)
+        if tensor.fn is None or tensor.materialised:
+            value = self.arg(tensor)[tuple(as_expr(i) for i in indices)] if indices else self.arg(tensor)[0]
+            return value.astype("bool") if tensor.dtype == "bool" else value
+        return tensor.fn(*indices)
+
+    # ---- statements -----------------------------------------------------------------------------------------------
+    def emit(self, statement: tirx.Stmt) -> None:
+        self._blocks[-1].append(statement)
+
+    def store(self, buffer: tirx.Var, indices: Sequence[Index] | Index, value: tirx.Expr | float) -> None:
+        """buffer[indices] = value, converted to the buffer's type."""
+        if not isinstance(indices, tuple | list):
+            indices = (indices,)
+        value = as_expr(value, buffer.dtype)
+        if value.ty.dtype != buffer.dtype:
+            value = value.astype(buffer.dtype)
+        self.emit(tirx.BufferStore(buffer, value, [as_expr(i) for i in (indices or (0,))]))
+
+    def let(self, value: tirx.Expr, name: str = "v") -> tirx.Expr:
+        """Binds `value` to a name, so that using it twice costs once."""
+        if isinstance(value, tirx.Var | tirx.IntImm | tirx.FloatImm):
+            return value
+        var = tirx.Var(name, str(value.ty.dtype))
+        self.emit(tirx.Bind(var, value))
+        return var
+
+    def local(self, shape: Sequence[int], dtype: str) -> tirx.Var:
+        """A small buffer of this kernel's own: registers when every index into it is a constant, else stack."""
+        size = tirx.const(0, dtype).ty
+        count = 1
+        for extent in shape:
+            count *= int(extent)
+        self._stack_bytes += count * max(1, _bits(dtype) // 8)
+        if self._stack_bytes > MAX_STACK:
+            raise ValueError(f"{self.kernel}: {self._stack_bytes} bytes of locals; use a Temp ({size})")
+        buffer = tirx.decl_buffer(list(shape), dtype, "loc", scope="local")
+        self.emit(tirx.AllocBuffer(buffer))
+        return buffer
+
+    # ---- control flow ---------------------------------------------------------------------------------------------
+    @contextmanager
+    def _block(self) -> Iterator[list[tirx.Stmt]]:
+        self._blocks.append([])
+        try:
+            yield self._blocks[-1]
+        finally:
+            self._blocks.pop()
+
+    @contextmanager
+    def loop(self, extent: Index, kind: int = ForKind.SERIAL, name: str = "i", start: Index = 0) -> Iterator[tirx.Expr]:
+        """A loop of `extent` iterations from `start`. An extent of one is no loop at all."""
+        extent = simplify(extent)
+        if isinstance(extent, int) and extent == 1:
+            yield as_expr(start)
+            return
+        var = tirx.Var(name, _index_dtype(extent, start))
+        with self._block() as body:
+            yield var
+        self.emit(tirx.For(var, as_expr(start, str(var.ty.dtype)), as_expr(extent, str(var.ty.dtype)), kind, _seq(body)))
+
+    def serial(self, extent: Index, name: str = "i", start: Index = 0):
+        return self.loop(extent, ForKind.SERIAL, name, start)
+
+    def unroll(self, extent: int, name: str = "u"):
+        return self.loop(extent, ForKind.UNROLLED, name)
+
+    def vector(self, extent: int, name: str = "v"):
+        return self.loop(extent, ForKind.VECTORIZED, name)
+
+    @contextmanager
+    def parallel(self, extent: Index, grain: int = 1, name: str = "p") -> Iterator[tirx.Expr]:
+        """The outermost loop, which the runtime splits among threads in pieces of at least `grain`. Once a kernel."""
+        assert self._tasks is None, "one parallel loop a kernel"
+        self._tasks, self._grain = simplify(extent), grain
+        var = tirx.Var(name, "int64")
+        with self._block() as body:
+            yield var
+        self.emit(tirx.For(var, self._begin, self._end - self._begin, ForKind.SERIAL, _seq(body)))
+
+    @contextmanager
+    def when(self, condition: tirx.Expr) -> Iterator[None]:
+        with self._block() as body:
+            yield
+        self.emit(tirx.IfThenElse(condition, _seq(body), None))
+
+    @contextmanager
+    def otherwise(self) -> Iterator[None]:
+        """The else branch of the `when` just before."""
+        test = self._blocks[-1].pop()
+        with self._block() as body:
+            yield
+        self.emit(tirx.IfThenElse(test.condition, test.then_case, _seq(body)))
+
+    @contextmanager
+    def loop_while(self, condition: tirx.Expr) -> Iterator[None]:
+        with self._block() as body:
+            yield
+        self.emit(tirx.While(condition, _seq(body)))
+
+    # ---- result ---------------------------------------------------------------------------------------------------
+    def __enter__(self) -> Builder:
+        self._unbind = bind_reader(self.read)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._unbind()
+
+    def stage(self) -> Stage:
+        """The finished kernel."""
+        body = self._blocks[0]
+        operands = [leaf for leaf, _, _ in self._operands.values()]
+        pointers = [pointer for _, pointer, _ in self._operands.values()]
+        declared = [tirx.DeclBuffer(buffer, data=pointer) for _, pointer, buffer in self._operands.values()]
+        statement = _seq(declared + body)
+        known = set(pointers) | {self._begin, self._end}
+        free = [v for v in tirx.analysis.undefined_vars(statement, pointers) if v not in known]
+        for var in tirx.analysis.undefined_vars(tirx.Evaluate(as_expr(1 if self._tasks is None else self._tasks)), []):
+            if not any(var.same_as(f) for f in free):
+                free.append(var)
+        dims = sorted(free, key=lambda v: v.name)
+        func = tirx.PrimFunc([*pointers, *dims, self._begin, self._end], statement)
+        func = func.with_attr("tirx.noalias", True)
+        return Stage(self.kernel, func, operands, dims, 1 if self._tasks is None else self._tasks, self._grain)
+
+
+def storage_dtype(dtype: str) -> str:
+    """How a type lies in memory: a bool is a byte."""
+    return "uint8" if dtype == "bool" else dtype
+
+
+def _bits(dtype: str) -> int:
+    digits = "".join(c for c in dtype.split("_")[0] if c.isdigit())
+    return int(digits) if digits else 8
+
+
+def _seq(body: list[tirx.Stmt]) -> tirx.Stmt:
+    if not body:
+        return tirx.Evaluate(tirx.const(0, "int32"))
+    return body[0] if len(body) == 1 else tirx.SeqStmt(body)
+
+
+def _shape(shape: Sequence[Index]) -> list:
+    return [as_expr(s) for s in shape] or [as_expr(1)]
+
+
+def _index_dtype(*indices: Index) -> str:
+    return "int64" if any(not isinstance(i, int) and str(i.ty.dtype) == "int64" for i in indices) else "int32"
+
+
+__all__ = ["Builder", "Const", "Temp", "storage_dtype"]

@@ -1,0 +1,54 @@
+"""What a kernel template gives back: stages, each one kernel call with the buffers that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .tensor import Index, Tensor
+
+if TYPE_CHECKING:
+    from tvm import tirx
+
+
+@dataclass(eq=False)
+class Temp:
+    """Scratch in the arena that lives from the first to the last stage of one group that names it."""
+
+    shape: tuple[Index, ...]
+    dtype: str
+    name: str = "scratch"
+
+
+@dataclass(eq=False)
+class Const:
+    """Data made at compile time (packed weights, tables). `make` runs when weights.bin is written, one tensor at a time."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    make: Callable[[], np.ndarray]
+    key: str  # equal keys hold equal bytes, so they are stored once
+    name: str = "const"
+
+
+Leaf = Tensor | Temp | Const
+
+
+@dataclass(eq=False)
+class Stage:
+    """One kernel call.
+
+    `func` takes a pointer for each of `operands`, then the int64 `dims`, then begin and end of the outermost loop, whose
+    extent is `tasks` (1: the kernel has no parallel loop). The runtime gives a thread at least `grain` iterations.
+    """
+
+    kernel: str
+    func: tirx.PrimFunc
+    operands: list[Leaf]
+    dims: list[tirx.Var]
+    tasks: Index = 1
+    grain: int = 1
+    text: str | None = None  # the function as text, once somebody asked

@@ -1,0 +1,121 @@
+"""Tensor expressions: what an operator computes, as a function from indices to a scalar TIR expression.
+
+A light form of TVM's TE. A Tensor is a leaf (a graph value, held in a buffer), a map (each element from an expression over
+other tensors) or a reduction. Reading one with `t(i, j)` while a Builder is active inlines maps and loads leaves, so
+fusing is function composition. `to_te` turns a Tensor into TVM's own TE where its schedules are wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import tirx
+from tvm.sym import Analyzer
+
+Index = int | tirx.Expr  # a dimension or an index: a number known now, or an int64 expression over symbolic dims
+
+_READERS: list[Callable[[Tensor, tuple], tirx.Expr]] = []
+_ANALYZER = Analyzer()
+
+
+@dataclass(eq=False)
+class Reduction:
+    """Combines `body(out_indices, reduce_indices)` over `extents`. kind: sum, prod, max, min, any, all."""
+
+    extents: tuple[Index, ...]
+    kind: str
+    body: Callable[[tuple, tuple], tirx.Expr]
+    finish: Callable[..., tirx.Expr] | None = None  # applied to the combined value, with the output indices
+
+
+@dataclass(eq=False)
+class Tensor:
+    """shape and dtype, and how its elements come about: `fn` (a map), `reduction`, or neither (a leaf)."""
+
+    shape: tuple[Index, ...]
+    dtype: str
+    name: str = "t"
+    fn: Callable[..., tirx.Expr] | None = None
+    inputs: tuple[Tensor, ...] = ()
+    reduction: Reduction | None = None
+    materialised: bool = False  # written to a buffer by a stage of its own
+    data: Callable[[], np.ndarray] | None = None  # a leaf known at compile time: reads it, perhaps from disk
+
+    def __call__(self, *indices: Index) -> tirx.Expr:
+        assert len(indices) == len(self.shape), f"{self.name}: {len(indices)} indices for shape {self.shape}"
+        return _READERS[-1](self, indices)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+
+def compute(
+    shape: Sequence[Index], dtype: str, fn: Callable[..., tirx.Expr], inputs: Sequence[Tensor], name: str = "t"
+) -> Tensor:
+    """A map: element at (i, j, ...) is `fn(i, j, ...)`, which reads `inputs` by calling them. dtype bool is TIR's bool."""
+    return Tensor(tuple(simplify(s) for s in shape), dtype, name, fn, tuple(inputs))
+
+
+def reduce(
+    shape: Sequence[Index], dtype: str, extents: Sequence[Index], kind: str,
+    body: Callable[[tuple, tuple], tirx.Expr], inputs: Sequence[Tensor],
+    finish: Callable[..., tirx.Expr] | None = None, name: str = "r",
+) -> Tensor:  # fmt: skip
+    """A reduction over `extents`, accumulated in `dtype`. `finish(value, *indices)` post-processes the result."""
+    reduction = Reduction(tuple(simplify(e) for e in extents), kind, body, finish)
+    return Tensor(tuple(simplify(s) for s in shape), dtype, name, None, tuple(inputs), reduction)
+
+
+def bind_reader(reader: Callable[[Tensor, tuple], tirx.Expr]) -> Callable[[], None]:
+    """Makes `reader` answer `Tensor.__call__` until the returned function is called."""
+    _READERS.append(reader)
+    return lambda: _READERS.remove(reader)
+
+
+def as_expr(value: Index | float | bool, dtype: str | None = None) -> tirx.Expr:
+    """A TIR expression of `dtype` (default: int32 for a small int) for a Python number or an expression."""
+    if isinstance(value, tirx.Expr):
+        return value if dtype is None or str(value.ty.dtype) == dtype else value.astype(dtype)
+    if dtype is None:
+        if isinstance(value, bool):
+            dtype = "bool"
+        elif isinstance(value, float):
+            dtype = "float32"
+        else:
+            dtype = "int32" if -(2**31) <= value < 2**31 else "int64"
+    return tirx.const(value, dtype)
+
+
+def simplify(value: Index) -> Index:
+    """`value` simplified; a Python int where it is a constant."""
+    if isinstance(value, int):
+        return value
+    if isinstance(value, tirx.IntImm):
+        return int(value.value)
+    if not isinstance(value, tirx.Expr):
+        return int(value)
+    value = _ANALYZER.simplify(value)
+    return int(value.value) if isinstance(value, tirx.IntImm) else value
+
+
+def product(values: Sequence[Index]) -> Index:
+    """The product of dimensions; 1 for none."""
+    result: Index = 1
+    for value in values:
+        result = result * value
+    return simplify(result)
+
+
+def extent(value: Index, dims: Mapping[str, int]) -> int:
+    """The number an index expression has for given symbolic dims. Raises KeyError for a dim not given."""
+    if isinstance(value, int):
+        return value
+    analyzer = Analyzer()
+    for var in tirx.analysis.undefined_vars(tirx.Evaluate(value), []):
+        analyzer.bind(var, tirx.const(dims[var.name], str(var.ty.dtype)))
+    result = analyzer.simplify(value)
+    assert isinstance(result, tirx.IntImm), f"{value} is not known from {dims}"
+    return int(result.value)

@@ -1,0 +1,33 @@
+"""A target: the machine code to emit and the few facts about the machine that schedules depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """One device class. Sizes in bytes; `features` in the names of /proc/cpuinfo's flags."""
+
+    name: str
+    triple: str
+    cpu: str  # LLVM's -mcpu
+    features: tuple[str, ...]  # what the runner checks for before it runs the code
+    vector_bytes: int  # width of one SIMD register
+    registers: int  # number of SIMD registers
+    l1_bytes: int = 32 << 10
+    l2_bytes: int = 512 << 10
+    family: str = "cpu"  # whose kernel templates are used
+    attrs: tuple[str, ...] = ()  # LLVM's -mattr
+
+    def lanes(self, dtype: str) -> int:
+        """How many elements of `dtype` one SIMD register holds."""
+        bits = int("".join(c for c in dtype if c.isdigit()) or 8)
+        return max(1, self.vector_bytes * 8 // bits)
+
+    def tvm(self) -> dict:
+        """The target as TVM takes it."""
+        spec: dict = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu}
+        if self.attrs:
+            spec["mattr"] = list(self.attrs)
+        return spec
