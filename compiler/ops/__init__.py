@@ -1,0 +1,1 @@
+"""What ONNX's operators compute, one family a file; see registry.py."""
