@@ -88,7 +88,7 @@ def test_the_validator_finds_an_overlap_where_there_is_one(requests: list[Reques
 def test_each_fault_is_named(offsets: list[int], arena: int, kind: FaultKind) -> None:
     requests = [Request(64, 0, 1), Request(64, 1, 2)]
     assert validate(requests, [0, 64], 128) == []
-    assert [fault.kind for fault in validate(requests, offsets, arena)][0] is kind
+    assert validate(requests, offsets, arena)[0].kind is kind
 
 
 def test_a_chain_needs_its_two_largest_neighbours() -> None:

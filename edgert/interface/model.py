@@ -1,0 +1,45 @@
+"""Open what a command was given: an artifact, or a model that is compiled for this once."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import edgert
+from edgert.errors import UsageError
+from edgert.runner import Model
+
+MODEL_ENDINGS = (".onnx",)
+
+
+def is_model(path: str | Path) -> bool:
+    """Whether `path` is a model to compile rather than an artifact, by its ending."""
+    return Path(path).suffix.lower() in MODEL_ENDINGS
+
+
+@contextlib.contextmanager
+def open_model(
+    path: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    dims: Mapping[str, tuple[int, int]],
+    threads: int | None,
+    device: str = "local",
+) -> Iterator[Model]:
+    """A loaded model from an artifact, or from a model compiled for the host into a folder that is removed again.
+
+    Raises UsageError for a device that this machine does not have, and for --shape or --dim with an artifact.
+    """
+    from edgert.interface.devices import check_device
+
+    check_device(device)
+    if not is_model(path):
+        if shapes or dims:
+            raise UsageError(f"{path} is an artifact, its shapes are fixed: --shape and --dim are for models")
+        yield edgert.load(path, threads=threads)
+        return
+    from edgert.interface.build import build
+
+    with tempfile.TemporaryDirectory(prefix="edgert-") as folder:
+        artifact = str(Path(folder) / f"{Path(path).stem}.edge")
+        build(path, artifact, shapes=shapes, dims=dims, threads=threads)
+        yield edgert.load(artifact, threads=threads)
