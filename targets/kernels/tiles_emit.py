@@ -1,0 +1,69 @@
+"""Statements of a register tile: clear the accumulators, accumulate over the reduction, store through the fused tail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+
+from .builder import Builder
+from .tensor import Index
+from .tiles import Tile, chunks
+
+Operand = Callable[..., tirx.Expr]
+
+
+def clear(b: Builder, rows: int, tile: Tile) -> tirx.Var:
+    """A local [rows, cols] accumulator of zeros."""
+    acc = b.local((rows, tile.cols), "float32")
+    with b.unroll(rows) as i, b.unroll(tile.vecs) as j, b.vector(tile.lanes) as v:
+        b.store(acc, (i, j * tile.lanes + v), tirx.const(0.0, "float32"))
+    return acc
+
+
+def multiply_add(b: Builder, acc: tirx.Var, rows: range, tile: Tile, left: Operand, right: Operand) -> None:
+    """acc[i, c] += left(i) * right(c) for the rows of a range: one step of the reduction."""
+    if len(rows) == 0:
+        return
+    with b.unroll(len(rows)) as i, b.unroll(tile.vecs) as j, b.vector(tile.lanes) as v:
+        row = i + rows.start if rows.start else i
+        col = j * tile.lanes + v
+        b.store(acc, (row, col), acc[row, col] + left(row) * right(col))
+
+
+def reduce_into(
+    b: Builder, acc: tirx.Var, rows: range, tile: Tile, depth: Index,
+    left: Callable[[tirx.Expr, tirx.Expr], tirx.Expr], right: Callable[[tirx.Expr, tirx.Expr], tirx.Expr],
+    unroll: int = 4,
+) -> None:  # fmt: skip
+    """acc[i, c] += sum over k < depth of left(i, k) * right(k, c), `unroll` steps a turn."""
+    if not len(rows):
+        return
+
+    def step(k: Index) -> None:
+        multiply_add(b, acc, rows, tile, lambda i: left(i, k), lambda c: right(k, c))
+
+    if not isinstance(depth, int):
+        with b.serial(depth, "k") as k:
+            step(k)
+        return
+    unroll = min(unroll, depth)
+    turns, rest = divmod(depth, unroll)
+    with b.serial(turns, "k") as k, b.unroll(unroll) as u:
+        step(k * unroll + u)
+    if rest:
+        with b.unroll(rest) as u:
+            step(u + turns * unroll)
+
+
+def store_tile(
+    b: Builder, acc: tirx.Var, rows: int, cols: int, tile: Tile, write: Callable[[Operand, tirx.Expr, tirx.Expr], None]
+) -> None:
+    """For each row and each piece of the first `cols` columns: `write(value, i, c)`, inside a vector loop.
+
+    `value` is the accumulator at (i, c).
+    """
+    for offset, width in chunks(cols, tile.lanes):
+        with b.unroll(rows) as i, b.vector(width) as v:
+            col = v + offset if offset else v
+            write(acc[i, col], i, col)
