@@ -1,0 +1,228 @@
+"""The `.edge` container: write one, open one, verify one. The format is told in docs/artifact.md."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import stat
+import zlib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from edgert import manifest as schema
+from edgert import npy
+from edgert.atomic import atomic_file
+from edgert.digest import check_digests
+from edgert.errors import EdgertError, UsageError
+from edgert.zipformat import PAGE, Entry, directory, layout, local_header, parse
+
+Buffer = bytes | bytearray | memoryview
+MANIFEST, CODE, WEIGHTS = "manifest.json", "code", "weights.bin"
+SEGMENT_BYTES = 4 << 20
+_NO_HASH = "0" * 64  # holds a hash's place until it is known: the manifest comes first but knows of all others
+
+
+def write(
+    path: str | os.PathLike[str],
+    manifest: Mapping[str, Any],
+    code: Buffer,
+    weights: Buffer | Iterable[Buffer],
+    golden_inputs: Mapping[str, np.ndarray] | None = None,
+    golden_outputs: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """Write an artifact in one step (a failure leaves what stood at `path`) and give back the manifest as written.
+
+    `manifest` as in docs/artifact.md; this function fills in `format`, `abi`, `members`, every SHA-256, and
+    `segments` when absent (resident, 4 MiB each). `weights` are chunks of any size that join to `weights_bytes` bytes;
+    each is written and dropped before the next is asked for. Arrays for golden/ are keyed by tensor name.
+    Raises EdgertError when the manifest is not valid, the chunks do not add up, or the file cannot be written."""
+    others: dict[str, Buffer] = {CODE: code}
+    for folder, arrays in (("in", golden_inputs or {}), ("out", golden_outputs or {})):
+        for name, array in arrays.items():
+            others[f"golden/{folder}/{npy.file_stem(name)}.npy"] = npy.to_bytes(array)
+    full = _complete(manifest, others)
+    weights_bytes = full["weights_bytes"]
+    sizes = [(MANIFEST, len(_encode(full))), (CODE, len(code)), (WEIGHTS, weights_bytes)]
+    sizes += [(name, len(data)) for name, data in others.items() if name != CODE]
+    entries, zip64 = layout(sizes)
+    with atomic_file(path) as file:
+        done: list[Entry] = []
+        for entry in entries[1:]:
+            file.seek(entry.data)
+            if entry.name == WEIGHTS:
+                chunks = [weights] if isinstance(weights, Buffer) else weights
+                done.append(replace(entry, crc=_write_weights(file, chunks, full["segments"], path)))
+            else:
+                data = others[entry.name]
+                file.write(data)
+                full["members"][entry.name]["sha256"] = hashlib.sha256(data).hexdigest()
+                done.append(replace(entry, crc=zlib.crc32(data)))
+        text = _encode(full)
+        done.insert(0, replace(entries[0], crc=zlib.crc32(text)))
+        for entry in done:
+            file.seek(entry.header)
+            file.write(local_header(entry, zip64))
+        file.seek(done[0].data)
+        file.write(text)
+        file.seek(done[-1].data + done[-1].size)
+        file.write(directory(done, zip64))
+    return full
+
+
+def _encode(manifest: Mapping[str, Any]) -> bytes:
+    return json.dumps(manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _complete(manifest: Mapping[str, Any], others: Mapping[str, Buffer]) -> dict[str, Any]:
+    """The manifest with all that is known before writing, hashes as place holders; checked as a reader checks it."""
+    full = {"format": schema.FORMAT, "abi": schema.ABI, **manifest}
+    try:
+        total = full.get("weights_bytes", 0)
+        given = manifest.get("segments")
+        if given is None:
+            starts = range(0, total, SEGMENT_BYTES)
+            given = [{"offset": at, "size": min(SEGMENT_BYTES, total - at), "residency": "resident"} for at in starts]
+        full["segments"] = [{**segment, "sha256": _NO_HASH} for segment in given]
+        full["members"] = {name: {"size": len(data), "sha256": _NO_HASH} for name, data in others.items()}
+        schema.parse(full)
+        full = json.loads(_encode(full))  # plain data of our own, so that the caller's is not changed
+    except (TypeError, ValueError) as error:
+        raise EdgertError(f"cannot write an artifact with this manifest: {error}") from None
+    return full
+
+
+def _write_weights(file: BinaryIO, chunks: Iterable[Buffer], segments: list[dict[str, Any]], path: object) -> int:
+    """Write `chunks` at the file's position, fill in each segment's SHA-256, give the CRC-32 of the whole."""
+    crc, index, hasher = 0, 0, hashlib.sha256()
+    left = segments[0]["size"] if segments else 0
+    for chunk in chunks:
+        view = memoryview(chunk).cast("B")
+        crc = zlib.crc32(view, crc)
+        file.write(view)
+        while len(view):
+            if index == len(segments):
+                raise EdgertError(f"cannot write {path}: more weights came than weights_bytes says")
+            part = view[:left]
+            hasher.update(part)
+            left -= len(part)
+            view = view[len(part) :]
+            if not left:
+                segments[index]["sha256"] = hasher.hexdigest()
+                index, hasher = index + 1, hashlib.sha256()
+                left = segments[index]["size"] if index < len(segments) else 0
+    if index != len(segments):
+        raise EdgertError(f"cannot write {path}: fewer weights came than weights_bytes says")
+    return crc
+
+
+class Artifact:
+    """An open artifact: `path`, `manifest` (the JSON as a dictionary), `spec` (its checked parts). The file is mapped
+    and used in place; nothing is copied but the manifest."""
+
+    def __init__(self, path: Path, mapping: mmap.mmap, entries: Mapping[str, Entry]) -> None:
+        """Use `Artifact.open`."""
+        self.path, self._mapping, self._entries = path, mapping, entries
+        self._data = memoryview(mapping)
+        self.manifest: dict[str, Any] = {}
+        self.spec: schema.Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], verify: bool = True) -> Artifact:
+        """Map and check the file at `path`: every header byte, the manifest's CRC and values, and, if `verify`, the
+        SHA-256 of every member and segment. Raises UsageError when there is no such file, EdgertError when it is
+        damaged or of another version."""
+        where = Path(path)
+        mapping = _map(where)
+        try:
+            with memoryview(mapping) as data:
+                entries = parse(data)
+            artifact = cls(where, mapping, {entry.name: entry for entry in entries})
+            artifact._read_manifest(entries)
+            if verify:
+                artifact.verify()
+        except ValueError as error:
+            raise EdgertError(f"{where}: damaged artifact: {error}") from None
+        return artifact
+
+    def _read_manifest(self, entries: list[Entry]) -> None:
+        if not entries or entries[0].name != MANIFEST:
+            raise ValueError("its first member is not the manifest")
+        text = bytes(self.member(MANIFEST))
+        if zlib.crc32(text) != entries[0].crc:
+            raise ValueError(f"{MANIFEST} does not match its CRC-32")
+        try:
+            self.manifest = json.loads(text)
+        except RecursionError:
+            raise ValueError(f"{MANIFEST} is nested too deeply") from None
+        self.spec = schema.parse(self.manifest)
+        sizes = {name: size for name, (size, _) in self.spec.members.items()} | {WEIGHTS: self.spec.weights_bytes}
+        if sizes != {entry.name: entry.size for entry in entries[1:]}:
+            raise ValueError("its members are not those the manifest lists")
+        if self._entries[WEIGHTS].data % PAGE:
+            raise ValueError(f"{WEIGHTS} does not start on a page")
+
+    def verify(self) -> None:
+        """Check the SHA-256 of every member and weight segment; raises ValueError naming the first that differs."""
+        weights = self.weights
+        parts = [(name, self.member(name), digest) for name, (_, digest) in self.spec.members.items()]
+        for index, (offset, size, digest) in enumerate(self.spec.segments):
+            parts.append((f"{WEIGHTS}, segment {index}", weights[offset : offset + size], digest))
+        check_digests(parts)
+
+    def member(self, name: str) -> memoryview:
+        """A member's bytes, in place."""
+        entry = self._entries[name]
+        return self._data[entry.data : entry.data + entry.size]
+
+    @property
+    def code(self) -> memoryview:
+        """The shared object, in place."""
+        return self.member(CODE)
+
+    @property
+    def weights(self) -> memoryview:
+        """The packed weights, in place; starts on a page of the mapping."""
+        return self.member(WEIGHTS)
+
+    @property
+    def weights_offset(self) -> int:
+        """Where the weights start in the file."""
+        return self._entries[WEIGHTS].data
+
+    def golden(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Recorded inputs and expected outputs by tensor name; both empty when the artifact has none."""
+        found: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = ({}, {})
+        for folder, tensors, arrays in (("in", self.spec.inputs, found[0]), ("out", self.spec.outputs, found[1])):
+            for tensor in tensors:
+                member = f"golden/{folder}/{npy.file_stem(tensor.name)}.npy"
+                if member in self._entries:
+                    arrays[tensor.name] = npy.from_bytes(self.member(member), f"{self.path}: {member}")
+        return found
+
+    def close(self) -> None:
+        """Unmap the file, unless something still uses a part of it (then it goes with the last user)."""
+        with suppress(BufferError):
+            self._data.release()
+            self._mapping.close()
+
+
+def _map(path: Path) -> mmap.mmap:
+    """Map the whole file read-only."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for its other end
+            raise UsageError(f"{path}: not a regular file")
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise EdgertError(f"{path}: damaged artifact: it is empty")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except OSError as error:
+        raise EdgertError(f"{path}: cannot be read: {error.strerror or error}") from None

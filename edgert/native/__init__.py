@@ -1,0 +1,1 @@
+"""The C runtime: its sources, how it is built, and how Python calls it."""

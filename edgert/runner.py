@@ -1,0 +1,196 @@
+"""Run an artifact: numpy, ctypes and the C runtime, nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from edgert import cpu
+from edgert.artifact import Artifact
+from edgert.binding import bind_inputs, make_output, shape_output
+from edgert.errors import DoesNotFit, EdgertError, UsageError
+from edgert.native.code import Code
+from edgert.native.library import MOST_THREADS, runtime
+from edgert.units import format_bytes, parse_bytes
+
+
+class _Program:
+    """What sessions of one artifact share: the mapped file, the loaded code, the runtime. Never changes."""
+
+    def __init__(self, artifact: Artifact, threads: int) -> None:
+        self.artifact, self.spec, self.threads = artifact, artifact.spec, threads
+        self.library = runtime()
+        if any(feature.startswith("amx_") for feature in self.spec.features) and self.library.edgert_rt_permit_amx():
+            raise EdgertError(f"{artifact.path}: needs AMX, which this system does not permit")
+        self.code = Code(artifact.code, self.spec.entry)
+        self.pool = self.library.edgert_rt_get(threads)
+        # A view of the mapping, so that the weights stay mapped as long as the program lives.
+        self.weights = np.frombuffer(artifact.weights, np.uint8)
+
+
+class Model:
+    """A loaded model with its own arena. One run at a time; a second thread waits, or works on a `clone`."""
+
+    def __init__(self, program: _Program) -> None:
+        """Use `load` or `clone`."""
+        self._program = program
+        spec = program.spec
+        self._lock = threading.Lock()
+        try:
+            self._arena: mmap.mmap | None = _anonymous(spec.arena_bytes)
+        except (OSError, ValueError, OverflowError) as error:
+            raise DoesNotFit(f"no memory for the arena of {format_bytes(spec.arena_bytes)}: {error}") from None
+        self._arena_at = ctypes.addressof(ctypes.c_char.from_buffer(self._arena))
+        self._io = (ctypes.c_void_p * max(1, len(spec.inputs) + len(spec.outputs)))()
+        self._dims = (ctypes.c_int64 * max(1, spec.dim_slots))()
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The artifact's manifest, as in docs/artifact.md."""
+        return self._program.artifact.manifest
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of working memory; allocated when the model was loaded, never again."""
+        return self._program.spec.arena_bytes
+
+    @property
+    def threads(self) -> int:
+        """Threads that parallel loops are split among."""
+        return self._program.threads
+
+    @property
+    def artifact(self) -> Artifact:
+        """The open artifact behind this model."""
+        return self._program.artifact
+
+    def run(self, inputs: Mapping[str, Any], out: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """Run the model on arrays by input name and give arrays by output name.
+
+        Types and shapes must be the manifest's (bfloat16 and float8 also as raw bits). `out` may hold arrays to write
+        outputs to: contiguous, of the output's type, and for symbolic shapes with room for the largest. Raises
+        UsageError for inputs that do not fit the model, EdgertError naming the step when the model itself fails."""
+        return self._run(inputs, out, None)
+
+    def profile(self, inputs: Mapping[str, Any], runs: int = 1) -> list[dict[str, Any]]:
+        """Run once to warm up, then `runs` times; the manifest's steps, each with its fastest time as `ns`."""
+        steps = self._program.spec.steps
+        counts = (ctypes.c_int64 * max(1, len(steps)))()
+        self._run(inputs, None, counts)
+        best = [2**63 - 1] * len(steps)
+        for _ in range(max(1, runs)):
+            self._run(inputs, None, counts)
+            best = [min(pair) for pair in zip(best, counts, strict=False)]
+        return [{**step, "ns": ns} for step, ns in zip(steps, best, strict=True)]
+
+    def _run(self, inputs: Mapping[str, Any], out: Mapping[str, np.ndarray] | None, counts: Any) -> dict[str, Any]:
+        program, spec, given = self._program, self._program.spec, out or {}
+        with self._lock:
+            if self._arena is None:
+                raise UsageError("the model is closed")
+            dims, io = self._dims, self._io
+            arrays = bind_inputs(inputs, spec.inputs, spec.dims, dims)
+            for slot in range(len(spec.dims), spec.dim_slots):
+                dims[slot] = -1  # a dimension the code forgets to write is then noticed
+            if not given.keys() <= {tensor.name for tensor in spec.outputs}:
+                raise UsageError(f"out has an unknown name: the outputs are {[t.name for t in spec.outputs]}")
+            results = [make_output(tensor, given.get(tensor.name)) for tensor in spec.outputs]
+            if given and any(np.may_share_memory(a, b) for a in arrays for b in results):
+                raise UsageError("an array in out overlaps an input")
+            for index, array in enumerate(arrays + results):
+                io[index] = array.__array_interface__["data"][0]
+            failed = program.library.edgert_rt_run(
+                program.pool, program.code.entry, self._arena_at, program.weights.ctypes.data, io, dims, counts,
+                len(spec.steps),
+            )  # fmt: skip
+            if failed:
+                raise EdgertError(_failure(spec.steps, failed))
+            return {
+                tensor.name: shape_output(tensor, array, dims, tensor.name not in given)
+                for tensor, array in zip(spec.outputs, results, strict=True)
+            }
+
+    def clone(self) -> Model:
+        """Another session with an arena of its own and the same weights and code, for use in another thread."""
+        if self._arena is None:
+            raise UsageError("the model is closed")
+        return Model(self._program)
+
+    def close(self) -> None:
+        """Give the arena back, waiting for a run under way; code and weights go with the last session."""
+        with self._lock:
+            self._arena = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _anonymous(size: int) -> mmap.mmap:
+    """`size` bytes of zeros from a page's start, this process's own: after a fork the child writes to a copy."""
+    return mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _failure(steps: tuple[Mapping[str, Any], ...], failed: int) -> str:
+    """What a non-zero answer of the model code means: 1 + the step that failed."""
+    if 1 <= failed <= len(steps):
+        step = steps[failed - 1]
+        return f"step {failed - 1}, {step['name']!r} ({step.get('op', 'unknown operator')}), failed on these inputs"
+    return f"the model code failed with {failed}"
+
+
+def load(path: str | os.PathLike[str], threads: int | None = None, dram: int | str | None = None) -> Model:
+    """Load the artifact at `path`.
+
+    `threads`: how many share the parallel loops (default: the cores this process may use). `dram`: a budget for
+    arena, resident weights, inputs and outputs together, in bytes or as `64M`. Everything is checked before anything
+    is allocated: the file's integrity, the processor, the budget. Raises UsageError for a missing file or wrong
+    option, EdgertError for a damaged file or a machine that cannot run it, DoesNotFit with what is needed and there."""
+    count = cpu.core_count() if threads is None else threads
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_THREADS:
+        raise UsageError(f"threads is {count!r}: give a number from 1 to {MOST_THREADS}")
+    budget = None if dram is None else parse_bytes(dram)
+    artifact = Artifact.open(path)
+    check_machine(artifact)
+    check_memory(artifact, budget)
+    return Model(_Program(artifact, count))
+
+
+def check_machine(artifact: Artifact) -> None:
+    """Raise EdgertError unless this machine's architecture and processor run the artifact's code."""
+    spec, ours = artifact.spec, cpu.architecture()
+    wanted = cpu.triple_architecture(spec.triple)
+    if wanted != ours:
+        raise EdgertError(
+            f"{artifact.path}: compiled for {wanted}, this machine is {ours}: compile with another --target"
+        )
+    missing = [feature for feature in spec.features if feature not in cpu.features()]
+    if missing:
+        lacks = ", ".join(missing)
+        raise EdgertError(f"{artifact.path}: needs {lacks}, which this processor lacks: compile with another --target")
+
+
+def check_memory(artifact: Artifact, budget: int | None) -> None:
+    """Raise DoesNotFit when what a session needs exceeds `budget`, or the memory now free when there is none.
+
+    Without a budget the weights do not count: they are pages of a file, which the kernel can drop and read again."""
+    spec = artifact.spec
+    buffers = sum(tensor.bytes for tensor in (*spec.inputs, *spec.outputs))
+    parts = {"arena": spec.arena_bytes, "inputs and outputs": buffers}
+    if budget is not None:
+        parts["weights"] = spec.resident_bytes
+        have, whose = budget, "the budget is"
+    else:
+        have, whose = cpu.available_memory() or (1 << 62), "free are"
+    need = sum(parts.values())
+    if need > have:
+        listed = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())
+        raise DoesNotFit(f"{artifact.path}: needs {need} bytes ({listed}), {whose} {have} ({format_bytes(have)})")
