@@ -148,7 +148,8 @@ class Artifact:
             if verify:
                 artifact.verify()
         except ValueError as error:
-            raise EdgertError(f"{where}: damaged artifact: {error}") from None
+            reason = " ".join(str(error).split())  # names out of a damaged file may hold anything, line ends too
+            raise EdgertError(f"{where}: damaged artifact: {reason}") from None
         return artifact
 
     def _read_manifest(self, entries: list[Entry]) -> None:

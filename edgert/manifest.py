@@ -17,6 +17,7 @@ MOST_BYTES = 1 << 46  # 64 TiB: beyond any address space we run in, and far from
 MOST_EXTENT = 1 << 40
 RESIDENCIES = ("resident", "streamed")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+_WORD = re.compile(r"[A-Za-z0-9_.+-]{1,100}")
 _SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,200}")
 
 
@@ -158,8 +159,8 @@ def parse(value: Any) -> Manifest:
         raise ValueError("members.code is missing")
     return Manifest(
         name=top.key("name").text(),
-        triple=target.key("triple").text(),
-        features=tuple(item.text() for item in target.key("features").items()),
+        triple=target.key("triple").matches(_WORD, "a target triple"),
+        features=tuple(item.matches(_WORD, "a name") for item in target.key("features").items()),
         dims=dims,
         dim_slots=dim_slots,
         inputs=inputs,
@@ -213,12 +214,12 @@ def _segments(items: list[_Item], weights_bytes: int) -> tuple[tuple[tuple[int, 
     found, end, resident = [], 0, 0
     for item in items:
         offset = item.key("offset").integer(0, weights_bytes)
-        size = item.key("size").integer(1, weights_bytes - offset)
         residency = item.key("residency").text()
         if offset != end or offset % PAGE:
             raise item.key("offset").fail(f"{end}, where the segment before ends, at a multiple of {PAGE}")
         if residency not in RESIDENCIES:
             raise item.key("residency").fail(" or ".join(RESIDENCIES))
+        size = item.key("size").integer(1, weights_bytes - offset)
         end = offset + size
         resident += size if residency == "resident" else 0
         found.append((offset, size, _sha256(item)))

@@ -196,7 +196,7 @@ def test_budgets(tmp_path: Path, fake_path: Path, fake_code: Path) -> None:
     with pytest.raises(UsageError, match="not an amount of memory"):
         edgert.load(fake_path, dram="lots")
     fake.make_artifact(tmp_path / "huge.edge", fake_code, arena_bytes=1 << 45)
-    with pytest.raises(DoesNotFit, match="needs 35184372154368 bytes .*, free are"):
+    with pytest.raises(DoesNotFit, match=r"needs 35184372154368 bytes .*, free are"):
         edgert.load(tmp_path / "huge.edge")
 
 
