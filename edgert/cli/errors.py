@@ -11,6 +11,7 @@ import click
 
 from edgert.errors import EdgertError
 
+OWN_PACKAGES = ("edgert", "compiler", "quant", "flashload", "targets")
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 
@@ -58,6 +59,12 @@ def describe(error: Exception) -> tuple[str, int]:
     return f"internal error: {type(error).__name__}: {first_line}{hint}", EdgertError.exit_code
 
 
-def missing_extra(error: ModuleNotFoundError, what: str, extra: str) -> EdgertError:
-    """The error to raise when `what` needs a package that only comes with an extra of this project."""
-    return EdgertError(f"{what} needs the package {error.name}: pip install 'edgert[{extra}]'")
+def missing_extra(error: ModuleNotFoundError, what: str, extra: str) -> Exception:
+    """The error to raise when `what` needs a package that only comes with an extra of this project.
+
+    A missing module of our own is a bug and stays what it is.
+    """
+    package = (error.name or "").split(".")[0]
+    if package in OWN_PACKAGES:
+        return error
+    return EdgertError(f"{what} needs the package {package}: pip install 'edgert[{extra}]'")

@@ -1,95 +1,85 @@
-"""Turn `--input name=source` into arrays: .npy, .png, .wav and .txt files, plain numbers, zeros."""
+"""Turn `--input name=source` into arrays: files of several kinds, plain numbers, zeros."""
 
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgert import dtypes
 from edgert.errors import UsageError
-from edgert.interface.image import fit_image
-from edgert.interface.png import read_png
-from edgert.interface.wav import read_wav
+from edgert.interface.facts import Facts
+from edgert.interface.readers import READERS, Request
 
-# Takes the file's bytes, and the shape, dtype and manifest entry of the input.
-Reader = Callable[[bytes, Sequence[int], np.dtype, Mapping[str, Any]], np.ndarray]
+Entry = Mapping[str, Any]
 
 
-def gather(sources: Sequence[tuple[str, str]], manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """One array per input of the model that `manifest` describes, from (name, source) pairs.
+def gather(
+    sources: Sequence[tuple[str, str]], manifest: Mapping[str, Any], facts: Facts
+) -> list[dict[str, np.ndarray]]:
+    """Inputs by name from (name, source) pairs: one dictionary, or one per frame of a recording.
 
-    A source is a file (by its ending), `zeros`, or a number that fills the input. Raises UsageError for unknown
-    names, names given twice, inputs that are missing, and files that cannot be read or do not fit.
+    A source is a file (read by its ending and by what `facts` say), `zeros`, or a number that fills the input. A text
+    fills all inputs that its tokenizer gives; a state that `facts` name starts at its initial value. Raises UsageError
+    for unknown names, names given twice, inputs that are missing, and files that cannot be read or do not fit.
     """
     entries = {entry["name"]: entry for entry in manifest["inputs"]}
-    arrays: dict[str, np.ndarray] = {}
+    fixed: dict[str, np.ndarray] = {}
+    frames: list[dict[str, np.ndarray]] = [{}]
     for name, source in sources:
         if name not in entries:
             raise UsageError(f"the model has no input {name!r}; it has {', '.join(entries)}")
-        if name in arrays:
+        if name in fixed or name in frames[0]:
             raise UsageError(f"input {name!r} is given twice")
-        arrays[name] = read_source(source, entries[name])
-    missing = [f"{name} ({describe(entry)})" for name, entry in entries.items() if name not in arrays]
+        got = read_source(source, entries[name], facts)
+        if len(got) == 1:
+            fixed.update((key, array) for key, array in got[0].items() if key in entries)
+        elif len(frames) > 1:
+            raise UsageError("only one input can be a recording of several frames")
+        else:
+            frames = got
+    state = facts.get("state", {})
+    if state.get("input") in entries and state["input"] not in fixed:
+        entry = entries[state["input"]]
+        fixed[state["input"]] = np.full(largest(entry), state.get("initial", 0), dtypes.array_dtype(entry["dtype"]))
+    missing = [f"{name} ({describe(entry)})" for name, entry in entries.items() if name not in {**fixed, **frames[0]}]
     if missing:
         raise UsageError(f"no --input for {', '.join(missing)}")
-    return arrays
+    return [{**fixed, **frame} for frame in frames]
 
 
-def describe(entry: Mapping[str, Any]) -> str:
-    """Type and shape of a manifest's input or output, as in float32[1,3,224,224] or int64[1,1..512]."""
+def describe(entry: Entry) -> str:
+    """Type and shape of a manifest's input or output, as in float32[1,3,224,224] or int64[1,..512]."""
     parts = [f"..{dim['max']}" if isinstance(dim, dict) else str(dim) for dim in entry["shape"]]
     return f"{entry['dtype']}[{','.join(parts)}]"
 
 
-def read_source(source: str, entry: Mapping[str, Any]) -> np.ndarray:
-    """The array for the manifest's input `entry` from a file name, `zeros` or a number."""
-    shape = [dim["max"] if isinstance(dim, dict) else dim for dim in entry["shape"]]
-    dtype = np.dtype(entry["dtype"])
+def largest(entry: Entry) -> list[int]:
+    """The shape with every symbolic dimension at its maximum."""
+    return [dim["max"] if isinstance(dim, dict) else dim for dim in entry["shape"]]
+
+
+def read_source(source: str, entry: Entry, facts: Facts) -> list[dict[str, np.ndarray]]:
+    """Arrays by input name for the manifest's input `entry`, one dictionary per frame."""
+    shape, dtype = largest(entry), dtypes.array_dtype(entry["dtype"])
     if source == "zeros":
-        return np.zeros(shape, dtype)
+        return [{entry["name"]: np.zeros(shape, dtype)}]
     path = Path(source)
-    if not path.exists():
+    if not path.is_file():
         try:
-            return np.full(shape, float(source) if dtype.kind == "f" else int(source), dtype)
+            number = float(source) if dtype.kind == "f" else int(source)
+            return [{entry["name"]: np.full(shape, number, dtype)}]
         except (ValueError, OverflowError):
             raise UsageError(f"input {entry['name']!r}: no file {source!r}") from None
+    request = Request(entry["name"], shape, dtype, facts)
+    # Some models read any file (a detector of file types): their reader stands under their own name.
     reader = READERS.get(path.suffix.lower())
+    if path.suffix.lower() != ".npy":
+        reader = READERS.get(facts.get("preprocess", {}).get("code", ""), reader)
     if reader is None:
-        raise UsageError(f"{source}: cannot tell what it is; endings known are {', '.join(READERS)}")
+        endings = ", ".join(ending for ending in READERS if ending.startswith("."))
+        raise UsageError(f"{source}: cannot tell what it is; endings known are {endings}")
     try:
-        return reader(path.read_bytes(), shape, dtype, entry)
+        return reader(path, request)
     except ValueError as error:
         raise UsageError(f"{source}: {error} (input {entry['name']!r} is {describe(entry)})") from None
-
-
-def _npy(data: bytes, shape: Sequence[int], dtype: np.dtype, entry: Mapping[str, Any]) -> np.ndarray:
-    try:
-        return np.load(io.BytesIO(data), allow_pickle=False)
-    except (EOFError, OSError) as error:
-        raise ValueError(f"not a whole .npy file ({error})") from None
-
-
-def _png(data: bytes, shape: Sequence[int], dtype: np.dtype, entry: Mapping[str, Any]) -> np.ndarray:
-    return fit_image(read_png(data), shape, dtype, entry.get("normalize"))
-
-
-def _wav(data: bytes, shape: Sequence[int], dtype: np.dtype, entry: Mapping[str, Any]) -> np.ndarray:
-    """The first samples that fit the last dimension, zeros after them where the file is shorter."""
-    return _pad(read_wav(data)[0], shape, dtype)
-
-
-def _txt(data: bytes, shape: Sequence[int], dtype: np.dtype, entry: Mapping[str, Any]) -> np.ndarray:
-    """UTF-8 bytes as numbers, zeros after them. Models with a tokenizer of their own want token ids in a .npy."""
-    return _pad(np.frombuffer(data, np.uint8), shape, dtype)
-
-
-def _pad(values: np.ndarray, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-    if not shape or int(np.prod(shape)) != shape[-1]:
-        raise ValueError("fits only inputs with one dimension other than 1, the last")
-    out = np.zeros(shape[-1], dtype)
-    out[: len(values)] = values[: shape[-1]]
-    return out.reshape(shape)
-
-
-READERS: dict[str, Reader] = {".npy": _npy, ".png": _png, ".wav": _wav, ".txt": _txt}

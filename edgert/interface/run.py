@@ -11,33 +11,45 @@ import numpy as np
 from edgert import npy
 from edgert.atomic import write_atomic
 from edgert.errors import EdgertError
+from edgert.interface.facts import Facts, find_facts
 from edgert.interface.inputs import gather
 from edgert.interface.model import open_model
+from edgert.runner import Model
 
 MOST_VALUES = 1024  # outputs of up to so many elements are printed whole with --json
 
 
 @dataclass(frozen=True)
+class Top:
+    """One of the largest values of an output, at its flat index; with its label where the model has labels."""
+
+    index: int
+    value: float
+    label: str | None
+
+
+@dataclass(frozen=True)
 class Output:
-    """One output: its type, shape and range, its largest values by flat index, the file it went to."""
+    """One output: its type, shape and range, its largest values, all of them if few, the file it went to."""
 
     name: str
     dtype: str
     shape: list[int]
     min: float | None
     max: float | None
-    top: list[tuple[int, float]]
+    top: list[Top]
     values: list[Any] | None
     file: str | None
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What `edgert run` found; seconds for loading and for the one run, bytes of the arena."""
+    """What `edgert run` found; seconds for loading and for a run, runs (one per frame), bytes of the arena."""
 
     name: str
     load_seconds: float
     run_seconds: float
+    runs: int
     arena_bytes: int
     outputs: list[Output]
     profile: list[dict[str, Any]] | None
@@ -60,15 +72,34 @@ def run(
     start = time.perf_counter()
     with open_model(path, shapes or {}, dims or {}, threads, device) as model:
         loaded = time.perf_counter()
-        inputs = gather(sources, model.manifest)
-        begin = time.perf_counter()
-        results = model.run(inputs)
-        end = time.perf_counter()
-        steps = list(model.profile(inputs)) if profile else None
-        files = write_outputs(results, output) if output else {}
-        outputs = [_summary(name, array, files.get(name)) for name, array in results.items()]
         manifest = model.manifest
-        return RunResult(manifest["name"], loaded - start, end - begin, manifest["arena_bytes"], outputs, steps)
+        facts = find_facts(path, manifest)
+        frames = gather(sources, manifest, facts)
+        begin = time.perf_counter()
+        results = run_frames(model, frames, facts)
+        end = time.perf_counter()
+        steps = list(model.profile(frames[0])) if profile else None
+        files = write_outputs(results, output) if output else {}
+        labels = facts.get("labels", [])
+        outputs = [_summary(name, array, files.get(name), labels) for name, array in results.items()]
+        seconds = (loaded - start, (end - begin) / len(frames))
+        return RunResult(manifest["name"], *seconds, len(frames), manifest["arena_bytes"], outputs, steps)
+
+
+def run_frames(model: Model, frames: Sequence[Mapping[str, np.ndarray]], facts: Facts) -> dict[str, np.ndarray]:
+    """Outputs of a run per frame, the state that `facts` name handed on from each to the next.
+
+    Of several frames the outputs are stacked along a new first dimension.
+    """
+    state = facts.get("state", {})
+    source, target = state.get("output"), state.get("input")
+    results: list[dict[str, np.ndarray]] = []
+    for frame in frames:
+        carried = {target: results[-1][source]} if results and source in results[-1] else {}
+        results.append(model.run({**frame, **carried}))
+    if len(results) == 1:
+        return results[0]
+    return {name: np.stack([result[name] for result in results]) for name in results[0]}
 
 
 def write_outputs(arrays: Mapping[str, np.ndarray], folder: str) -> dict[str, str]:
@@ -86,7 +117,7 @@ def write_outputs(arrays: Mapping[str, np.ndarray], folder: str) -> dict[str, st
     return files
 
 
-def _summary(name: str, array: np.ndarray, file: str | None) -> Output:
+def _summary(name: str, array: np.ndarray, file: str | None, labels: Sequence[str]) -> Output:
     flat = array.reshape(-1)
     real = flat.dtype.kind in "biuf" and flat.size > 0
     top = list(np.argsort(-flat.astype(np.float64), kind="stable")[:5]) if real else []
@@ -96,7 +127,7 @@ def _summary(name: str, array: np.ndarray, file: str | None) -> Output:
         shape=list(array.shape),
         min=float(flat.min()) if real else None,
         max=float(flat.max()) if real else None,
-        top=[(int(i), float(flat[i])) for i in top],
+        top=[Top(int(i), float(flat[i]), labels[i] if len(labels) == flat.size else None) for i in top],
         values=array.tolist() if real and flat.size <= MOST_VALUES else None,
         file=file,
     )

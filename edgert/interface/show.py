@@ -60,11 +60,12 @@ def run_text(result: RunResult) -> None:
         where = f" -> {output.file}" if output.file else ""
         click.echo(f"{output.name}  {output.dtype} {shape}{where}")
         if output.min is not None:
-            top = ", ".join(f"[{index}] {value:.6g}" for index, value in output.top)
+            top = ", ".join(f"[{top.label or top.index}] {top.value:.6g}" for top in output.top)
             click.echo(f"  from {output.min:.6g} to {output.max:.6g}; largest {top}")
     if result.profile is not None:
         profile_text(result.profile)
-    milliseconds = f"loaded in {1e3 * result.load_seconds:.1f} ms, ran in {1e3 * result.run_seconds:.2f} ms"
+    times = f", {result.runs} times" if result.runs > 1 else ""
+    milliseconds = f"loaded in {1e3 * result.load_seconds:.1f} ms, ran in {1e3 * result.run_seconds:.2f} ms{times}"
     click.echo(f"{result.name}: {milliseconds}, arena {format_bytes(result.arena_bytes)}")
 
 

@@ -1,0 +1,55 @@
+"""`edgert compile`: a model into one artifact."""
+
+import click
+
+from edgert.cli.options import BYTES, FILE, json_option, shape_options, target_option
+
+
+@click.command()
+@click.argument("model", metavar="MODEL", type=FILE)
+@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="What to write.")
+@target_option
+@shape_options
+@click.option("--ram", type=BYTES, help="Refuse (exit code 4) when the arena needs more, as in 256K or 64M.")
+@click.option(
+    "--tune", type=click.IntRange(min=0), default=0, metavar="TRIALS", help="Measure so many tilings a kernel."
+)
+@click.option("--emit", type=click.Choice(["edge", "exe"]), default="edge", show_default=True, help="exe: a program.")
+@click.option("--golden/--no-golden", default=True, help="Put inputs and right answers in, for `edgert verify`.")
+@click.option(
+    "--debug-dump", type=click.Path(file_okay=False), metavar="DIR", help="Write graph and plan of each phase."
+)
+@json_option
+def command(
+    model: str,
+    output: str,
+    target: str,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    dims: tuple[tuple[str, tuple[int, int]], ...],
+    ram: int | None,
+    tune: int,
+    emit: str,
+    golden: bool,
+    debug_dump: str | None,
+    as_json: bool,
+) -> None:
+    """Compile a MODEL (.onnx) into one file that runs with nothing but the small runner."""
+    from edgert.cli.progress import progress_bar
+    from edgert.interface.build import build, report_text
+    from edgert.interface.show import show
+
+    with progress_bar("compile") as progress:
+        report = build(
+            model,
+            output,
+            target=target,
+            shapes=dict(shapes),
+            dims=dict(dims),
+            ram=ram,
+            tune=tune,
+            emit=emit,
+            golden=golden,
+            debug_dump=debug_dump,
+            progress=progress,
+        )
+    show(report, as_json, report_text)
