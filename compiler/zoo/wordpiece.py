@@ -1,7 +1,8 @@
 """BERT's uncased WordPiece tokenizer: text to the token ids that `minilm` takes (arXiv:1810.04805, section 3).
 
-Same ids as the tokenizer.json beside the model, without truncation to 128 and padding: special tokens written in the
-text ("[MASK]") are read as plain text.
+Same ids as the tokenizer.json beside the model gives without its padding and truncation, but for characters that only
+newer Unicode tables know as punctuation, and for special tokens written in the
+text ("[MASK]"), which are read as plain text here.
 """
 
 import unicodedata
@@ -64,7 +65,7 @@ def words(text: str) -> Iterator[str]:
 def _clean(character: str) -> str:
     if character in "\t\n\r" or character.isspace():
         return " "
-    if character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cf"):
+    if character == "\ufffd" or unicodedata.category(character) in ("Cc", "Cf", "Co"):
         return ""
     return f" {character} " if any(low <= ord(character) <= high for low, high in _CJK) else character
 
