@@ -1,0 +1,111 @@
+"""Decides which operators become one kernel: an anchor with its element-wise tail, or a chain of cheap operators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from compiler.frontend.facts import Facts
+from compiler.frontend.nodes import op_version
+from compiler.ops.registry import Kind, find
+from targets.kernels.registry import TEMPLATES
+from targets.kernels.tensor import Index, product, simplify
+
+# Injective, but better as a kernel of its own: an element picks its source among many inputs
+SOLITARY = {"Concat", "Resize", "GridSample"}
+MAX_CHAIN = 24  # operators in one kernel; beyond that registers run out and code grows
+
+
+@dataclass(eq=False)
+class Group:
+    """Operators compiled together, in order. `anchor` is the first node when it is not element-wise."""
+
+    nodes: list[ir.Node]
+    anchor: bool = False
+    outputs: list[str] = field(default_factory=list)
+
+
+def kind_of(node: ir.Node, facts: Facts) -> Kind:
+    """How the node's operator maps indices; see compiler/ops/registry.py."""
+    definition = find(node.domain, node.op_type, op_version(node, facts))
+    return definition.kind if definition else "anchor"
+
+
+def fuse(nodes: list[ir.Node], facts: Facts, outputs: set[str]) -> list[Group]:
+    """Groups in an order in which every group comes after those it reads from. `outputs`: the graph's own."""
+    shapes = {name: tuple(fact.shape) for name, fact in facts.values.items()}
+    consumers: dict[str, list[ir.Node]] = {}
+    for node in nodes:
+        for value in node.inputs:
+            if value is not None:
+                consumers.setdefault(value.name, []).append(node)
+    kinds = {id(n): kind_of(n, facts) for n in nodes}
+    group_of: dict[int, Group] = {}
+    for node in nodes:
+        home = None
+        if kinds[id(node)] in ("elementwise", "injective") and node.op_type not in SOLITARY:
+            home = _home(node, group_of, kinds, consumers, shapes, outputs)
+        if home is None:
+            home = Group([], anchor=kinds[id(node)] == "anchor")
+        home.nodes.append(node)
+        group_of[id(node)] = home
+    # a group stands where its last node stood: by then all that it reads is there
+    ordered: list[Group] = []
+    for node in nodes:
+        group = group_of[id(node)]
+        if group.nodes[-1] is node:
+            inside = {id(n) for n in group.nodes}
+            for member in group.nodes:
+                for value in member.outputs:
+                    users = consumers.get(value.name, [])
+                    if value.name in outputs or any(id(u) not in inside for u in users) or not users:
+                        group.outputs.append(value.name)
+            ordered.append(group)
+    return ordered
+
+
+def _home(node, group_of, kinds, consumers, shapes, outputs) -> Group | None:
+    """The group that `node` can join as its new last node."""
+    mine = shapes.get(node.outputs[0].name)
+    joined: Group | None = None
+    for value in node.inputs:
+        producer = value.producer() if value is not None else None
+        if producer is None or id(producer) not in group_of:
+            continue
+        group = group_of[id(producer)]
+        if joined is not None or group.nodes[-1] is not producer or len(group.nodes) >= MAX_CHAIN:
+            continue
+        if value.name in outputs or any(c is not node for c in consumers[value.name]) or len(producer.outputs) != 1:
+            continue
+        theirs = shapes.get(value.name)
+        if mine is None or theirs is None or kinds[id(producer)] == "view" or producer.op_type in SOLITARY:
+            continue
+        if group.anchor:
+            # a template applies its tail element by element, so the tail keeps the anchor's shape
+            fits = kinds[id(node)] == "elementwise" and same_shape(mine, theirs) and _tail_allowed(group.nodes[0])
+        else:
+            fits = same_size(mine, theirs)
+        if fits:
+            joined = group
+    return joined
+
+
+def _tail_allowed(anchor: ir.Node) -> bool:
+    key = f"{anchor.domain}.{anchor.op_type}" if anchor.domain else anchor.op_type
+    return ("cpu", key) in TEMPLATES
+
+
+def same_shape(a: tuple[Index, ...], b: tuple[Index, ...]) -> bool:
+    """Whether two shapes are provably equal."""
+    return len(a) == len(b) and all(_zero(x - y) for x, y in zip(a, b, strict=True))
+
+
+def same_size(a: tuple[Index, ...], b: tuple[Index, ...]) -> bool:
+    """Whether two shapes provably have as many elements."""
+    return _zero(product(a) - product(b))
+
+
+def _zero(difference: Index) -> bool:
+    value = simplify(difference)
+    return isinstance(value, int) and value == 0

@@ -1,0 +1,231 @@
+"""Fused groups to kernel calls: finds each group's template, or a generic nest, and gives every value a buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+from tvm import tirx
+
+import targets.kernels
+from compiler.frontend.facts import Facts
+from compiler.frontend.nodes import make_node
+from compiler.fusion import Group, kind_of
+from compiler.ops.registry import Custom, Unsupported, find
+from compiler.program import Buffer, Port, Program, Step
+from targets.kernels.nest import lower_nest
+from targets.kernels.registry import TEMPLATES, Call, stages_for
+from targets.kernels.stage import Const, Leaf, Stage, Temp
+from targets.kernels.tensor import Index, Tensor, compute, extent, product
+from targets.target import Target
+
+assert targets.kernels.__doc__  # importing the package registered the templates
+
+
+def item_bytes(dtype: str) -> int:
+    """Bytes of one element in a buffer."""
+    return 1 if dtype == "bool" else max(1, int("".join(c for c in dtype.split("_")[0] if c.isdigit()) or 8) // 8)
+
+
+class Lowering:
+    """Turns one graph into a Program."""
+
+    def __init__(self, model: ir.Model, facts: Facts, target: Target, tiles: Callable[[Call], dict] | None = None) -> None:
+        self.model, self.facts, self.target = model, facts, target
+        self.tiles = tiles or (lambda call: {})
+        self.leaves: dict[str, Tensor] = {}
+        self.values: dict[int, str] = {}  # id of a leaf -> the value it stands for
+        self.roots: dict[str, str] = {}  # a view -> the value whose bytes it shows
+        self.buffers: dict[str, Buffer] = {}
+        self.consts: dict[str, Buffer] = {}
+        self.keep: list[Tensor] = []  # ids in `values` stay valid only as long as the leaves live
+        low = {name: bound[0] for name, bound in facts.bounds.items()}
+        high = {name: bound[1] for name, bound in facts.bounds.items()}
+        self.ends = (low, high)
+
+    # ---- values and buffers ---------------------------------------------------------------------------------------
+    def max_bytes(self, shape: Sequence[Index], dtype: str) -> int:
+        """Bytes of a tensor at its largest."""
+        size = product(shape)
+        return max(extent(size, ends) for ends in self.ends) * item_bytes(dtype)
+
+    def leaf(self, name: str) -> Tensor:
+        """The leaf that stands for a graph value."""
+        if name not in self.leaves:
+            fact = self.facts.values[name]
+            leaf = Tensor(tuple(fact.shape), fact.dtype, name)
+            if name in self.facts.constants:
+                leaf.data = lambda: np.asarray(self.facts.constants[name])
+            self.leaves[name] = leaf
+            self.values[id(leaf)] = name
+        return self.leaves[name]
+
+    def root(self, name: str) -> str:
+        while name in self.roots:
+            name = self.roots[name]
+        return name
+
+    def buffer(self, leaf: Leaf, scratch: dict[int, Buffer]) -> Buffer:
+        """The buffer behind an operand of a kernel."""
+        if isinstance(leaf, Const):
+            if leaf.key not in self.consts:
+                size = int(np.prod(leaf.shape)) * item_bytes(leaf.dtype)
+                self.consts[leaf.key] = Buffer(leaf.name, "weights", leaf.shape, leaf.dtype, size, data=leaf.make)
+            return self.consts[leaf.key]
+        if isinstance(leaf, Tensor) and leaf.name.startswith("dim:"):
+            slot = [v.name for v in self.program.dims].index(leaf.name[4:])
+            return Buffer(leaf.name, "dims", (1,), "int64", 8, index=slot)
+        if id(leaf) not in self.values:
+            if id(leaf) not in scratch:
+                size = self.max_bytes(leaf.shape, leaf.dtype)
+                scratch[id(leaf)] = Buffer(f"scratch.{leaf.name}", "arena", leaf.shape, leaf.dtype, size)
+            return scratch[id(leaf)]
+        name = self.root(self.values[id(leaf)])
+        if name not in self.buffers:
+            fact = self.facts.values[name]
+            size = self.max_bytes(fact.shape, fact.dtype)
+            if name in self.facts.constants:
+                data = self.leaf(name).data
+                self.buffers[name] = Buffer(name, "weights", fact.shape, fact.dtype, size, data=data)
+            else:
+                self.buffers[name] = Buffer(name, "arena", fact.shape, fact.dtype, size)
+        return self.buffers[name]
+
+    # ---- the graph ------------------------------------------------------------------------------------------------
+    def run(self, groups: Sequence[Group]) -> Program:
+        """The program of the whole graph. Raises Unsupported for a form that inference let pass and no kernel takes."""
+        graph, facts = self.model.graph, self.facts
+        inputs = [v.name for v in graph.inputs if v.name not in facts.constants]
+        outputs = [v.name for v in graph.outputs]
+        given = {id(d) for n in inputs for d in facts.values[n].shape if not isinstance(d, int)}
+        known = [v for v in facts.vars.values() if v.name in facts.bounds]
+        at_start = [v for v in known if any(v.same_as(d) for n in inputs for d in facts.values[n].shape)]
+        assert len(given) >= 0
+        later = [v for v in known if not any(v.same_as(s) for s in at_start)]
+        ports = [[Port(n, tuple(facts.values[n].shape), facts.values[n].dtype,
+                       self.max_bytes(facts.values[n].shape, facts.values[n].dtype)) for n in names]
+                 for names in (inputs, outputs)]  # fmt: skip
+        self.program = Program(*ports, [], [*at_start, *later], len(at_start), dict(facts.bounds))
+        for group in groups:
+            if len(group.nodes) == 1 and kind_of(group.nodes[0], facts) == "view":
+                source = group.nodes[0].inputs[0]
+                if source is not None and group.nodes[0].outputs[0].name not in facts.constants:
+                    self.roots[group.nodes[0].outputs[0].name] = source.name
+        for i, name in enumerate(inputs):
+            fact = facts.values[name]
+            self.buffers[name] = Buffer(name, "io", fact.shape, fact.dtype, ports[0][i].bytes, index=i)
+        copies = []
+        for i, name in enumerate(outputs):
+            fact, root = facts.values[name], self.root(name)
+            buffer = Buffer(name, "io", fact.shape, fact.dtype, ports[1][i].bytes, index=len(inputs) + i)
+            if root in self.buffers or root in facts.constants:
+                copies.append((name, buffer))  # an input, a constant or another output handed out once more
+            else:
+                self.buffers[root] = buffer
+        for group in groups:
+            if not (len(group.nodes) == 1 and group.nodes[0].outputs[0].name in self.roots):
+                self.group(group)
+        for name, buffer in copies:
+            self.copy(name, buffer)
+        return self.program
+
+    def copy(self, name: str, buffer: Buffer) -> None:
+        """Hands a value out under a second name."""
+        source = self.leaf(name)
+        target = Tensor(source.shape, source.dtype, f"out.{name}")
+        self.keep.append(target)
+        self.values[id(target)] = target.name
+        self.buffers[target.name] = buffer
+        moved = compute(source.shape, source.dtype, lambda *i: source(*i), [source], "copy")
+        self.append("copy", "Identity", [name], lower_nest([(moved, target)], self.target, "copy"), 0)
+
+    def group(self, group: Group) -> None:
+        env: dict[str, Tensor] = {}
+        first = group.nodes[0]
+        key = f"{first.domain}.{first.op_type}" if first.domain else first.op_type
+        results = [self.leaf(name) for name in group.outputs]
+        stages: list[Stage] | None = None
+        macs = 0
+        for node in group.nodes:
+            made = make_node(node, self.facts, lambda name: env.get(name) or self.leaf(name))
+            definition = find(node.domain, node.op_type, made.version)
+            assert definition is not None, f"{node.op_type} passed inference without a definition"
+            outcome = definition.lower(made)
+            if isinstance(outcome, Custom):
+                assert len(group.nodes) == 1, f"{node.op_type} cannot head a fused group"
+                everything = [self._result(v.name, t) for v, t in zip(node.outputs, outcome.outputs, strict=False)]
+                stages = stages_for(self._call(key, made, everything, everything), self.target)
+                stages = stages or outcome.emit(self.target, everything)
+                break
+            made_outputs = [outcome] if isinstance(outcome, Tensor) else list(outcome)
+            macs += sum(_macs(t) for t in made_outputs if t is not None)
+            if node is first and group.anchor and (self.target.family, key) in TEMPLATES:
+                stages = self._template(group, key, made, made_outputs, results)
+                if stages is not None:
+                    break
+            env |= {v.name: t for v, t in zip(node.outputs, made_outputs, strict=False) if t is not None}
+        if stages is None:
+            stages = lower_nest([(env[name], self.leaf(name)) for name in group.outputs], self.target, _name(group))
+        self.append(first.name or first.outputs[0].name, first.op_type, [n.name or n.op_type for n in group.nodes], stages, macs)
+
+    def _result(self, name: str | None, like: Tensor) -> Tensor:
+        """The leaf of an output; a scratch one where the graph does not want it."""
+        if name and name in self.facts.values:
+            return self.leaf(name)
+        return like
+
+    def _call(self, key: str, made, outputs: list[Tensor], results: list[Tensor]) -> Call:  # noqa: ANN001
+        call = Call(key, made.attrs, made.inputs, outputs, outputs[0], results)
+        call.config = self.tiles(call)
+        return call
+
+    def _template(self, group: Group, key: str, made, shapes: list[Tensor | None], results: list[Tensor]) -> list[Stage] | None:  # noqa: ANN001
+        """The anchor's template with the rest of the group as its tail."""
+        anchor, tail = group.nodes[0], group.nodes[1:]
+        stand_ins = [Tensor(t.shape, t.dtype, f"anchor{i}") for i, t in enumerate(shapes) if t is not None]
+        everything = [self._result(v.name, t) for v, t in zip(anchor.outputs, stand_ins, strict=False)]
+        call = self._call(key, made, stand_ins, results if tail else everything)
+        env = {anchor.outputs[0].name: stand_ins[0]}
+        for node in tail:
+            inner = make_node(node, self.facts, lambda name: env.get(name) or self.leaf(name))
+            definition = find(node.domain, node.op_type, inner.version)
+            outcome = definition.lower(inner)
+            env[node.outputs[0].name] = outcome if isinstance(outcome, Tensor) else outcome[0]
+        if tail:
+            call.final = env[tail[-1].outputs[0].name]
+        return stages_for(call, self.target)
+
+    def append(self, name: str, op: str, nodes: list[str], stages: list[Stage], macs: int) -> None:
+        """Adds a group's stages as steps; its scratch lives from its first to its last use."""
+        scratch: dict[int, Buffer] = {}
+        touched = {id(b) for step in self.program.steps for b in step.buffers} if not hasattr(self, "touched") else self.touched
+        self.touched: set[int] = touched
+        for i, stage in enumerate(stages):
+            buffers = [self.buffer(leaf, scratch) for leaf in stage.operands]
+            writes = {k for k, b in enumerate(buffers) if id(b) not in touched and b.space in ("arena", "io")}
+            touched |= {id(b) for b in buffers}
+            self.keep += [leaf for leaf in stage.operands if isinstance(leaf, Tensor)]
+            label = name if len(stages) == 1 else f"{name}.{i}"
+            self.program.steps.append(Step(label, op, nodes, stage, buffers, writes, macs if i == len(stages) - 1 else 0))
+
+
+def _name(group: Group) -> str:
+    names = [n.op_type.lower() for n in group.nodes]
+    return "_".join(names[:4]) + (f"_{len(names)}" if len(names) > 4 else "")
+
+
+def _macs(t: Tensor) -> int:
+    """Multiply-accumulates of a sum over products; 0 for what is cheaper or of unknown size."""
+    if t.reduction is None or t.reduction.kind != "sum":
+        return 0
+    total = product([*t.shape, *t.reduction.extents])
+    return total if isinstance(total, int) else 0
+
+
+def lower_graph(model: ir.Model, facts: Facts, target: Target, groups: Sequence[Group], tiles: Callable[[Call], dict] | None = None) -> Program:
+    """The program of a graph whose every node passed inference."""
+    return Lowering(model, facts, target, tiles).run(groups)
+
+
+__all__ = ["Lowering", "Mapping", "Temp", "Unsupported", "item_bytes", "lower_graph", "tirx"]

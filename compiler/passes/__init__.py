@@ -1,0 +1,53 @@
+"""The graph passes, in the order they run. Each is a module with `run(edit: Edit, target: Target) -> bool` (changed or not)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from compiler.debug import Dump
+from compiler.frontend.facts import Facts
+from compiler.verify import verify
+from targets.target import Target
+
+from . import (
+    common_subexpressions,
+    dead_code,
+    fold_affine,
+    fold_padding,
+    layout,
+    matmul,
+    merge_views,
+    transposes,
+)
+from .edit import Edit
+
+Pass = Callable[[Edit, Target], bool]
+
+# What each phase leaves true, the next relies on.
+PHASES: list[tuple[str, list[Pass]]] = [
+    # nothing dead, nothing computed twice, no node that does nothing
+    ("clean", [dead_code.run, common_subexpressions.run, merge_views.run, dead_code.run]),
+    # compound operators spelled out by exporters become one node each (ONNX's own where there is one)
+    ("patterns", [dead_code.run]),
+    # batch norm, scales and biases inside the weights; padding inside the convolution
+    ("fold", [fold_padding.run, fold_affine.run, dead_code.run]),
+    # matrix products by what the kernels take: constant right side (packed), or batched
+    ("matmul", [matmul.run, dead_code.run]),
+    # convolutions and pools on NHWC, transposes only at the borders
+    ("layout", [layout.run, transposes.run, merge_views.run, common_subexpressions.run, dead_code.run]),
+]
+
+
+def run_passes(model: ir.Model, facts: Facts, target: Target, dump: Dump) -> tuple[ir.Model, Facts]:
+    """Runs every phase; the verifier checks the graph after each."""
+    edit = Edit(model, facts)
+    verify(model, facts, "the front end")
+    for i, (name, passes) in enumerate(PHASES):
+        for run in passes:
+            run(edit, target)
+            edit.complete()
+        verify(model, facts, f"passes/{name}")
+        dump.graph(f"2-{i}-{name}", model, facts)
+    return model, facts

@@ -1,0 +1,129 @@
+"""Editing a graph: making nodes, replacing values, knowing constants. What every pass works through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from compiler.frontend.facts import Facts, ValueFact
+from compiler.frontend.inference import infer_node
+from targets.kernels.tensor import Index
+
+MODERN = 21  # the opset that passes write nodes in, whatever the model's
+EDGERT = "edgert"  # the domain of the compiler's own operators
+
+
+class Edit:
+    """A graph and what is known of its values. Facts of new values are inferred from the operators' own definitions."""
+
+    def __init__(self, model: ir.Model, facts: Facts) -> None:
+        self.model, self.graph, self.facts = model, model.graph, facts
+        self._serial = 0
+        self._taken = {v.name for n in model.graph for v in n.outputs} | set(model.graph.initializers)
+        self._fresh: list[ir.Node] = []
+
+    # ---- reading --------------------------------------------------------------------------------------------------
+    def nodes(self, *ops: str, domain: str = "") -> list[ir.Node]:
+        """The nodes of those operators (of ONNX's own domain unless said) in order; all nodes when none is named."""
+        return [n for n in self.graph if not ops or (n.op_type in ops and n.domain == domain)]
+
+    def shape(self, value: ir.Value) -> tuple[Index, ...]:
+        return tuple(self.facts.values[value.name].shape)
+
+    def dtype(self, value: ir.Value) -> str:
+        return self.facts.values[value.name].dtype
+
+    def const(self, value: ir.Value | None) -> np.ndarray | None:
+        """A constant's data, None for anything else."""
+        if value is None or value.name not in self.facts.constants:
+            return None
+        return np.asarray(self.facts.constants[value.name])
+
+    def scalar(self, value: ir.Value | None) -> float | None:
+        """A constant's single number, None for anything else."""
+        if value is None or value.name not in self.facts.constants or any(d != 1 for d in self.shape(value)):
+            return None
+        return float(np.asarray(self.facts.constants[value.name]).reshape(-1)[0])
+
+    def attr(self, node: ir.Node, name: str, default: Any = None) -> Any:
+        found = node.attributes.get(name)
+        return default if found is None else found.value
+
+    def only_use(self, value: ir.Value) -> ir.Node | None:
+        """The one node that uses `value`, once, when it is no graph output."""
+        uses = list(value.uses())
+        return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
+
+    # ---- writing --------------------------------------------------------------------------------------------------
+    def name(self, stem: str) -> str:
+        """A value name nobody has."""
+        self._serial += 1
+        while f"{stem}.{self._serial}" in self._taken:
+            self._serial += 1
+        self._taken.add(f"{stem}.{self._serial}")
+        return f"{stem}.{self._serial}"
+
+    def constant(self, stem: str, array: np.ndarray | Callable[[], np.ndarray], like: tuple | None = None) -> ir.Value:
+        """A new constant. A callable is read when it is needed; `like` then gives its (shape, dtype)."""
+        name = self.name(stem)
+        value = ir.Value(name=name)
+        if callable(array):
+            assert like is not None
+            shape, dtype = like
+            value.const_value = ir.LazyTensor(
+                lambda: ir.Tensor(np.ascontiguousarray(array())), dtype=ir.DataType.from_numpy(np.dtype(dtype)), shape=ir.Shape(shape), name=name
+            )  # fmt: skip
+        else:
+            shape, dtype = array.shape, array.dtype.name
+            value.const_value = ir.Tensor(np.ascontiguousarray(array), name=name)
+        value.shape, value.dtype = ir.Shape(shape), value.const_value.dtype
+        self.graph.register_initializer(value)
+        self.facts.values[name] = ValueFact(tuple(shape), str(dtype))
+        self.facts.constants[name] = value.const_value
+        return value
+
+    def insert(
+        self, before: ir.Node, op: str, inputs: Sequence[ir.Value | None], attrs: dict[str, Any] | None = None,
+        domain: str = "", stem: str | None = None, version: int = MODERN,
+    ) -> ir.Value:  # fmt: skip
+        """A new one-output node ahead of `before`, of opset `version`; gives its output, with shape and type inferred."""
+        name = self.name(stem or op.lower())
+        version = 1 if domain == EDGERT else version
+        node = ir.node(op, inputs, attrs or {}, domain=domain, outputs=[ir.Value(name=name)], name=name, version=version)
+        self.graph.insert_before(before, node)
+        infer_node(node, self.facts, self.model)
+        return node.outputs[0]
+
+    def replace(self, old: ir.Value, new: ir.Value) -> None:
+        """Everything that read `old` reads `new`; a graph output keeps its name."""
+        if old.is_graph_output():
+            for i, out in enumerate(self.graph.outputs):
+                if out is old:
+                    self.graph.outputs[i] = self._rename_output(old, new)
+        old.replace_all_uses_with(new)
+
+    def _rename_output(self, old: ir.Value, new: ir.Value) -> ir.Value:
+        # the output's name is part of the model's interface, so the new value takes it where it can
+        if new.producer() is None or new.is_graph_output():
+            node = ir.node("Identity", [new], outputs=[ir.Value(name=self.name(str(old.name)))], version=MODERN)
+            self.graph.append(node)
+            infer_node(node, self.facts, self.model)
+            new = node.outputs[0]
+        name, other = str(old.name), str(new.name)
+        facts = self.facts.values
+        old.name, new.name = self.name(name), name
+        facts[str(old.name)], facts[name] = facts[name], facts.pop(other)
+        self.facts.symbolic.pop(other, None)
+        return new
+
+    def remove(self, node: ir.Node) -> None:
+        self.graph.remove(node, safe=False)
+
+    def complete(self) -> None:
+        """Infers what a pass left uninferred."""
+        for node in self.graph:
+            if any(v.name and v.name not in self.facts.values for v in node.outputs):
+                infer_node(node, self.facts, self.model)

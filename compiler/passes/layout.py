@@ -1,0 +1,225 @@
+"""Convolutions, pools and what lies between them on NHWC; transposes stay only where the layout must change.
+
+Activations are stored channels-last: a 1x1 convolution then is a matrix product on the memory as it lies, a depthwise one
+vectorises over channels, and every later target (microcontrollers too) wants the same. One forward sweep: each operator
+that has an NHWC form takes its inputs' NHWC twins and leaves a twin of its output; the NCHW value becomes a transpose of
+the twin, which dies when nobody reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from compiler.frontend.nodes import op_version
+from compiler.ops.registry import find
+from targets.target import Target
+
+from .edit import EDGERT, Edit
+from .pads import resolve_pads
+
+TO_NHWC, TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
+
+
+def run(edit: Edit, target: Target) -> bool:
+    sweep = _Sweep(edit)
+    for node in list(edit.graph):
+        sweep.visit(node)
+    return bool(sweep.twins)
+
+
+class _Sweep:
+    def __init__(self, edit: Edit) -> None:
+        self.edit = edit
+        self.twins: dict[str, ir.Value] = {}  # NCHW value -> the same in NHWC
+        self.rules: dict[str, Callable[[ir.Node], ir.Value | None]] = {
+            "Conv": self.conv, "ConvTranspose": self.conv, "MaxPool": self.pool, "AveragePool": self.pool,
+            "GlobalAveragePool": self.global_pool, "Concat": self.concat, "ReduceMean": self.reduce_mean,
+            "Resize": self.resize,
+        }  # fmt: skip
+
+    def visit(self, node: ir.Node) -> None:
+        if node.domain or not node.outputs or node.outputs[0].name not in self.edit.facts.values:
+            return
+        if all(v.name in self.edit.facts.constants for v in node.outputs if v.name):
+            return
+        shape = self.edit.shape(node.outputs[0])
+        rule = self.rules.get(node.op_type)
+        if rule is None and len(shape) == 4:
+            definition = find(node.domain, node.op_type, op_version(node, self.edit.facts))
+            if definition is not None and definition.kind == "elementwise" and len(node.outputs) == 1:
+                rule = self.elementwise
+        made = rule(node) if rule else None
+        if made is None:
+            return
+        old = node.outputs[0]
+        back = self.edit.insert(node, "Transpose", [made], {"perm": TO_NCHW}, stem=f"{old.name}.nchw")
+        self.edit.replace(old, back)
+        self.twins[str(back.name)] = made
+
+    def twin(self, value: ir.Value, before: ir.Node) -> ir.Value:
+        """The NHWC form of an NCHW value, transposed here if nobody made it yet."""
+        found = self.twins.get(str(value.name))
+        if found is None:
+            found = self.edit.insert(before, "Transpose", [value], {"perm": TO_NHWC}, stem=f"{value.name}.nhwc")
+            self.twins[str(value.name)] = found
+        return found
+
+    # ---- operators ------------------------------------------------------------------------------------------------
+    def conv(self, node: ir.Node) -> ir.Value | None:
+        edit = self.edit
+        x, w = node.inputs[0], node.inputs[1]
+        rank = len(edit.shape(x)) if x is not None else 0
+        if x is None or w is None or rank not in (3, 4) or edit.dtype(x) != "float32" or w.name not in edit.facts.constants:
+            return None
+        spatial, kernel = edit.shape(x)[2:], edit.shape(w)[2:]
+        strides = list(edit.attr(node, "strides", [1] * (rank - 2)))
+        dilations = list(edit.attr(node, "dilations", [1] * (rank - 2)))
+        group = int(edit.attr(node, "group", 1))
+        transposed = node.op_type == "ConvTranspose"
+        if not all(isinstance(d, int) for d in spatial):
+            return None
+        if transposed and (edit.attr(node, "auto_pad", "NOTSET") != "NOTSET" or edit.attr(node, "output_shape")):
+            return None
+        if transposed:
+            pads = list(edit.attr(node, "pads", [0] * 2 * (rank - 2)))
+        else:
+            pads = resolve_pads(
+                edit.attr(node, "auto_pad", "NOTSET"), list(edit.attr(node, "pads", [])), [int(d) for d in spatial],
+                [int(k) for k in kernel], strides, dilations,
+            )  # fmt: skip
+        attrs = {"strides": strides, "pads": pads, "dilations": dilations, "group": group}
+        if transposed:
+            attrs["output_padding"] = list(edit.attr(node, "output_padding", [0] * (rank - 2)))
+        if rank == 3:
+            made = self._conv1d(node, x, w, attrs)
+        else:
+            made = edit.insert(node, _own(node), [self.twin(x, node), w], attrs, EDGERT, stem=str(node.outputs[0].name))
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if bias is not None:
+            made = edit.insert(node, "Add", [made, bias], stem=str(node.outputs[0].name))
+        if rank == 3:
+            # back to [N, C, L]; neighbours that are 1-D convolutions meet in Transpose pairs, which cancel
+            flat = edit.insert(node, "Squeeze", [made, edit.constant("axes", np.array([1], np.int64))])
+            edit.replace(node.outputs[0], edit.insert(node, "Transpose", [flat], {"perm": [0, 2, 1]}))
+            return None
+        return made
+
+    def _conv1d(self, node: ir.Node, x: ir.Value, w: ir.Value, attrs: dict) -> ir.Value:
+        """A convolution over one axis is one over two, of height 1."""
+        edit = self.edit
+        attrs["strides"], attrs["dilations"] = [1, *attrs["strides"]], [1, *attrs["dilations"]]
+        attrs["pads"] = [0, attrs["pads"][0], 0, attrs["pads"][1]]
+        if "output_padding" in attrs:
+            attrs["output_padding"] = [0, *attrs["output_padding"]]
+        last = edit.insert(node, "Transpose", [x], {"perm": [0, 2, 1]})
+        wide = edit.insert(node, "Unsqueeze", [last, edit.constant("axes", np.array([1], np.int64))])
+        shape = edit.shape(w)
+        data = edit.facts.constants.tensor(str(w.name))
+        flat = edit.constant(
+            f"{w.name}.2d", lambda: np.expand_dims(data.numpy(), 2), ((shape[0], shape[1], 1, shape[2]), edit.dtype(w))
+        )
+        return edit.insert(node, _own(node), [wide, flat], attrs, EDGERT, stem=str(node.outputs[0].name))
+
+    def pool(self, node: ir.Node) -> ir.Value | None:
+        edit = self.edit
+        x = node.inputs[0]
+        if x is None or len(edit.shape(x)) != 4 or edit.dtype(x) != "float32" or len([o for o in node.outputs if o.uses()]) > 1:
+            return None
+        spatial = edit.shape(x)[2:]
+        if not all(isinstance(d, int) for d in spatial):
+            return None
+        kernel = list(edit.attr(node, "kernel_shape"))
+        strides, dilations = list(edit.attr(node, "strides", [1, 1])), list(edit.attr(node, "dilations", [1, 1]))
+        pads = resolve_pads(
+            edit.attr(node, "auto_pad", "NOTSET"), list(edit.attr(node, "pads", [])), [int(d) for d in spatial], kernel,
+            strides, dilations,
+        )  # fmt: skip
+        attrs = {
+            "kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations,
+            "count_include_pad": int(edit.attr(node, "count_include_pad", 0)),
+            "output_shape": [int(d) for d in edit.shape(node.outputs[0])[2:]],
+        }  # fmt: skip
+        return edit.insert(node, _own(node), [self.twin(x, node)], attrs, EDGERT, stem=str(node.outputs[0].name))
+
+    def global_pool(self, node: ir.Node) -> ir.Value | None:
+        x = node.inputs[0]
+        if x is None or len(self.edit.shape(x)) != 4 or self.edit.dtype(x) != "float32":
+            return None
+        return self._mean(node, self.twin(x, node))
+
+    def reduce_mean(self, node: ir.Node) -> ir.Value | None:
+        edit = self.edit
+        x = node.inputs[0]
+        axes = edit.attr(node, "axes")
+        if axes is None and len(node.inputs) > 1:
+            given = edit.const(node.inputs[1])
+            axes = None if given is None else given.tolist()
+        if x is None or axes is None or len(edit.shape(x)) != 4 or sorted(a % 4 for a in axes) != [2, 3]:
+            return None
+        if str(x.name) not in self.twins or not edit.attr(node, "keepdims", 1):
+            return None
+        return self._mean(node, self.twin(x, node))
+
+    def _mean(self, node: ir.Node, x: ir.Value) -> ir.Value:
+        return self.edit.insert(node, "GlobalAveragePool2d", [x], {}, EDGERT, stem=str(node.outputs[0].name))
+
+    def concat(self, node: ir.Node) -> ir.Value | None:
+        edit = self.edit
+        if len(edit.shape(node.outputs[0])) != 4 or not any(v is not None and str(v.name) in self.twins for v in node.inputs):
+            return None
+        axis = TO_NHWC.index(int(edit.attr(node, "axis")) % 4)
+        return edit.insert(node, "Concat", [self.twin(v, node) for v in node.inputs if v is not None], {"axis": axis})
+
+    def resize(self, node: ir.Node) -> ir.Value | None:
+        edit = self.edit
+        x = node.inputs[0]
+        shapes = [edit.shape(v) for v in (x, node.outputs[0]) if v is not None]
+        if x is None or str(x.name) not in self.twins or any(len(s) != 4 or not all(isinstance(d, int) for d in s) for s in shapes):
+            return None
+        attrs = {n: edit.attr(node, n) for n in ("mode", "coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a")}
+        if shapes[0][:2] != shapes[1][:2] or attrs["mode"] not in (None, "nearest", "linear") or edit.attr(node, "antialias", 0):
+            return None
+        if edit.attr(node, "axes") or attrs["coordinate_transformation_mode"] in ("tf_crop_and_resize", "half_pixel_symmetric"):
+            return None
+        kept = {n: v for n, v in attrs.items() if v is not None}
+        scales = edit.const(node.inputs[2]) if len(node.inputs) > 2 else None
+        if scales is not None and scales.size == 4:
+            kept["scales"] = [float(s) for s in scales[2:]]
+        kept["output_shape"] = [int(d) for d in shapes[1][2:]]
+        return edit.insert(node, "Resize2d", [self.twin(x, node)], kept, EDGERT, stem=str(node.outputs[0].name))
+
+    def elementwise(self, node: ir.Node) -> ir.Value | None:
+        """Any element-wise operator on values that have twins; per-channel constants move to the last axis."""
+        edit = self.edit
+        if not any(v is not None and str(v.name) in self.twins for v in node.inputs):
+            return None
+        inputs: list[ir.Value | None] = []
+        for value in node.inputs:
+            if value is None:
+                inputs.append(None)
+                continue
+            shape = edit.shape(value)
+            if all(isinstance(d, int) and d == 1 for d in shape):
+                rank1 = len(shape) <= 1
+                inputs.append(value if rank1 or value.name not in edit.facts.constants else self._reshaped(value, ()))
+            elif len(shape) == 4 and value.name not in edit.facts.constants:
+                inputs.append(self.twin(value, node))
+            elif value.name in edit.facts.constants:
+                full = (1,) * (4 - len(shape)) + tuple(int(d) for d in shape)
+                inputs.append(self._reshaped(value, full))
+            else:
+                return None
+        attrs = {name: attr.value for name, attr in node.attributes.items()}
+        version = op_version(node, edit.facts)
+        return edit.insert(node, node.op_type, inputs, attrs, stem=str(node.outputs[0].name), version=version)
+
+    def _reshaped(self, value: ir.Value, full: tuple[int, ...]) -> ir.Value:
+        data = np.asarray(self.edit.facts.constants[value.name]).reshape(full)
+        return self.edit.constant(f"{value.name}.nhwc", data.transpose(TO_NHWC) if full else data)
+
+
+def _own(node: ir.Node) -> str:
+    return f"{node.op_type}2d"

@@ -1,0 +1,151 @@
+"""The compiler's phases, in order. Gives back plain data; edgert/build.py makes an artifact of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compiler.codegen.entry import ENTRY, entry_object
+from compiler.codegen.link import link_shared
+from compiler.codegen.lower import compile_object, symbol
+from compiler.debug import Dump
+from compiler.frontend import load
+from compiler.frontend.facts import Facts, raise_if_unsupported
+from compiler.fusion import fuse
+from compiler.lowering import lower_graph
+from compiler.passes import run_passes
+from compiler.placement import Placement, place, weight_chunks
+from compiler.program import Port, Program
+from targets.kernels.tensor import Index, extent
+from targets.target import Target
+
+Progress = Callable[[str, int, int], None]  # phase, done, of
+
+
+@dataclass
+class Compiled:
+    """A compiled model as plain data: what goes into the artifact."""
+
+    manifest: dict[str, Any]
+    code: bytes
+    objects: dict[str, bytes]  # what `code` was linked from
+    weights: Callable[[], Iterator[bytes]]
+    program: Program
+    placement: Placement
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)  # per phase
+
+
+def compile_model(
+    model: Path,
+    target: Target,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    dims: Mapping[str, tuple[int, int]] | None = None,
+    name: str | None = None,
+    tiles: Callable[..., dict] | None = None,
+    debug_dump: Path | None = None,
+    progress: Progress | None = None,
+) -> Compiled:
+    """Compiles an ONNX file for `target`.
+
+    shapes: fixed shapes of inputs. dims: bounds (least, most) of symbolic dimensions by name. Raises EdgertError and its
+    kinds for a broken model, wrong shapes, or operators that are not supported (all of them in one report).
+    """
+    clock, seconds, dump = time.perf_counter(), {}, Dump(debug_dump)
+
+    def phase(label: str) -> None:
+        nonlocal clock
+        seconds[label] = round(time.perf_counter() - clock, 4)
+        clock = time.perf_counter()
+
+    # 1. front end: read, fix shapes, infer every shape and type, fold what is constant
+    graph, facts = load(model, dict(shapes or {}), dict(dims or {}))
+    raise_if_unsupported(facts.problems)
+    dump.graph("1-frontend", graph, facts)
+    phase("frontend")
+    # 2. graph passes: simplify, recognise patterns, choose layouts (compiler/passes has the list)
+    graph, facts = run_passes(graph, facts, target, dump)
+    phase("passes")
+    # 3. fuse operators into kernels, and give each its template or a loop nest
+    opset = graph.opset_imports.get("", 1)
+    nodes = [n for n in graph.graph if any(o.name not in facts.constants for o in n.outputs)]
+    groups = fuse(nodes, facts, {str(v.name) for v in graph.graph.outputs})
+    program = lower_graph(graph, facts, target, groups, tiles)
+    phase("lower")
+    # 4. memory: life times, one arena, verified
+    placement = place(program)
+    dump.program("4-plan", program, placement)
+    phase("memory")
+    # 5. code: every kernel to an object (cached by content), the entry that calls them, one shared object
+    objects = build_objects(program, target, progress)
+    phase("kernels")
+    code = link_shared(objects, target, ENTRY)
+    phase("link")
+    manifest = make_manifest(program, placement, target, name or Path(model).stem, facts)
+    manifest["source"] = {"opset": opset, "sha256": _sha256(Path(model))}
+    return Compiled(manifest, code, objects, lambda: weight_chunks(program), program, placement, list(facts.notes), seconds)
+
+
+def build_objects(program: Program, target: Target, progress: Progress | None = None) -> dict[str, bytes]:
+    """Objects of every distinct kernel and of the entry, compiled on all cores."""
+    stages = {symbol(step.stage, target): step.stage for step in program.steps}
+    done: dict[str, bytes] = {}
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for name, data in zip(stages, pool.map(lambda s: compile_object(s, target), stages.values()), strict=True):
+            done[name] = data
+            if progress:
+                progress("kernels", len(done), len(stages))
+    done["entry"] = entry_object(program, target)
+    return done
+
+
+def make_manifest(program: Program, placement: Placement, target: Target, name: str, facts: Facts) -> dict[str, Any]:
+    """What the artifact says of itself; docs/artifact.md has the meaning of each entry."""
+    low = {n: b[0] for n, b in program.bounds.items()}
+    high = {n: b[1] for n, b in program.bounds.items()}
+
+    def dim(d: Index) -> int | dict[str, int]:
+        if isinstance(d, int):
+            return d
+        slot = program.slot(d)
+        assert slot is not None
+        return {"slot": slot, "max": max(extent(d, low), extent(d, high))}
+
+    def port(p: Port) -> dict[str, Any]:
+        return {"name": p.name, "dtype": p.dtype, "shape": [dim(d) for d in p.shape], "bytes": p.bytes}
+
+    return {
+        "name": name,
+        "producer": {"tvm": version("apache-tvm"), "llvmlite": version("llvmlite")},
+        "target": {"name": target.name, "triple": target.triple, "features": list(target.features)},
+        "dims": [{"name": v.name, "min": program.bounds[v.name][0], "max": program.bounds[v.name][1]}
+                 for v in program.dims[: program.input_dims]],
+        "inputs": [port(p) for p in program.inputs],
+        "outputs": [port(p) for p in program.outputs],
+        "dim_slots": len(program.dims) + len(program.derived),
+        "arena_bytes": placement.arena_bytes,
+        "weights_bytes": placement.weights_bytes,
+        "plan": [{"name": b.name, "offset": b.offset, "size": b.bytes, "first": first, "last": last}
+                 for b, (first, last) in zip(placement.buffers, placement.lives, strict=True)],
+        "planner": {"name": placement.planner, "lower_bound": placement.lower_bound},
+        "entry": ENTRY,
+        "steps": [{"name": s.name, "op": s.op, "kernel": s.stage.kernel, "nodes": s.nodes, "macs": s.macs}
+                  for s in program.steps],
+    }  # fmt: skip
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+__all__ = ["Compiled", "compile_model", "np"]

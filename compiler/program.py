@@ -1,0 +1,91 @@
+"""The lowered model: kernel calls in order and the buffers they use. What memory planning and code generation work on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from tvm import tirx
+
+from targets.kernels.stage import Stage
+from targets.kernels.tensor import Index
+
+Space = Literal["arena", "weights", "io", "dims"]
+
+
+@dataclass(eq=False)
+class Buffer:
+    """A run of bytes that kernels read or write. `index` is its place among inputs then outputs (io) or dim slots (dims)."""
+
+    name: str
+    space: Space
+    shape: tuple[Index, ...]
+    dtype: str
+    bytes: int  # at the largest
+    index: int = -1
+    offset: int = -1  # in the arena or in weights.bin, once planned
+    data: Callable[[], np.ndarray] | None = None  # weights: made when they are written
+
+
+@dataclass(eq=False)
+class Step:
+    """One kernel call: `buffers` in the order of the kernel's pointers; which of them it writes."""
+
+    name: str
+    op: str
+    nodes: list[str]
+    stage: Stage
+    buffers: list[Buffer]
+    writes: set[int]  # positions in `buffers`
+    macs: int = 0
+
+
+@dataclass(eq=False)
+class Port:
+    """A graph input or output."""
+
+    name: str
+    shape: tuple[Index, ...]
+    dtype: str
+    bytes: int
+
+
+@dataclass(eq=False)
+class Program:
+    """A model ready for planning and code generation.
+
+    dims: every symbolic dimension in slot order: the inputs' first, then those known only at run time; `derived` are
+    output dimensions that are expressions of those, and take the slots after them.
+    """
+
+    inputs: list[Port]
+    outputs: list[Port]
+    steps: list[Step]
+    dims: list[tirx.Var]
+    input_dims: int
+    bounds: dict[str, tuple[int, int]]
+    derived: list[tirx.Expr] = field(default_factory=list)
+
+    def buffers(self, space: Space) -> Iterator[Buffer]:
+        """Every buffer of that space once, in order of first use."""
+        seen: set[int] = set()
+        for step in self.steps:
+            for buffer in step.buffers:
+                if buffer.space == space and id(buffer) not in seen:
+                    seen.add(id(buffer))
+                    yield buffer
+
+    def slot(self, dim: Index) -> int | None:
+        """The slot that holds a symbolic dimension; None for a number. New expressions get a slot."""
+        if isinstance(dim, int):
+            return None
+        for i, var in enumerate(self.dims):
+            if var.same_as(dim):
+                return i
+        for i, expr in enumerate(self.derived):
+            if tirx.analysis is not None and expr.same_as(dim) or str(expr) == str(dim):
+                return len(self.dims) + i
+        self.derived.append(dim)
+        return len(self.dims) + len(self.derived) - 1

@@ -1,0 +1,83 @@
+"""The front door to the compiler: a model file in, an artifact on disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgert import __version__, artifact
+from edgert.errors import UsageError
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """What a compile made. Sizes in bytes, times in seconds."""
+
+    path: Path
+    manifest: dict[str, Any]
+    file_bytes: int
+    seconds: dict[str, float]
+    notes: list[str] = field(default_factory=list)
+
+
+def compile(  # noqa: A001  (the public name is edgert.compile)
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    target: str = "host",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    dims: Mapping[str, tuple[int, int]] | None = None,
+    golden: bool = True,
+    emit: str = "edge",
+    tune: int = 0,
+    debug_dump: str | os.PathLike[str] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> CompileReport:
+    """Compiles the ONNX file `model` into `out`.
+
+    shapes: fixed input shapes by name. dims: (least, most) of symbolic dimensions by name. golden: put inputs and ONNX
+    Runtime's answers in, for `edgert verify`. emit: `edge` (an artifact) or `exe` (a program that needs nothing).
+    Raises EdgertError (and UsageError, UnsupportedModel, DoesNotFit).
+    """
+    try:
+        from compiler import golden as golden_data
+        from compiler.pipeline import compile_model
+        from targets import UnknownTarget, get_target
+    except ImportError as error:
+        raise UsageError(f"compiling needs the compiler: pip install 'edgert[compiler]' ({error})") from None
+    if emit not in ("edge", "exe"):
+        raise UsageError(f"--emit {emit}: there are edge and exe")
+    try:
+        chosen = get_target(target)
+    except UnknownTarget as error:
+        raise UsageError(str(error)) from None
+    path, started = Path(out), time.perf_counter()
+    dump = Path(debug_dump) if debug_dump else None
+    tiles = None
+    if tune:
+        from compiler.tune import tuned_tiles
+
+        tiles = tuned_tiles(chosen, tune, progress)
+    done = compile_model(Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress)
+    done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
+    feeds: dict[str, np.ndarray] = {}
+    answers: dict[str, np.ndarray] = {}
+    if golden:
+        started_golden = time.perf_counter()
+        feeds, answers = golden_data.make(Path(model), done.manifest, done.notes)
+        done.seconds["golden"] = round(time.perf_counter() - started_golden, 4)
+        done.manifest["golden"] = {"tolerance": golden_data.TOLERANCE}
+    if emit == "exe":
+        from edgert import exe
+
+        exe.build_from(done.manifest, done.objects, done.weights(), path, feeds, answers)
+        manifest = done.manifest
+    else:
+        manifest = artifact.write(path, done.manifest, done.code, done.weights(), feeds, answers)
+    done.seconds["total"] = round(time.perf_counter() - started, 4)
+    return CompileReport(path, manifest, path.stat().st_size, done.seconds, done.notes)
