@@ -18,16 +18,19 @@ from .tensor import Index, Tensor, product, simplify
 from .tiles import TYPICAL_ROWS, Tile, choose_tile, near_best
 from .tiles_emit import clear, reduce_into, store_tile
 
-WANTED_TASKS = 8  # so that two or four threads get even shares
 
 
 def rows_a_task(rows: int, tile: Tile, depth: int, panels: int, target: Target) -> int:
-    """Rows of one task: a multiple of the tile's rows whose input stays in half of L2, with enough tasks to share out."""
+    """Rows of one task: a multiple of the tile's rows whose input stays in half of L2, with even shares for 2 and 4 threads."""
     tiles = max(1, -(-rows // tile.rows))
     fit = max(1, target.l2_bytes // 2 // max(1, tile.rows * depth * 4))
-    even = max(1, tiles * panels // WANTED_TASKS)
-    blocks = -(-tiles // max(1, min(fit, even)))
-    return -(-tiles // blocks) * tile.rows
+
+    def cost(block: int) -> float:
+        tasks = -(-tiles // block) * panels
+        slowest = [-(-tasks // n) * block * n / (tiles * panels) for n in (2, 4)]
+        return 4 * slowest[0] + slowest[1] + tasks * 1e-3
+
+    return min(range(1, min(tiles, fit, 256) + 1), key=cost) * tile.rows
 
 
 def known_rows(rows: Index) -> int:

@@ -34,9 +34,9 @@ def multiply_add(b: Builder, acc: tirx.Var, rows: range, tile: Tile, left: Opera
 def reduce_into(
     b: Builder, acc: tirx.Var, rows: range, tile: Tile, depth: Index,
     left: Callable[[tirx.Expr, tirx.Expr], tirx.Expr], right: Callable[[tirx.Expr, tirx.Expr], tirx.Expr],
-    unroll: int = 4,
+    unroll: int = 0,
 ) -> None:  # fmt: skip
-    """acc[i, c] += sum over k < depth of left(i, k) * right(k, c), `unroll` steps a turn."""
+    """acc[i, c] += sum over k < depth of left(i, k) * right(k, c), `unroll` steps a turn (0: as suits)."""
     if not len(rows):
         return
 
@@ -47,7 +47,8 @@ def reduce_into(
         with b.serial(depth, "k") as k:
             step(k)
         return
-    unroll = min(unroll, depth)
+    # a narrow tile of many rows spends its code on broadcasts: more than two steps no longer fit the decoded-uop cache
+    unroll = min(unroll or (4 if tile.vecs > 2 else 2), depth)
     turns, rest = divmod(depth, unroll)
     with b.serial(turns, "k") as k, b.unroll(unroll) as u:
         step(k * unroll + u)

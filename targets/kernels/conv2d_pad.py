@@ -1,0 +1,49 @@
+"""Copies an NHWC tensor into a zero-padded buffer, for convolutions whose border would need too many special cases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tvm import tirx
+
+from targets.target import Target
+
+from .builder import Builder
+from .conv2d_shape import ConvShape
+from .stage import Stage, Temp
+from .tensor import Tensor
+from .tiles import chunks
+
+
+def padded(x: Tensor, s: ConvShape, target: Target) -> tuple[Stage, Temp, ConvShape]:
+    """The copying stage, its buffer, and the convolution's sizes over that buffer (without pads)."""
+    top, left, bottom, right = s.pads
+    height, width = s.height + top + bottom, s.width + left + right
+    buffer = Temp((s.batch, height, width, s.channels), x.dtype, "padded")
+    b = Builder(f"pad_nhwc_{x.dtype}_{target.name.split('-')[-1]}")
+    lanes = target.lanes(x.dtype)
+    zero = tirx.const(0, x.dtype)
+    with b:
+        source = b.arg(x, (s.batch * s.height, s.width * s.channels))
+        out = b.arg(buffer, (s.batch * height, width * s.channels))
+
+        def fill(row: tirx.Expr, start: int, count: int, value) -> None:
+            whole = count // lanes
+            if whole:
+                with b.serial(whole) as i, b.vector(lanes) as v:
+                    b.store(out, (row, i * lanes + v + start), value(i * lanes + v))
+            for offset, width in chunks(count % lanes, lanes):
+                with b.vector(width) as v:
+                    at = whole * lanes + offset
+                    b.store(out, (row, v + (at + start)), value(v + at))
+
+        with b.parallel(s.batch * height, max(1, 16384 // (width * s.channels))) as row:
+            y = b.let(row % height - top)
+            with b.when(tirx.all(y >= 0, y < s.height)):
+                line = b.let(row // height * s.height + y)
+                fill(row, 0, left * s.channels, lambda i: zero)
+                fill(row, left * s.channels, s.width * s.channels, lambda i: source[line, i])
+                fill(row, (left + s.width) * s.channels, right * s.channels, lambda i: zero)
+            with b.otherwise():
+                fill(row, 0, width * s.channels, lambda i: zero)
+    return b.stage(), buffer, replace(s, height=height, width=width, pads=(0, 0, 0, 0))

@@ -1,0 +1,73 @@
+"""The sizes of a convolution, read from a call once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .registry import Call
+from .tensor import Index
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """Sizes of a 2-D convolution over NHWC. Everything but the batch is known at compile time."""
+
+    batch: Index
+    height: int
+    width: int
+    channels: int
+    out_height: int
+    out_width: int
+    out_channels: int
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    pads: tuple[int, int, int, int]  # top, left, bottom, right
+    dilations: tuple[int, int]
+    group: int
+
+    @property
+    def group_in(self) -> int:
+        """Input channels of one group."""
+        return self.channels // self.group
+
+    @property
+    def group_out(self) -> int:
+        """Output channels of one group."""
+        return self.out_channels // self.group
+
+    @property
+    def depth(self) -> int:
+        """Multiply-adds for one output element."""
+        return self.kernel[0] * self.kernel[1] * self.group_in
+
+    @property
+    def is_matrix(self) -> bool:
+        """A 1x1 convolution that is one matrix product."""
+        return self.kernel == (1, 1) and self.strides == (1, 1) and not any(self.pads) and self.group == 1
+
+
+def conv_shape(call: Call) -> ConvShape | None:
+    """The sizes of a call of edgert.Conv2d; None when it is not float32, not static or its weights are not constant."""
+    x, w = call.inputs[0], call.inputs[1]
+    if x is None or w is None or w.data is None or x.dtype != "float32" or w.dtype != "float32":
+        return None
+    batch, *rest = x.shape
+    _, out_height, out_width, out_channels = call.outputs[0].shape
+    if not all(isinstance(s, int) for s in (*rest, out_height, out_width, out_channels)):
+        return None
+    height, width, channels = rest
+    a = call.attrs
+    top, left, bottom, right = a.get("pads") or (0, 0, 0, 0)
+    return ConvShape(
+        batch, height, width, channels, out_height, out_width, out_channels, tuple(int(k) for k in w.shape[2:]),
+        tuple(a.get("strides") or (1, 1)), (top, left, bottom, right), tuple(a.get("dilations") or (1, 1)),
+        int(a.get("group", 1)),
+    )  # fmt: skip
+
+
+def valid_outputs(tap: int, stride: int, dilation: int, pad: int, size: int, first: int, count: int) -> range:
+    """Which of the outputs first..first+count-1 (as 0..count-1) read inside [0, size) at kernel position `tap`."""
+    start = tap * dilation - pad  # where output 0 reads
+    low = max(0, -(-(-start) // stride) - first)
+    high = min(count, (size - 1 - start) // stride + 1 - first)
+    return range(low, max(low, high))
