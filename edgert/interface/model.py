@@ -41,5 +41,5 @@ def open_model(
 
     with tempfile.TemporaryDirectory(prefix="edgert-") as folder:
         artifact = str(Path(folder) / f"{Path(path).stem}.edge")
-        build(path, artifact, shapes=shapes, dims=dims, threads=threads)
+        build(path, artifact, shapes=shapes, dims=dims, golden=False)
         yield edgert.load(artifact, threads=threads)
