@@ -1,14 +1,15 @@
-"""Element-wise arithmetic with broadcasting."""
+"""Broadcasting: the shapes and readers that element-wise operators share."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
 from targets.kernels.tensor import Index, Tensor, as_expr, compute, simplify
 
-from .registry import Node, Unsupported, op
+from .registry import Node, Unsupported
 
 
 def broadcast_shape(*shapes: Sequence[Index]) -> tuple[Index, ...]:
@@ -48,32 +49,19 @@ def map_broadcast(inputs: Sequence[Tensor], dtype: str, fn: Callable[..., tirx.E
     return compute(shape, dtype, lambda *i: fn(*(r(*i) for r in readers)), inputs, name)
 
 
+def variadic(node: Node, fn: Callable[[tirx.Expr, tirx.Expr], tirx.Expr]) -> Tensor:
+    """All inputs folded from the left with `fn`."""
+    inputs = [node.need(i) for i in range(len(node.inputs))]
+    return map_broadcast(inputs, inputs[0].dtype, lambda *v: functools.reduce(fn, v), node.op.lower())
+
+
 def unary(node: Node, fn: Callable[[tirx.Expr], tirx.Expr], dtype: str | None = None) -> Tensor:
+    """The map `fn` over the elements of input 0."""
     x = node.need(0)
     return compute(x.shape, dtype or x.dtype, lambda *i: fn(x(*i)), [x], node.op.lower())
 
 
 def binary(node: Node, fn: Callable[[tirx.Expr, tirx.Expr], tirx.Expr], dtype: str | None = None) -> Tensor:
+    """The map `fn` over corresponding elements of the first two inputs, broadcast."""
     a, b = node.need(0), node.need(1)
     return map_broadcast([a, b], dtype or a.dtype, fn, node.op.lower())
-
-
-@op("Add", since=7, kind="elementwise")
-def add(node: Node) -> Tensor:
-    return binary(node, lambda a, b: a + b)
-
-
-@op("Sub", since=7, kind="elementwise")
-def sub(node: Node) -> Tensor:
-    return binary(node, lambda a, b: a - b)
-
-
-@op("Mul", since=7, kind="elementwise")
-def mul(node: Node) -> Tensor:
-    return binary(node, lambda a, b: a * b)
-
-
-@op("Relu", since=6, kind="elementwise")
-def relu(node: Node) -> Tensor:
-    # not tirx.max: a NaN must pass
-    return unary(node, lambda x: tirx.Select(x < as_expr(0, str(x.ty.dtype)), as_expr(0, str(x.ty.dtype)), x))

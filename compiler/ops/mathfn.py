@@ -1,0 +1,308 @@
+"""Scalar functions on TIR expressions with ONNX's semantics for each element type.
+
+float16 and bfloat16 are computed in float32 and rounded once; integers wrap on overflow and never trap; comparisons are
+written so that a NaN passes through. Functions that vectorise come from targets.kernels.vmath.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+
+from targets.kernels import vmath
+from targets.kernels.tensor import as_expr
+from targets.kernels.vmath import let
+
+Scalar = tirx.Expr
+NARROW = ("float16", "bfloat16")
+
+exp, log, tanh, sigmoid, erf = vmath.exp, vmath.log, vmath.tanh, vmath.sigmoid, vmath.erf
+
+
+def dtype_of(x: Scalar) -> str:
+    return str(x.ty.dtype)
+
+
+def is_float(dtype: str) -> bool:
+    return "float" in dtype
+
+
+def is_signed(dtype: str) -> bool:
+    return dtype.startswith("int")
+
+
+def bits_of(dtype: str) -> int:
+    """The width of a number type; 8 for bool."""
+    return 8 if dtype == "bool" else int("".join(c for c in dtype.split("_")[0] if c.isdigit()))
+
+
+def accumulator(dtype: str) -> str:
+    """The type in which sums and products over `dtype` are held."""
+    return "float32" if dtype in NARROW else dtype
+
+
+def const(value: float | int | bool, dtype: str) -> Scalar:
+    """A constant of `dtype`; integers that do not fit wrap."""
+    if dtype == "bool":
+        return tirx.const(bool(value), "bool")
+    if not is_float(dtype):
+        bits, value = bits_of(dtype), int(value)
+        value &= (1 << bits) - 1
+        if is_signed(dtype) and value >> (bits - 1):
+            value -= 1 << bits
+        if value >= 1 << 63:  # IntImm holds an int64
+            return tirx.reinterpret(dtype, tirx.const(value - (1 << 64), "int64"))
+    return tirx.const(value, dtype)
+
+
+def like(value: float | int, x: Scalar) -> Scalar:
+    """A constant of x's type."""
+    return const(value, dtype_of(x))
+
+
+def widen(fn: Callable[..., Scalar]) -> Callable[..., Scalar]:
+    """`fn` on float16 and bfloat16 through float32; the other types as they are."""
+
+    def wrapped(*args: Scalar) -> Scalar:
+        dtype = dtype_of(args[0])
+        if dtype in NARROW:
+            value = fn(*(a.astype("float32") for a in args))
+            return let(value, lambda v: v.astype(dtype))
+        return fn(*args)
+
+    return wrapped
+
+
+def extern(name: str) -> Callable[[Scalar], Scalar]:
+    """A libm function of one argument: NAMEf for float32, NAME for float64."""
+
+    def call(x: Scalar) -> Scalar:
+        dtype = dtype_of(x)
+        return tirx.call_pure_extern(dtype, name + ("f" if dtype == "float32" else ""), x)
+
+    return widen(call)
+
+
+def select(condition: Scalar, yes: Scalar, no: Scalar) -> Scalar:
+    return tirx.Select(condition, yes, no)
+
+
+# ---- floats -----------------------------------------------------------------------------------------------------------
+sqrt = widen(tirx.sqrt)
+floor, ceil, trunc = widen(tirx.floor), widen(tirx.ceil), widen(tirx.trunc)
+round_even = widen(tirx.nearbyint)
+sin, cos, tan = widen(tirx.sin), widen(tirx.cos), extern("tan")
+asin, acos, atan = extern("asin"), extern("acos"), extern("atan")
+sinh, cosh = extern("sinh"), extern("cosh")
+asinh, acosh, atanh = extern("asinh"), extern("acosh"), extern("atanh")
+log1p, expm1 = extern("log1p"), extern("expm1")
+
+
+def is_nan(x: Scalar) -> Scalar:
+    """Whether x is a NaN (false for integers)."""
+    if not is_float(dtype_of(x)):
+        return const(False, "bool")
+    x = x.astype("float32") if dtype_of(x) in NARROW else x
+    # by the bits: TVM's simplifier takes v != v for false
+    if dtype_of(x) == "float32":
+        return (tirx.reinterpret("int32", x) & const(0x7FFFFFFF, "int32")) > const(0x7F800000, "int32")
+    return (tirx.reinterpret("int64", x) & const(0x7FFFFFFFFFFFFFFF, "int64")) > const(0x7FF0000000000000, "int64")
+
+
+def is_inf(x: Scalar, positive: bool = True, negative: bool = True) -> Scalar:
+    """Whether x is an infinity of a wanted sign."""
+    x = x.astype("float32") if dtype_of(x) in NARROW else x
+    inf = float("inf")
+
+    def test(v: Scalar) -> Scalar:
+        up = v == like(inf, v) if positive else const(False, "bool")
+        down = v == like(-inf, v) if negative else const(False, "bool")
+        return tirx.any(up, down)
+
+    return let(x, test)
+
+
+def maximum(a: Scalar, b: Scalar) -> Scalar:
+    """The larger; a NaN if either is one."""
+    return _extreme(a, b, lambda x, y: x > y)
+
+
+def minimum(a: Scalar, b: Scalar) -> Scalar:
+    """The smaller; a NaN if either is one."""
+    return _extreme(a, b, lambda x, y: x < y)
+
+
+def _extreme(a: Scalar, b: Scalar, better: Callable[[Scalar, Scalar], Scalar]) -> Scalar:
+    if not is_float(dtype_of(a)):
+        return let(a, lambda x: let(b, lambda y: select(better(x, y), x, y)))
+    # x wins when better or when it is a NaN; otherwise y, which is then the better one or a NaN
+    return let(a, lambda x: let(b, lambda y: select(tirx.any(better(x, y), is_nan(x)), x, y)))
+
+
+def relu(x: Scalar) -> Scalar:
+    return let(x, lambda v: select(v < like(0, v), like(0, v), v))
+
+
+def power(a: Scalar, b: Scalar) -> Scalar:
+    """a ** b in a's type: float through libm's pow, integers by squaring (wrapping)."""
+    if not is_float(dtype_of(a)):
+        if is_float(dtype_of(b)):
+            return saturate(power(a.astype("float64"), b.astype("float64")), dtype_of(a))
+        return _int_power(a, b)
+    dtype = dtype_of(a)
+    wide = "float32" if dtype in NARROW else dtype
+    wide = "float64" if dtype_of(b) == "float64" else wide
+    known = float(b.value) if isinstance(b, tirx.FloatImm | tirx.IntImm) else None
+    x = a.astype(wide) if wide != dtype else a
+    value = _known_power(x, known) if known is not None else None
+    if value is None:
+        name = "powf" if wide == "float32" else "pow"
+        value = tirx.call_pure_extern(wide, name, x, b.astype(wide))
+    return value if wide == dtype else value.astype(dtype)
+
+
+def _known_power(x: Scalar, exponent: float) -> Scalar | None:
+    """The powers that graphs really hold, without pow. x^0.5 is not sqrt at minus infinity and minus zero: left out."""
+    return {
+        1.0: lambda: x,
+        2.0: lambda: let(x, lambda v: v * v),
+        3.0: lambda: let(x, lambda v: v * v * v),
+        -1.0: lambda: like(1, x) / x,
+    }.get(exponent, lambda: None)()
+
+
+def _int_power(a: Scalar, b: Scalar) -> Scalar:
+    dtype = dtype_of(a)
+    unsigned = "uint64"
+    one = tirx.const(1, unsigned)
+    base, left = a.astype("int64").astype(unsigned), b.astype("int64")
+    result: Scalar = one
+
+    def step(k: int, result: Scalar, square: Scalar, exponent: Scalar) -> Scalar:
+        if k == 6:  # exponents of 64 and more: only 0, 1 and -1 stay exact; every other base wraps
+            return result.astype(dtype)
+        bit = (exponent >> tirx.const(k, "int64")) & tirx.const(1, "int64")
+        grown = select(bit == tirx.const(1, "int64"), result * square, result)
+        return let(grown, lambda r: let(square * square, lambda s: step(k + 1, r, s, exponent)))
+
+    def whole(v: Scalar, e: Scalar) -> Scalar:
+        # a negative exponent gives 1/base, which truncates to 0 unless the base is 1 or -1 (whose powers repeat with 2)
+        minus_one = v == const(-1, unsigned)
+        even = let(e & tirx.const(1, "int64"), lambda x: x)
+        unit = select(minus_one, select(even == tirx.const(0, "int64"), const(1, dtype), const(-1, dtype)), const(1, dtype))
+        is_unit = tirx.any(v == one, minus_one)
+        negative = select(e < tirx.const(0, "int64"), const(0, dtype), step(0, result, v, e))
+        return select(is_unit, unit, negative)
+
+    return let(base, lambda v: let(left, lambda e: whole(v, e)))
+
+
+# ---- integers ---------------------------------------------------------------------------------------------------------
+def wrapping(fn: Callable[[Scalar, Scalar], Scalar]) -> Callable[[Scalar, Scalar], Scalar]:
+    """`fn` on integers modulo 2^bits. Signed ones go through unsigned, where LLVM knows that overflow wraps."""
+
+    def call(a: Scalar, b: Scalar) -> Scalar:
+        dtype = dtype_of(a)
+        if is_signed(dtype):
+            return fn(a.astype("u" + dtype), b.astype("u" + dtype)).astype(dtype)
+        return fn(a, b)
+
+    return call
+
+
+add = wrapping(lambda a, b: a + b)
+sub = wrapping(lambda a, b: a - b)
+mul = wrapping(lambda a, b: a * b)
+
+
+def neg(x: Scalar) -> Scalar:
+    return sub(like(0, x), x) if not is_float(dtype_of(x)) else like(-1, x) * x
+
+
+def absolute(x: Scalar) -> Scalar:
+    dtype = dtype_of(x)
+    if is_float(dtype):
+        return widen(tirx.abs)(x)
+    return let(x, lambda v: select(v < like(0, v), neg(v), v)) if is_signed(dtype) else x
+
+
+def divide(a: Scalar, b: Scalar) -> Scalar:
+    """a / b; integers truncate as in C. Division by zero gives 0 and the lowest number over -1 wraps: neither traps."""
+    if is_float(dtype_of(a)):
+        return a / b
+    return _guarded(a, b, tirx.truncdiv, neg)
+
+
+def remainder(a: Scalar, b: Scalar, c_style: bool) -> Scalar:
+    """The remainder with the sign of b (Python's %), or with the sign of a (C's, fmod). Integers over 0 give 0."""
+    if is_float(dtype_of(a)):
+        return widen(lambda x, y: _float_remainder(x, y, c_style))(a, b)
+    rest = _guarded(a, b, tirx.truncmod, lambda x: like(0, x))
+    if c_style or not is_signed(dtype_of(a)):
+        return rest
+
+    def signed(r: Scalar, y: Scalar) -> Scalar:
+        wrong = select(r < like(0, r), y > like(0, y), tirx.all(r > like(0, r), y < like(0, y)))
+        return select(wrong, r + y, r)
+
+    return let(b, lambda y: let(rest, lambda r: signed(r, y)))
+
+
+def _float_remainder(a: Scalar, b: Scalar, c_style: bool) -> Scalar:
+    dtype = dtype_of(a)
+    rest = tirx.call_pure_extern(dtype, "fmodf" if dtype == "float32" else "fmod", a, b)
+    if c_style:
+        return rest
+
+    def signed(r: Scalar, y: Scalar) -> Scalar:
+        wrong = select(r < like(0, r), y > like(0, y), tirx.all(r > like(0, r), y < like(0, y)))
+        return select(wrong, r + y, r)
+
+    return let(b, lambda y: let(rest, lambda r: signed(r, y)))
+
+
+def _guarded(a: Scalar, b: Scalar, divide: Callable, at_minus_one: Callable[[Scalar], Scalar]) -> Scalar:
+    """Integer division that no operand makes trap: the divisor is replaced where it would."""
+    if isinstance(b, tirx.IntImm) and int(b.value) not in (0, -1):
+        return divide(a, b)
+
+    def safe(x: Scalar, y: Scalar) -> Scalar:
+        bad = y == like(0, y)
+        if is_signed(dtype_of(y)):
+            bad = tirx.any(bad, y == like(-1, y))
+        value = let(select(bad, like(1, y), y), lambda d: divide(x, d))
+        special = select(y == like(0, y), like(0, x), at_minus_one(x)) if is_signed(dtype_of(y)) else like(0, x)
+        return select(bad, special, value)
+
+    return let(a, lambda x: let(b, lambda y: safe(x, y)))
+
+
+# ---- conversions ------------------------------------------------------------------------------------------------------
+def saturate(x: Scalar, dtype: str) -> Scalar:
+    """A float rounded towards zero to integer `dtype`: out of range gives the nearest end, NaN gives 0."""
+    bits, signed = bits_of(dtype), is_signed(dtype)
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    x = x.astype("float32") if dtype_of(x) in NARROW else x
+
+    def clamp(v: Scalar) -> Scalar:
+        # float(high) may round up to high + 1, which is out of range: compare with that
+        value = select(v >= like(float(high), v), const(high, dtype), v.astype(dtype))
+        value = select(v <= like(float(low), v), const(low, dtype), value)
+        return select(is_nan(v), const(0, dtype), value)
+
+    return let(x, clamp)
+
+
+def convert(x: Scalar, dtype: str) -> Scalar:
+    """x as `dtype` (ONNX Cast without float8): to bool is != 0, float to integer saturates, integers wrap."""
+    source = dtype_of(x)
+    if source == dtype:
+        return x
+    if dtype == "bool":
+        return tirx.NE(x, like(0, x)) if source not in NARROW else convert(x.astype("float32"), "bool")
+    if is_float(source) and not is_float(dtype):
+        return saturate(x, dtype)
+    if source == "float64" and dtype in NARROW or dtype == "bfloat16" and not is_float(source):
+        return as_expr(x, "float32").astype(dtype)
+    return x.astype(dtype)
