@@ -1,0 +1,281 @@
+"""Shapes, types and constants of every value, by the operators' own definitions; everything unsupported in one list.
+
+The graph is changed on the way: functions are inlined, nodes whose inputs are all constants become initializers, an If whose
+condition is known becomes its branch, and nodes that nobody reads go. So what is left is what gets compiled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from compiler.ops.registry import Custom, OpDef, Unsupported, find
+from edgert.errors import EdgertError
+from targets.kernels.tensor import Index, Tensor
+
+from . import fold, symbolic
+from .branches import constant_branch, has_subgraph
+from .dims import at_corner, dim_text, shape_text
+from .facts import Facts, Problem, ValueFact
+from .functions import Inliner
+from .nearest import nearest_form
+from .nodes import make_node, op_domain, op_version, wanted
+from .onnx_shapes import declared_fact, onnx_facts
+from .simplify import literal, make_constant, remove_unused
+from .types import dtype_name
+
+
+def infer(model: ir.Model, bounds: Mapping[str, tuple[int, int]] | None = None) -> Facts:
+    """Facts about every value of `model`, whose inputs `specialise` has given known or bounded dimensions.
+
+    bounds: symbolic dim -> (smallest, largest). Unsupported nodes are collected in `Facts.problems`, never raised.
+    Raises EdgertError for a model that is malformed rather than unsupported.
+    """
+    inference = Inference(model, bounds or {})
+    inference.inputs(model.graph)
+    remove_unused(model.graph)
+    inference.walk(model.graph)
+    removed = remove_unused(model.graph)
+    inference.finish(removed)
+    return inference.facts
+
+
+class Inference:
+    """One pass over a model. `walk` also takes a subgraph, whose outer values are then in `facts` already."""
+
+    def __init__(self, model: ir.Model, bounds: Mapping[str, tuple[int, int]]) -> None:
+        self.model = model
+        self.facts = Facts(opsets={("" if d == "ai.onnx" else d): v for d, v in model.opset_imports.items()})
+        self.facts.notes.extend(getattr(bounds, "notes", ()))
+        for name, (low, high) in bounds.items():
+            self.facts.declare(name, low, high)
+        self._inliner = Inliner(model, self.facts)
+        self._problems: list[tuple[ir.Node | None, Problem]] = []
+        self._leaves: dict[str, Tensor] = {}
+
+    # ---- what is given --------------------------------------------------------------------------------------------
+    def inputs(self, graph: ir.Graph) -> None:
+        """Facts about the graph's inputs and initializers."""
+        for value in graph.inputs:
+            self._input(value)
+        for name, value in graph.initializers.items():
+            tensor = value.const_value
+            dtype = dtype_name(tensor.dtype) if tensor is not None else None
+            if tensor is None or dtype is None:
+                self._report(None, name, "(initializer)", f"element type {tensor.dtype if tensor else 'unknown'}")
+                continue
+            self.facts.constants[name] = tensor
+            self.facts.values[name] = ValueFact(tuple(int(d) for d in tensor.shape), dtype)
+
+    def _input(self, value: ir.Value) -> None:
+        name = value.name or ""
+        dtype = dtype_name(value.dtype) if isinstance(value.type, ir.TensorType) else None
+        if dtype is None or value.shape is None:
+            kind = "no known type" if value.type is None else f"type {value.type}"
+            self._report(None, name, "(input)", f"{kind} {'' if value.shape is not None else '(shape unknown)'}".strip(),
+                         "tensors of numbers or bools")  # fmt: skip
+            return
+        dims: list[Index] = []
+        for dim in value.shape:
+            if isinstance(dim, int):
+                dims.append(dim)
+            elif str(dim.value) in self.facts.vars:
+                dims.append(self.facts.vars[str(dim.value)])
+            else:
+                raise EdgertError(f"input {name}: dimension {dim.value} has neither a value nor bounds")
+        self.facts.values[name] = ValueFact(tuple(dims), dtype)
+
+    # ---- the walk -------------------------------------------------------------------------------------------------
+    def walk(self, nodes: Iterable[ir.Node]) -> None:
+        """Visits nodes in topological order, and those that take the place of inlined ones."""
+        todo = deque(nodes)
+        while todo:
+            todo.extendleft(reversed(self._visit(todo.popleft())))
+
+    def _visit(self, node: ir.Node) -> list[ir.Node]:
+        """Facts about one node's outputs. Returns nodes that came into its place and are to be visited next."""
+        if not any(wanted(v) for v in node.outputs):
+            return []
+        if (op_domain(node), node.op_type, node.overload) in self.model.functions:
+            return self._inliner.inline(node, schemas=False) or []
+        if node.op_type == "Constant" and not op_domain(node):
+            self._constant(node)
+            return []
+        branch = constant_branch(node, self.facts, self._inliner)
+        if branch is not None:
+            self.inputs_of_branch(branch.initializers)
+            return branch.nodes
+        value = symbolic.evaluate(node, self.facts)
+        if value is not None and symbolic.all_numbers(value):
+            dtype = np.bool_ if value.size and isinstance(value.reshape(-1)[0], bool) else np.int64
+            self._make_constant(node.outputs[0], value.astype(self._integer_dtype(node, dtype)))
+            return []
+        missing = [v.name for v in node.inputs if v is not None and v.name and v.name not in self.facts.values]
+        if missing:
+            return self._guess(node)
+        return self._define(node, value)
+
+    def _define(self, node: ir.Node, value: np.ndarray | None) -> list[ir.Node]:
+        """Facts from the operator's handler; expands the node where there is none or it refuses."""
+        definition = find(op_domain(node), node.op_type, op_version(node, self.facts))
+        refusal: Unsupported | None = None
+        if definition is not None:
+            try:
+                facts = self._lower(definition, node)
+            except Unsupported as reason:
+                refusal = reason
+            else:
+                if self._fold(node, facts):
+                    return []
+                for output, fact in zip(node.outputs, facts, strict=False):
+                    if fact is not None and output.name:
+                        self.facts.values[output.name] = fact
+                if value is not None and node.outputs[0].name:
+                    self.facts.symbolic[node.outputs[0].name] = value
+                return []
+        elif self._fold(node, self._onnx_facts(node)):
+            return []
+        expanded = self._inliner.inline(node, functions=False) if not has_subgraph(node) else None
+        if expanded is not None:
+            return expanded
+        if refusal is not None:
+            self._unsupported(node, refusal.reason, refusal.nearest)
+        else:
+            self._unsupported(node, *nearest_form(node, op_domain(node), op_version(node, self.facts)))
+        return self._guess(node)
+
+    def _lower(self, definition: OpDef, node: ir.Node) -> list[ValueFact | None]:
+        """What the handler says the outputs are. Raises Unsupported, also for what goes wrong inside it."""
+        view = make_node(node, self.facts, self.leaf)
+        try:
+            result = definition.lower(view)
+        except Unsupported:
+            raise
+        except Exception as error:  # a malformed node must not end in a traceback, nor hide the other problems
+            raise Unsupported(f"malformed node? {type(error).__name__}: {error}".split("\n")[0]) from error
+        made = result.outputs if isinstance(result, Custom) else [result] if isinstance(result, Tensor) else list(result)
+        if any(w and (i >= len(made) or made[i] is None) for i, w in enumerate(view.outputs)):
+            raise Unsupported("an output that is read is not computed")
+        facts = [None if t is None else ValueFact(tuple(t.shape), t.dtype) for t in made]
+        for fact in facts:
+            self._check_dims(fact)
+        return facts
+
+    def _check_dims(self, fact: ValueFact | None) -> None:
+        for dim in fact.shape if fact else ():
+            if isinstance(dim, int):
+                low = dim
+            else:
+                low = min(at_corner(dim, self.facts.bounds, which) for which in (0, 1))
+            if low < 0:
+                raise Unsupported(f"dimension {dim_text(dim)} would be {low}", "other --shape or --dim bounds")
+
+    def leaf(self, name: str) -> Tensor:
+        """The value called `name` as a handler reads it."""
+        if name not in self._leaves:
+            fact = self.facts.values[name]
+            constants = self.facts.constants
+            data = (lambda: constants[name]) if name in constants else None
+            self._leaves[name] = Tensor(fact.shape, fact.dtype, name, data=data)
+        return self._leaves[name]
+
+    # ---- constants ------------------------------------------------------------------------------------------------
+    def _constant(self, node: ir.Node) -> None:
+        tensor = literal(node)
+        if tensor is None or dtype_name(tensor.dtype) is None:
+            self._unsupported(node, "a constant that is not a dense tensor of numbers or bools")
+            return
+        self._make_constant(node.outputs[0], tensor)
+
+    def _make_constant(self, output: ir.Value, data: np.ndarray | ir.TensorProtocol) -> None:
+        tensor = make_constant(output, data)
+        name = tensor.name or ""
+        self.facts.constants[name] = tensor
+        self.facts.values[name] = ValueFact(tuple(int(d) for d in tensor.shape), dtype_name(tensor.dtype) or "")
+
+    def inputs_of_branch(self, values: Iterable[ir.Value]) -> None:
+        """Facts about the initializers that an inlined branch brought along."""
+        for value in values:
+            if value.const_value is not None:
+                self.facts.constants[value.name or ""] = value.const_value
+                dtype = dtype_name(value.const_value.dtype) or ""
+                self.facts.values[value.name or ""] = ValueFact(tuple(int(d) for d in value.const_value.shape), dtype)
+
+    def _fold(self, node: ir.Node, facts: list[ValueFact | None]) -> bool:
+        """Runs the node now if its inputs are constants and the result is small. Returns whether it did."""
+        names = [v.name for v in node.inputs if v is not None and v.name]
+        constants = self.facts.constants
+        if not names or any(name not in constants for name in names) or not fold.foldable(node):
+            return False
+        limit = max(fold.MOST_BYTES, sum(constants.tensor(name).nbytes for name in names))
+        if fold.result_bytes(node, facts) > limit:
+            return False
+        inputs = {name: constants[name] for name in names}
+        arrays = fold.fold(node, inputs, op_domain(node), op_version(node, self.facts))
+        named = [v for v in node.outputs if v.name]
+        if arrays is None or len(arrays) != len(named):
+            return False
+        for output, array in zip(named, arrays, strict=True):
+            self._make_constant(output, array)
+        return True
+
+    def _integer_dtype(self, node: ir.Node, default: type) -> type | np.dtype:
+        """The type of a shape computation's result: that of its integer inputs."""
+        if node.op_type == "Cast":
+            return np.int32 if node.attributes["to"].value == 6 else np.int64
+        types = {f.dtype for v in node.inputs[-1:] if v is not None and (f := self.facts.values.get(v.name or ""))}
+        if default is np.int64 and node.op_type not in symbolic.NEEDS_SHAPE_ONLY and types == {"int32"}:
+            return np.int32
+        return default
+
+    # ---- problems -------------------------------------------------------------------------------------------------
+    def _onnx_facts(self, node: ir.Node) -> list[ValueFact | None]:
+        return onnx_facts(node, self.facts)
+
+    def _guess(self, node: ir.Node) -> list[ir.Node]:
+        """After an unsupported node: facts from ONNX's shape inference or the model, so that the rest is still checked."""
+        domain, version = op_domain(node), op_version(node, self.facts)
+        known = [p for at, p in self._problems if at is node]
+        if not known and find(domain, node.op_type, version) is None:
+            expanded = None if has_subgraph(node) else self._inliner.inline(node, functions=False)
+            if expanded is not None:
+                return expanded
+            self._unsupported(node, *nearest_form(node, domain, version))
+        for output, fact in zip(node.outputs, self._onnx_facts(node), strict=False):
+            fact = fact or declared_fact(output, self.facts)
+            if fact is not None and output.name:
+                self.facts.values[output.name] = fact
+        return []
+
+    def _unsupported(self, node: ir.Node, reason: str, nearest: str = "") -> None:
+        name = node.name or next((v.name for v in node.outputs if v.name), None) or "(unnamed)"
+        problem = Problem(name, node.op_type, op_domain(node), op_version(node, self.facts), reason, nearest)
+        self._problems.append((node, problem))
+
+    def _report(self, node: ir.Node | None, name: str, op: str, reason: str, nearest: str = "") -> None:
+        self._problems.append((node, Problem(name, op, "", self.facts.opsets.get("", 0), reason, nearest)))
+
+    def finish(self, removed: Iterable[ir.Node]) -> None:
+        """Checks the outputs against what the model declares, and drops what concerned removed nodes."""
+        gone = set(removed)
+        for value in self.model.graph.outputs:
+            self._check_output(value)
+        self.facts.problems = [p for node, p in self._problems if node is None or node not in gone]
+        live = {v.name for v in (*self.model.graph.inputs, *self.model.graph.initializers.values())}
+        live |= {v.name for node in self.model.graph for v in node.outputs}
+        for name in [n for n in self.facts.values if n not in live]:
+            self.facts.forget(name)
+
+    def _check_output(self, value: ir.Value) -> None:
+        fact, declared = self.facts.values.get(value.name or ""), dtype_name(value.dtype)
+        if fact is None:
+            if not self._problems:
+                self._report(None, value.name or "", "(output)", f"type {value.type} cannot be computed")
+            return
+        rank = None if value.shape is None else len(value.shape)
+        if (declared and declared != fact.dtype) or (rank is not None and rank != len(fact.shape)):
+            self._report(None, value.name or "", "(output)", f"is {fact.dtype} {shape_text(fact.shape)}, but the model "
+                         f"declares {declared} of rank {rank}", "a correct declaration, or none")  # fmt: skip
