@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edgert.errors import DoesNotFit, EdgertError, UnsupportedModel, UsageError
 
 if TYPE_CHECKING:
+    from edgert.build import CompileReport
     from edgert.runner import Model
 
 __version__ = "0.1.0"
@@ -23,12 +24,8 @@ def load(path: str | os.PathLike[str], threads: int | None = None, dram: int | s
     return load_artifact(path, threads=threads, dram=dram)
 
 
-def compile(model: str | os.PathLike[str], *args: Any, **options: Any) -> Any:
-    """Compile an ONNX model; needs the extra `edgert[compiler]`. See `compiler.pipeline.compile`."""
-    try:
-        from edgert.building import compile as compile_model
-    except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] not in ("edgert", "compiler"):
-            raise EdgertError(f"compiling needs {error.name}: pip install 'edgert[compiler]'") from None
-        raise
-    return compile_model(model, *args, **options)
+def compile(model: str | os.PathLike[str], out: str | os.PathLike[str], **options: Any) -> CompileReport:
+    """Compile the ONNX file `model` into `out`; needs the extra `edgert[compiler]`. See `edgert.build.compile`."""
+    from edgert.build import compile as compile_model
+
+    return compile_model(model, out, **options)

@@ -47,7 +47,7 @@ def write(
     for folder, arrays in (("in", golden_inputs or {}), ("out", golden_outputs or {})):
         for name, array in arrays.items():
             others[f"golden/{folder}/{npy.file_stem(name)}.npy"] = npy.to_bytes(array)
-    full = _complete(manifest, others)
+    full = complete(manifest, others)
     weights_bytes = full["weights_bytes"]
     sizes = [(MANIFEST, len(_encode(full))), (CODE, len(code)), (WEIGHTS, weights_bytes)]
     sizes += [(name, len(data)) for name, data in others.items() if name != CODE]
@@ -80,7 +80,7 @@ def _encode(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _complete(manifest: Mapping[str, Any], others: Mapping[str, Buffer]) -> dict[str, Any]:
+def complete(manifest: Mapping[str, Any], others: Mapping[str, Buffer]) -> dict[str, Any]:
     """The manifest with all that is known before writing, hashes as place holders; checked as a reader checks it."""
     full = {"format": schema.FORMAT, "abi": schema.ABI, **manifest}
     try:
@@ -204,7 +204,8 @@ class Artifact:
             for tensor in tensors:
                 member = f"golden/{folder}/{npy.file_stem(tensor.name)}.npy"
                 if member in self._entries:
-                    arrays[tensor.name] = npy.from_bytes(self.member(member), f"{self.path}: {member}")
+                    array = npy.from_bytes(self.member(member), f"{self.path}: {member}")
+                    arrays[tensor.name] = npy.restored(array, tensor.dtype)
         return found
 
     def close(self) -> None:

@@ -30,6 +30,12 @@ def storable(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def restored(array: np.ndarray, dtype: str) -> np.ndarray:
+    """The opposite of `storable`: raw bits as the array type of `dtype`, other arrays as they are."""
+    wanted = dtypes.array_dtype(dtype)
+    return array if array.dtype == wanted or array.dtype != dtypes.bits_dtype(dtype) else array.view(wanted)
+
+
 def to_bytes(array: np.ndarray) -> bytes:
     """`array` in .npy form."""
     buffer = io.BytesIO()

@@ -1,0 +1,57 @@
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "program.h"
+
+void *anonymous(int64_t bytes, const char *what) {
+  void *at = mmap(NULL, bytes > 0 ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (at == MAP_FAILED) fail(DOES_NOT_FIT, "no memory for %s: needs %lld bytes", what, (long long)bytes);
+  return at;
+}
+
+void check_memory(const edgert_model *model) {
+  long long need = model->arena_bytes, have = 0;
+  char line[256];
+  FILE *file = fopen("/proc/meminfo", "r");
+  while (file && !have && fgets(line, sizeof line, file)) sscanf(line, "MemAvailable: %lld kB", &have);
+  if (file) fclose(file);
+  for (int64_t i = 0; i < model->input_count; i++) need += model->inputs[i].bytes;
+  for (int64_t i = 0; i < model->output_count; i++) need += model->outputs[i].bytes;
+  if (have && need > have * 1024)
+    fail(DOES_NOT_FIT, "needs %lld bytes (arena, inputs and outputs), free are %lld", need, have * 1024);
+}
+
+const uint8_t *map_file(const char *path, size_t *size) {
+  struct stat status;
+  int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file < 0 || fstat(file, &status)) fail(errno == ENOENT ? WRONG_USE : FAILED, "%s: %s", path, strerror(errno));
+  if (!S_ISREG(status.st_mode)) fail(WRONG_USE, "%s: not a regular file", path);
+  *size = status.st_size;
+  if (!*size) fail(FAILED, "%s: it is empty", path);
+  void *at = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, file, 0);
+  if (at == MAP_FAILED) fail(FAILED, "%s: %s", path, strerror(errno));
+  close(file);
+  return at;
+}
+
+const uint8_t *map_weights(int64_t bytes) {
+  static const char own[] = "/proc/self/exe";
+  edgert_trailer trailer;
+  struct stat status;
+  int file = open(own, O_RDONLY | O_CLOEXEC);
+  if (file < 0 || fstat(file, &status)) fail(FAILED, "cannot read its own file: %s", strerror(errno));
+  off_t end = status.st_size - (off_t)sizeof trailer;
+  if (end < 0 || pread(file, &trailer, sizeof trailer, end) != sizeof trailer ||
+      memcmp(trailer.magic, "EDGERTW1", 8) || trailer.bytes != (uint64_t)bytes || trailer.offset % 4096 ||
+      trailer.offset > (uint64_t)end || trailer.bytes != (uint64_t)end - trailer.offset)
+    fail(FAILED, "its file is damaged: the weights at its end are not those it was built with");
+  void *at = bytes ? mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, (off_t)trailer.offset) : NULL;
+  if (at == MAP_FAILED) fail(FAILED, "cannot map its weights: %s", strerror(errno));
+  close(file);
+  return at;
+}

@@ -1,0 +1,47 @@
+#include <stdlib.h>
+
+#include "pool.h"
+#include "program.h"
+
+/* The entry of the model code, in the section that edgert/exe.py makes of the artifact's shared object. */
+extern int32_t edgert_run(edgert_ctx *ctx);
+
+void run_once(session *s) {
+  const edgert_model *model = s->model;
+  for (int64_t i = model->dim_count; i < model->dim_slots; i++) s->dims[i] = -1; /* for the code to fill in */
+  int32_t failed = edgert_rt_run(s->rt, edgert_run, s->arena, s->weights, s->io, s->dims, s->profile_ns,
+                                 model->step_count);
+  if (failed >= 1 && failed <= model->step_count) {
+    const edgert_step *step = &model->steps[failed - 1];
+    fail(FAILED, "step %d, '%s' (%s), failed on these inputs", failed - 1, step->name, step->op);
+  }
+  if (failed) fail(FAILED, "the model code failed with %d", failed);
+}
+
+static int ascending(const void *a, const void *b) {
+  int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+  return (x > y) - (x < y);
+}
+
+void time_runs(session *s, const options *given) {
+  int64_t *times = anonymous(given->runs * (int64_t)sizeof *times, "times");
+  for (int64_t i = 0; i < given->runs; i++) {
+    int64_t start = edgert_now_ns();
+    run_once(s);
+    times[i] = edgert_now_ns() - start;
+  }
+  qsort(times, given->runs, sizeof *times, ascending);
+  double best = times[0] / 1e6, median = times[given->runs / 2] / 1e6;
+  const char *format = given->json ? "{\"runs\": %lld, \"threads\": %lld, \"best_ms\": %.6f, \"median_ms\": %.6f}\n"
+                                   : "%lld runs, %lld threads: best %.3f ms, median %.3f ms\n";
+  printf(format, (long long)given->runs, (long long)given->threads, best, median);
+}
+
+void print_profile(session *s) {
+  int64_t count = s->model->step_count;
+  s->profile_ns = anonymous(count * (int64_t)sizeof *s->profile_ns, "the profile");
+  run_once(s);
+  for (int64_t i = 0; i < count; i++)
+    printf("%10.3f us  %s (%s)\n", s->profile_ns[i] / 1e3, s->model->steps[i].name, s->model->steps[i].op);
+  s->profile_ns = NULL;
+}
