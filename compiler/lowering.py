@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
-from tvm import tirx
 
 import targets.kernels
 from compiler.frontend.facts import Facts
 from compiler.frontend.nodes import make_node
 from compiler.fusion import Group, kind_of
-from compiler.ops.registry import Custom, Unsupported, find
+from compiler.ops.registry import Custom, Node, find
 from compiler.program import Buffer, Port, Program, Step
 from targets.kernels.nest import lower_nest
 from targets.kernels.registry import TEMPLATES, Call, stages_for
-from targets.kernels.stage import Const, Leaf, Stage, Temp
+from targets.kernels.stage import Const, Leaf, Stage
 from targets.kernels.tensor import Index, Tensor, compute, extent, product
 from targets.target import Target
 
@@ -39,6 +38,7 @@ class Lowering:
         self.roots: dict[str, str] = {}  # a view -> the value whose bytes it shows
         self.buffers: dict[str, Buffer] = {}
         self.consts: dict[str, Buffer] = {}
+        self.touched: set[int] = set()  # ids of buffers that some step has used
         self.keep: list[Tensor] = []  # ids in `values` stay valid only as long as the leaves live
         low = {name: bound[0] for name, bound in facts.bounds.items()}
         high = {name: bound[1] for name, bound in facts.bounds.items()}
@@ -98,10 +98,8 @@ class Lowering:
         graph, facts = self.model.graph, self.facts
         inputs = [v.name for v in graph.inputs if v.name not in facts.constants]
         outputs = [v.name for v in graph.outputs]
-        given = {id(d) for n in inputs for d in facts.values[n].shape if not isinstance(d, int)}
         known = [v for v in facts.vars.values() if v.name in facts.bounds]
         at_start = [v for v in known if any(v.same_as(d) for n in inputs for d in facts.values[n].shape)]
-        assert len(given) >= 0
         later = [v for v in known if not any(v.same_as(s) for s in at_start)]
         ports = [[Port(n, tuple(facts.values[n].shape), facts.values[n].dtype,
                        self.max_bytes(facts.values[n].shape, facts.values[n].dtype)) for n in names]
@@ -175,12 +173,14 @@ class Lowering:
             return self.leaf(name)
         return like
 
-    def _call(self, key: str, made, outputs: list[Tensor], results: list[Tensor]) -> Call:  # noqa: ANN001
+    def _call(self, key: str, made: Node, outputs: list[Tensor], results: list[Tensor]) -> Call:
         call = Call(key, made.attrs, made.inputs, outputs, outputs[0], results)
         call.config = self.tiles(call)
         return call
 
-    def _template(self, group: Group, key: str, made, shapes: list[Tensor | None], results: list[Tensor]) -> list[Stage] | None:  # noqa: ANN001
+    def _template(
+        self, group: Group, key: str, made: Node, shapes: list[Tensor | None], results: list[Tensor]
+    ) -> list[Stage] | None:
         """The anchor's template with the rest of the group as its tail."""
         anchor, tail = group.nodes[0], group.nodes[1:]
         stand_ins = [Tensor(t.shape, t.dtype, f"anchor{i}") for i, t in enumerate(shapes) if t is not None]
@@ -196,15 +196,17 @@ class Lowering:
             call.final = env[tail[-1].outputs[0].name]
         return stages_for(call, self.target)
 
+    def _written(self, buffer: Buffer) -> bool:
+        """Whether the first kernel to use this buffer fills it."""
+        return buffer.space == "arena" or buffer.space == "io" and buffer.index >= len(self.program.inputs)
+
     def append(self, name: str, op: str, nodes: list[str], stages: list[Stage], macs: int) -> None:
         """Adds a group's stages as steps; its scratch lives from its first to its last use."""
         scratch: dict[int, Buffer] = {}
-        touched = {id(b) for step in self.program.steps for b in step.buffers} if not hasattr(self, "touched") else self.touched
-        self.touched: set[int] = touched
         for i, stage in enumerate(stages):
             buffers = [self.buffer(leaf, scratch) for leaf in stage.operands]
-            writes = {k for k, b in enumerate(buffers) if id(b) not in touched and b.space in ("arena", "io")}
-            touched |= {id(b) for b in buffers}
+            writes = {k for k, b in enumerate(buffers) if id(b) not in self.touched and self._written(b)}
+            self.touched |= {id(b) for b in buffers}
             self.keep += [leaf for leaf in stage.operands if isinstance(leaf, Tensor)]
             label = name if len(stages) == 1 else f"{name}.{i}"
             self.program.steps.append(Step(label, op, nodes, stage, buffers, writes, macs if i == len(stages) - 1 else 0))
@@ -216,16 +218,13 @@ def _name(group: Group) -> str:
 
 
 def _macs(t: Tensor) -> int:
-    """Multiply-accumulates of a sum over products; 0 for what is cheaper or of unknown size."""
-    if t.reduction is None or t.reduction.kind != "sum":
-        return 0
+    """Multiply-accumulates of the sums behind `t`; 0 for what is cheaper or of unknown size."""
+    if t.reduction is None:
+        return sum(_macs(source) for source in t.inputs)
     total = product([*t.shape, *t.reduction.extents])
-    return total if isinstance(total, int) else 0
+    return total if t.reduction.kind == "sum" and isinstance(total, int) else 0
 
 
 def lower_graph(model: ir.Model, facts: Facts, target: Target, groups: Sequence[Group], tiles: Callable[[Call], dict] | None = None) -> Program:
     """The program of a graph whose every node passed inference."""
     return Lowering(model, facts, target, tiles).run(groups)
-
-
-__all__ = ["Lowering", "Mapping", "Temp", "Unsupported", "item_bytes", "lower_graph", "tirx"]

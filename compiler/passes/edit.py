@@ -9,8 +9,10 @@ import numpy as np
 import onnx_ir as ir
 
 from compiler.frontend.facts import Facts, ValueFact
-from compiler.frontend.inference import infer_node
-from targets.kernels.tensor import Index
+from compiler.frontend import fold
+from compiler.frontend.nodes import make_node, op_domain, op_version
+from compiler.ops.registry import Custom, find
+from targets.kernels.tensor import Index, Tensor
 
 MODERN = 21  # the opset that passes write nodes in, whatever the model's
 EDGERT = "edgert"  # the domain of the compiler's own operators
@@ -94,7 +96,7 @@ class Edit:
         version = 1 if domain == EDGERT else version
         node = ir.node(op, inputs, attrs or {}, domain=domain, outputs=[ir.Value(name=name)], name=name, version=version)
         self.graph.insert_before(before, node)
-        infer_node(node, self.facts, self.model)
+        self.infer(node)
         return node.outputs[0]
 
     def replace(self, old: ir.Value, new: ir.Value) -> None:
@@ -110,7 +112,7 @@ class Edit:
         if new.producer() is None or new.is_graph_output():
             node = ir.node("Identity", [new], outputs=[ir.Value(name=self.name(str(old.name)))], version=MODERN)
             self.graph.append(node)
-            infer_node(node, self.facts, self.model)
+            self.infer(node)
             new = node.outputs[0]
         name, other = str(old.name), str(new.name)
         facts = self.facts.values
@@ -120,10 +122,36 @@ class Edit:
         return new
 
     def remove(self, node: ir.Node) -> None:
+        """Takes a node out, and its name off its inputs' lists of users."""
+        for i in range(len(node.inputs)):
+            node.replace_input_with(i, None)
         self.graph.remove(node, safe=False)
+
+    def infer(self, node: ir.Node) -> None:
+        """Facts of a new node's outputs, from its operator's definition; a node of constants is folded."""
+        facts = self.facts
+
+        def leaf(name: str) -> Tensor:
+            fact = facts.values[name]
+            return Tensor(tuple(fact.shape), fact.dtype, name)
+
+        definition = find(op_domain(node), node.op_type, op_version(node, facts))
+        if definition is None:
+            raise RuntimeError(f"a pass made {node.op_type}-{op_version(node, facts)}, which no handler defines")
+        made = definition.lower(make_node(node, facts, leaf))
+        tensors = made.outputs if isinstance(made, Custom) else [made] if isinstance(made, Tensor) else list(made)
+        for value, tensor in zip(node.outputs, tensors, strict=False):
+            if value.name and tensor is not None:
+                facts.values[value.name] = ValueFact(tuple(tensor.shape), tensor.dtype)
+        names = [v.name for v in node.inputs if v is not None]
+        if node.domain or not names or any(n not in facts.constants for n in names) or not fold.foldable(node):
+            return
+        arrays = fold.fold(node, {str(n): facts.constants[n] for n in names}, "", op_version(node, facts))
+        for value, array in zip(node.outputs, arrays or [], strict=False):
+            facts.constants[str(value.name)] = array
 
     def complete(self) -> None:
         """Infers what a pass left uninferred."""
         for node in self.graph:
             if any(v.name and v.name not in self.facts.values for v in node.outputs):
-                infer_node(node, self.facts, self.model)
+                self.infer(node)

@@ -41,6 +41,7 @@ def _spell_out(edit: Edit, node: ir.Node) -> bool:
     offset = edit.constant("bn.shift", (shift - mean * gain).astype(np.float32).reshape(wide))
     scaled = edit.insert(node, "Mul", [x, factor])
     edit.replace(node.outputs[0], edit.insert(node, "Add", [scaled, offset]))
+    edit.remove(node)
     return True
 
 
