@@ -145,12 +145,13 @@ def direct(call: Call, x: Leaf, weights: Const, s: ConvShape, tile: Tile, target
 
 
 def rows_of_task(s: ConvShape, tile: Tile, panels: int, target: Target) -> int:
-    """Output rows of one task: even shares for two threads, and the input rows it reads within half of L2."""
+    """Output rows of one task: even shares for two and four threads, and the input rows it reads within half of L2."""
     fit = max(1, target.l2_bytes // 2 // max(1, s.strides[0] * s.width * s.channels * 4))
     others = s.group * panels
 
     def cost(rows: int) -> float:
         tasks = -(-s.out_height // rows) * others
-        return -(-tasks // 2) * 2 * rows / (s.out_height * others) + tasks * 1e-3
+        two, four = (-(-tasks // n) * n * rows / (s.out_height * others) for n in (2, 4))
+        return two + 0.25 * four + tasks * 1e-3
 
     return min(range(1, min(s.out_height, fit) + 1), key=cost)

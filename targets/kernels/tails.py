@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tvm import tirx
 
 from .builder import Builder
-from .nest import unflatten
+from .loops import unflatten
 from .registry import Call
 from .tensor import Index, Tensor, product, simplify
 

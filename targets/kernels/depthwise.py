@@ -1,0 +1,178 @@
+"""Depthwise convolution over NHWC: vectors of channels, several neighbouring output pixels at once.
+
+For one kernel row, each input pixel of the tile is loaded once and used by every output pixel it belongs to. Tiles that
+touch the left or right border are emitted apart with the taps inside the image; the kernel's rows are cut to the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import tirx
+
+from targets.target import Target
+
+from .builder import Builder
+from .conv2d_shape import ConvShape, valid_outputs
+from .registry import Call
+from .stage import Const, Leaf, Stage
+from .tensor import Index, Tensor, simplify
+from .tiles import chunks
+
+
+@dataclass(frozen=True)
+class DepthwisePlan:
+    """Output pixels a tile, output rows and channel vectors a task."""
+
+    pixels: int
+    rows: int
+    vectors: int
+
+
+def plan(call: Call, s: ConvShape, target: Target) -> DepthwisePlan:
+    """Sizes from the tuning records, else: accumulators within the registers, a strip of input in L1, even tasks."""
+    lanes = target.lanes("float32")
+    pixels = call.config.get("pixels") or default_pixels(s, target)
+    vectors = -(-s.channels // lanes)
+    strip = s.kernel[0] * (pixels * s.strides[1] + s.kernel[1]) * lanes * 4
+    limit = min(vectors, max(1, target.l1_bytes // 2 // strip))
+
+    def cost(choice: tuple[int, int]) -> float:
+        rows, chunk = choice
+        tasks = -(-s.out_height // rows) * -(-vectors // chunk)
+        two, four = (-(-tasks // n) * n * rows * chunk / (s.out_height * vectors) for n in (2, 4))
+        # a band reads its first rows again; a task costs a little by itself
+        return two + 0.25 * four + 0.1 * max(0, s.kernel[0] - s.strides[0]) / (rows * s.strides[0]) + tasks * 1e-3
+
+    choices = ((r, v) for r in range(1, s.out_height + 1) for v in range(1, limit + 1) if v == limit or v > limit // 2)
+    rows, chunk = min(choices, key=cost)
+    return DepthwisePlan(pixels, call.config.get("rows", rows), call.config.get("vectors", chunk))
+
+
+def default_pixels(s: ConvShape, target: Target) -> int:
+    """Pixels of a tile: what the registers hold beside one kernel row and an input, in even shares of the row."""
+    room = min(14, target.registers - s.kernel[1] - 3)
+    if s.out_width <= room:
+        return s.out_width
+    return min(range(max(4, room // 2), room + 1), key=lambda p: (-(-s.out_width // p) * p, -p))
+
+
+def packed_taps(w: Tensor, s: ConvShape, lanes: int) -> Const:
+    """[C, 1, kH, kW] -> [ceil(C / lanes), kH, kW, lanes], zero-padded."""
+    kh, kw = s.kernel
+    blocks = -(-s.channels // lanes)
+
+    def make() -> np.ndarray:
+        data = np.asarray(w.data()).reshape(s.channels, kh, kw)  # type: ignore[misc]
+        wide = np.zeros((blocks * lanes, kh, kw), data.dtype)
+        wide[: s.channels] = data
+        return np.ascontiguousarray(wide.reshape(blocks, lanes, kh, kw).transpose(0, 2, 3, 1))
+
+    return Const((blocks, kh, kw, lanes), w.dtype, make, f"{w.name}:depthwise:{lanes}", f"{w.name}_packed")
+
+
+def border_pixels(s: ConvShape, pixels: int) -> tuple[list[int], range, list[int]]:
+    """First pixels of the tiles at the left border, the numbers of the whole inner tiles, first pixels of the others."""
+    starts = list(range(0, s.out_width, pixels))
+    inner = [
+        first + pixels <= s.out_width
+        and all(len(_reach(s, k, first, pixels)) == pixels for k in range(s.kernel[1]))
+        for first in starts
+    ]
+    if True not in inner:
+        return starts, range(0), []
+    low = inner.index(True)
+    high = low + inner[low:].index(False) if False in inner[low:] else len(starts)
+    return starts[:low], range(low, high), starts[high:]
+
+
+def _reach(s: ConvShape, tap: int, first: int, count: int) -> range:
+    return valid_outputs(tap, s.strides[1], s.dilations[1], s.pads[1], s.width, first, count)
+
+
+def depthwise(call: Call, x: Leaf, w: Tensor, s: ConvShape, target: Target) -> Stage:
+    """X [N, H, W, C], W [C, 1, kH, kW]; every channel by itself, multiplier 1."""
+    return _Kernel(call, x, w, s, target).stage()
+
+
+class _Kernel:
+    """One depthwise kernel under construction. A place is (image n, output row) and a piece (channel block, offset, width)."""
+
+    def __init__(self, call: Call, x: Leaf, w: Tensor, s: ConvShape, target: Target) -> None:
+        self.call, self.s = call, s
+        self.lanes = target.lanes("float32")
+        self.plan = plan(call, s, target)
+        name = f"depthwise{s.kernel[0]}x{s.kernel[1]}_nhwc_f32_{self.plan.pixels}x{self.lanes}_{target.name.split('-')[-1]}"
+        self.b = Builder(name)
+        self.image = self.b.arg(x, (s.batch * s.height, s.width, s.channels))
+        self.taps, self.out = self.b.arg(packed_taps(w, s, self.lanes)), self.b.arg(call.result)
+
+    def stage(self) -> Stage:
+        """Tasks are bands of output rows x chunks of channels; inside one, strips of pixels from top to bottom."""
+        b, s, pixels = self.b, self.s, self.plan.pixels
+        bands = -(-s.out_height // self.plan.rows)
+        chunks_ = -(-(-(-s.channels // self.lanes)) // self.plan.vectors)
+        with b, b.parallel(simplify(s.batch * (bands * chunks_))) as p:
+            chunk = b.let(p % chunks_)
+            first_row = b.let(p // chunks_ % bands * self.plan.rows)
+            rows = b.let(tirx.min(tirx.const(self.plan.rows, "int64"), s.out_height - first_row))
+            band = (b.let(p // (chunks_ * bands)), first_row, rows, chunk, chunks_)
+            before, inner, after = border_pixels(s, pixels)
+            for first in before:
+                self.strip(band, first, min(pixels, s.out_width - first))
+            if len(inner):
+                with b.serial(len(inner), "tile") as t:
+                    self.strip(band, b.let((t + inner.start) * pixels), pixels)
+            for first in after:
+                self.strip(band, first, min(pixels, s.out_width - first))
+        return b.stage()
+
+    def strip(self, band: tuple, first: Index, count: int) -> None:
+        """`count` pixels from `first` of every row of the band, for every channel of the chunk."""
+        b, (n, first_row, rows, chunk, chunks_) = self.b, band
+        whole, rest = divmod(self.s.channels, self.lanes)
+        with b.serial(rows, "row") as r:
+            oh = b.let(first_row + r)
+            start = b.let(chunk * self.plan.vectors)
+            if whole:
+                with b.serial(b.let(tirx.min(tirx.const(self.plan.vectors, "int64"), whole - start)), "c") as c:
+                    self.pixels((n, oh), first, count, (b.let(start + c), 0, self.lanes))
+            if rest:
+                with b.when(chunk == chunks_ - 1):
+                    for offset, width in chunks(rest, self.lanes):
+                        self.pixels((n, oh), first, count, (whole, offset, width))
+
+    def pixels(self, place: tuple, first: Index, count: int, piece: tuple) -> None:
+        """One tile: clear, add every kernel row inside the image, store through the fused tail."""
+        b, s, (n, oh), (block, offset, width) = self.b, self.s, place, piece
+        (kh, _), (sh, _), (dh, _), top = s.kernel, s.strides, s.dilations, s.pads[0]
+        acc = b.local((count, width), "float32")
+        with b.unroll(count) as i, b.vector(width) as v:
+            b.store(acc, (i, v), tirx.const(0.0, "float32"))
+        low: Index = 0
+        extent: Index = kh
+        if top or s.pads[2]:
+            low = b.let(tirx.max((top - oh * sh + (dh - 1)) // dh, 0))
+            high = tirx.min((s.height - 1 + top - oh * sh) // dh + 1, kh)
+            extent = b.let(tirx.max(high - low, 0))
+        with b.serial(extent, "kh", low) as tap:
+            self.tap_row(acc, (b.let(n * s.height + oh * sh + (tap * dh - top)), tap), first, count, piece)
+        with b.unroll(count) as i, b.vector(width) as v:
+            at = (n, oh, first + i, block * self.lanes + offset + v)
+            b.bind(self.call.outputs[0], lambda *_: acc[i, v])
+            b.store(self.out, at, self.call.final(*at))
+
+    def tap_row(self, acc: tirx.Var, row: tuple, first: Index, count: int, piece: tuple) -> None:
+        """Adds one kernel row: input pixel by input pixel, each to every output that it reaches."""
+        b, s, (line, tap), (block, offset, width) = self.b, self.s, row, piece
+        kw, sw, dw, left = s.kernel[1], s.strides[1], s.dilations[1], s.pads[1]
+        reach = [_reach(s, k, first, count) if isinstance(first, int) else range(count) for k in range(kw)]
+        for column in sorted({i * sw + k * dw for k in range(kw) for i in reach[k]}):
+            for k in range(kw):
+                i, odd = divmod(column - k * dw, sw)
+                if odd or i not in reach[k]:
+                    continue
+                with b.vector(width) as v:
+                    value = self.image[line, first * sw + (column - left), block * self.lanes + offset + v]
+                    b.store(acc, (i, v), acc[i, v] + value * self.taps[block, tap, k, offset + v])

@@ -1,0 +1,59 @@
+"""Builds a call, runs its stages in process and gives the result; the instruction sets this machine can run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from compiler.codegen.jit import run_stages
+from targets import all_targets, host_features
+from targets.kernels.registry import Call, stages_for
+from targets.kernels.tensor import Index, Tensor
+
+EPS = float(np.finfo(np.float32).eps)
+
+ISAS = [
+    pytest.param(
+        target,
+        id=name,
+        marks=pytest.mark.skipif(
+            not host_features() >= set(target.features), reason=f"this CPU lacks what {name} needs"
+        ),
+    )
+    for name, target in sorted(all_targets().items())
+    if name in ("x86-64-avx2", "x86-64-avx512")
+]
+
+
+def leaf(array: np.ndarray, name: str, shape: Sequence[Index] | None = None, constant: bool = False) -> Tensor:
+    """A graph value that holds `array`; its shape may be given with symbolic dimensions."""
+    data = (lambda: array) if constant else None
+    return Tensor(tuple(array.shape if shape is None else shape), str(array.dtype), name, data=data)
+
+
+def run(
+    op: str, attrs: dict, inputs: Sequence[Tensor], out_shape: Sequence[Index], feeds: Mapping[Tensor, np.ndarray], target,
+    tail: Callable[[Tensor], Tensor] | None = None, dims: Mapping[str, int] | None = None,
+    config: dict[str, int] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """What the template of `op` computes on the fed arrays."""
+    out = Tensor(tuple(out_shape), "float32", "acc")
+    result = Tensor(tuple(out_shape), "float32", "result")
+    call = Call(op, attrs, list(inputs), [out], out if tail is None else tail(out), [result], config or {})
+    stages = stages_for(call, target)
+    assert stages is not None, f"{op}: no template takes it"
+    (array,) = run_stages(stages, {id(t): a for t, a in feeds.items()}, [result], target, dims)
+    return array
+
+
+def assert_close(got: np.ndarray, want: np.ndarray, terms: np.ndarray | float) -> None:
+    """Sums of products differ from the exact value by at most eps times the sum of the absolute products, and rounding.
+
+    `terms`: that sum of absolute products, element by element (or its largest). A chain of n additions could err n times
+    as much, but its roundings are random: their sum grows with the square root of n, so 8 eps holds to many thousands.
+    """
+    assert got.shape == want.shape
+    bound = 8 * EPS * np.maximum(np.asarray(terms), 1.0)
+    assert (np.abs(got - want) <= bound).all(), f"largest error {np.abs(got - want).max()}"

@@ -1,0 +1,28 @@
+"""Depthwise convolution: strides, borders, odd channel counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from .kernel_case import ISAS
+from .test_conv import check
+
+
+@pytest.mark.parametrize("target", ISAS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        dict(shape=(1, 30, 30, 16), kernel=(3, 3), pads=(1, 1, 1, 1), residual=True),
+        dict(shape=(2, 14, 14, 24), kernel=(3, 3), strides=(2, 2), pads=(0, 0, 1, 1)),
+        dict(shape=(1, 7, 7, 67), kernel=(5, 5), pads=(2, 2, 2, 2)),
+        dict(shape=(1, 9, 33, 3), kernel=(5, 5), strides=(2, 2), pads=(2, 2, 2, 2)),
+        dict(shape=(2, 17, 15, 40), kernel=(3, 3), strides=(2, 1), pads=(1, 0, 1, 3), dilations=(2, 3)),
+        dict(shape=(1, 1, 60, 8), kernel=(1, 9), pads=(0, 8, 0, 0)),
+        dict(shape=(1, 2, 2, 5), kernel=(3, 3), pads=(1, 1, 1, 1)),
+        dict(shape=(1, 8, 3, 2), kernel=(7, 7), pads=(3, 3, 3, 3)),
+    ],
+    ids=lambda c: "x".join(map(str, c["shape"])),
+)
+def test_depthwise(target, case: dict) -> None:
+    channels = case["shape"][3]
+    check(target, out=channels, group=channels, **case)
