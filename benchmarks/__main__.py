@@ -46,8 +46,9 @@ def main(models: str, threads: str, seconds: float, no_compile: bool, no_readme:
     report = "\n".join([headline(), latency_table(rows), footprint_table(footprints), compile_table(compiles)])
     print(report)
     if as_json:
+        figures: list[latency.Latency | process.Footprint | process.CompileTime] = [*rows, *footprints, *compiles]
         with open(as_json, "w", encoding="utf-8") as file:
-            json.dump([dataclasses.asdict(row) for row in [*rows, *footprints, *compiles]], file, indent=1)
+            json.dump([dataclasses.asdict(row) for row in figures], file, indent=1)
     if not no_readme:
         update("bench", report)
 

@@ -35,8 +35,8 @@ def measure(case: Case, threads: int, seconds: float, peak: float) -> Latency:
         for name in PEERS:
             try:
                 contenders[name] = open_peer(name, case.onnx, inputs, threads)
-            except EdgertError as error:
-                print(f"{case.name}: {error}")
+            except EdgertError as refusal:
+                print(f"{case.name}: {refusal}")
         error = difference(list(model.run(inputs).values()), contenders)
         times = race(contenders, seconds)
         macs = total_macs(model.manifest)

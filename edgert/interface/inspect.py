@@ -1,0 +1,143 @@
+"""What is in a model or an artifact: operators, sizes, memory over time, and what would not compile and why."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from edgert.artifact import Artifact
+from edgert.atomic import write_atomic
+from edgert.errors import UsageError
+from edgert.interface.inputs import describe
+from edgert.interface.model import is_model
+from edgert.interface.plot import live_bytes, memory_svg
+from edgert.units import format_bytes
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from compiler.frontend import Facts
+    from targets.target import Target
+
+
+class Inspection(NamedTuple):
+    """What was found, as plain data for --json and as text for people; whether it would compile."""
+
+    data: dict[str, Any]
+    text: str
+    supported: bool
+
+
+def inspect(
+    path: str,
+    target: str = "host",
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    dims: Mapping[str, tuple[int, int]] | None = None,
+    plot: str | None = None,
+) -> Inspection:
+    """Look into the artifact or model at `path`; `plot` is an SVG file to write the arena over time to.
+
+    Raises UsageError for options that do not fit what it is, and EdgertError where it cannot be read.
+    """
+    if plot and Path(plot).suffix.lower() != ".svg":
+        raise UsageError(f"--plot {plot}: give a name that ends in .svg")
+    found = _model(path, target, shapes or {}, dims or {}) if is_model(path) else _artifact(path, shapes or dims)
+    if not plot:
+        return found
+    memory = found.data.get("memory")
+    if not memory:
+        raise UsageError(f"--plot {plot}: there is no memory plan, as {path} would not compile")
+    title = f"{found.data['name']}: arena over time"
+    svg = memory_svg(title, memory["arena_bytes"], memory["plan"], len(memory["live_bytes"]))
+    write_atomic(plot, svg.encode())
+    return found
+
+
+def _artifact(path: str, fixed: object) -> Inspection:
+    if fixed:
+        raise UsageError(f"{path} is an artifact, its shapes are fixed: --shape and --dim are for models")
+    artifact = Artifact.open(path)
+    try:
+        manifest, file_bytes = artifact.manifest, Path(path).stat().st_size
+    finally:
+        artifact.close()
+    operators = dict(Counter(step.get("op", "?") for step in manifest["steps"]))
+    data = {
+        **{
+            key: manifest[key] for key in ("name", "producer", "target", "dims", "inputs", "outputs") if key in manifest
+        },
+        "file_bytes": file_bytes,
+        "weights_bytes": manifest["weights_bytes"],
+        "operators": operators,
+        "macs": sum(step.get("macs", 0) for step in manifest["steps"]),
+        "steps": manifest["steps"],
+        "memory": memory_of(manifest),
+    }
+    lines = [f"{data['name']}: artifact for {manifest['target']['name']} ({manifest['target']['triple']})"]
+    for title, key in (("input", "inputs"), ("output", "outputs")):
+        lines += [f"  {title:<7} {entry['name']}: {describe(entry)}" for entry in manifest[key]]
+    lines += [f"  dim     {dim['name']}: {dim['min']}..{dim['max']}" for dim in manifest["dims"]]
+    lines.append(f"  file    {format_bytes(file_bytes)}, of it weights {format_bytes(manifest['weights_bytes'])}")
+    counts = sorted(operators.items(), key=lambda item: (-item[1], item[0]))
+    lines.append(f"  {len(manifest['steps'])} steps: " + ", ".join(f"{count} {op}" for op, count in counts))
+    lines.append(f"  {data['macs'] / 1e6:.1f} M multiply-accumulates a run")
+    return Inspection(data, "\n".join([*lines, memory_text(manifest)]), True)
+
+
+def _model(
+    path: str, target: str, shapes: Mapping[str, tuple[int, ...]], dims: Mapping[str, tuple[int, int]]
+) -> Inspection:
+    from compiler.frontend import load, report
+    from targets import UnknownTarget, get_target
+
+    try:
+        chosen = get_target(target)
+    except UnknownTarget as error:
+        raise UsageError(str(error)) from None
+    graph, facts = load(Path(path), shapes, dims)
+    found = report(graph, facts)
+    data: dict[str, Any] = {**found.json(), "name": found.name or Path(path).stem}
+    lines = [found.text()]
+    if found.supported:
+        manifest = _plan(graph, facts, chosen)
+        data |= {"memory": memory_of(manifest), "steps": manifest["steps"]}
+        data["macs"] = sum(step["macs"] for step in manifest["steps"])
+        lines.append(f"  {len(manifest['steps'])} kernel calls, {data['macs'] / 1e6:.1f} M multiply-accumulates a run")
+        lines.append(memory_text(manifest))
+    return Inspection(data, "\n".join(lines), found.supported)
+
+
+def _plan(graph: "ir.Model", facts: "Facts", target: "Target") -> dict[str, Any]:
+    """The manifest the model would get: the compiler's phases up to the memory plan, no code made."""
+    from compiler.debug import Dump
+    from compiler.fusion import fuse
+    from compiler.lowering import lower_graph
+    from compiler.passes import run_passes
+    from compiler.pipeline import make_manifest
+    from compiler.placement import place
+
+    graph, facts = run_passes(graph, facts, target, Dump(None))
+    values = {name: tuple(fact.shape) for name, fact in facts.values.items()}
+    nodes = [node for node in graph.graph if any(out.name not in facts.constants for out in node.outputs)]
+    groups = fuse(nodes, values, {value.name for value in graph.graph.outputs}, graph.opset_imports.get("", 1))
+    program = lower_graph(graph, facts, target, groups, None)
+    return make_manifest(program, place(program), target, graph.graph.name or "model", facts)
+
+
+def memory_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The arena over time, from a manifest."""
+    live = live_bytes(manifest["plan"], len(manifest["steps"]))
+    return {"arena_bytes": manifest["arena_bytes"], "live_bytes": live, "plan": manifest["plan"]}
+
+
+def memory_text(manifest: Mapping[str, Any]) -> str:
+    """The arena and the steps in which most of it is live."""
+    live = live_bytes(manifest["plan"], len(manifest["steps"]))
+    lines = [f"  arena   {format_bytes(manifest['arena_bytes'])}"]
+    fullest = sorted(range(len(live)), key=lambda step: (-live[step], step))[:5]
+    for step in fullest:
+        entry = manifest["steps"][step]
+        lines.append(
+            f"    {format_bytes(live[step]):>10} live in step {step}: {entry['name']} ({entry.get('op', '?')})"
+        )
+    return "\n".join(lines)
