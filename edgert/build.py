@@ -47,6 +47,7 @@ def compile(  # noqa: A001  (the public name is edgert.compile)
     try:
         from compiler import golden as golden_data
         from compiler.pipeline import compile_model
+        from compiler.tune import Records, Tuner
         from targets import UnknownTarget, get_target
     except ImportError as error:
         raise UsageError(f"compiling needs the compiler: pip install 'edgert[compiler]' ({error})") from None
@@ -58,11 +59,7 @@ def compile(  # noqa: A001  (the public name is edgert.compile)
         raise UsageError(str(error)) from None
     path, started = Path(out), time.perf_counter()
     dump = Path(debug_dump) if debug_dump else None
-    tiles = None
-    if tune:
-        from compiler.tune import tuned_tiles
-
-        tiles = tuned_tiles(chosen, tune, progress)
+    tiles = Tuner(chosen, tune, Records(chosen), progress)
     done = compile_model(Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress)
     done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
     feeds: dict[str, np.ndarray] = {}

@@ -55,21 +55,31 @@ def compile_stages(stages: Sequence[Stage], target: Target) -> Callable[[Mapping
     libraries = {name: load_code(link_shared({name: data}, target, name)) for name, data in objects.items()}
 
     def run(arrays: Mapping[int, np.ndarray], dims: Mapping[str, int]) -> None:
+        prepare(arrays, dims)()
+
+    def prepare(arrays: Mapping[int, np.ndarray], dims: Mapping[str, int]) -> Callable[[], None]:
+        """The calls with all arguments made, for timing."""
+        calls = []
         for name, stage in zip(names, stages, strict=True):
             pointers = [ctypes.c_void_p(arrays[id(leaf)].ctypes.data) for leaf in stage.operands]
             scalars = [ctypes.c_int64(dims[var.name]) for var in stage.dims]
             tasks = extent(stage.tasks, dims)
-            getattr(libraries[name], name)(*pointers, *scalars, ctypes.c_int64(0), ctypes.c_int64(tasks))
+            calls.append((getattr(libraries[name], name), (*pointers, *scalars, ctypes.c_int64(0), ctypes.c_int64(tasks))))
 
+        def call() -> None:
+            for function, arguments in calls:
+                function(*arguments)
+
+        return call
+
+    run.prepare = prepare  # type: ignore[attr-defined]
     return run
 
 
-def run_stages(
-    stages: Sequence[Stage], feeds: Mapping[int, np.ndarray], outputs: Sequence[Leaf], target: Target,
-    dims: Mapping[str, int] | None = None,
-) -> list[np.ndarray]:  # fmt: skip
-    """Runs stages on arrays given by id(leaf); makes Temps, Consts and the outputs. Gives the outputs."""
-    dims = dims or {}
+def stage_arrays(
+    stages: Sequence[Stage], feeds: Mapping[int, np.ndarray], outputs: Sequence[Leaf], dims: Mapping[str, int]
+) -> dict[int, np.ndarray]:
+    """An aligned array for every operand, by id: given ones copied, constants made, the rest zeros."""
     arrays: dict[int, np.ndarray] = {}
     for leaf in itertools.chain(*(stage.operands for stage in stages), outputs):
         if id(leaf) in arrays:
@@ -86,5 +96,15 @@ def run_stages(
         arrays[id(leaf)] = buffer_of(concrete)
         if given is not None:
             arrays[id(leaf)].reshape(-1)[:] = given.reshape(-1)
+    return arrays
+
+
+def run_stages(
+    stages: Sequence[Stage], feeds: Mapping[int, np.ndarray], outputs: Sequence[Leaf], target: Target,
+    dims: Mapping[str, int] | None = None,
+) -> list[np.ndarray]:  # fmt: skip
+    """Runs stages on arrays given by id(leaf); makes Temps, Consts and the outputs. Gives the outputs."""
+    dims = dims or {}
+    arrays = stage_arrays(stages, feeds, outputs, dims)
     compile_stages(stages, target)(arrays, dims)
     return [arrays[id(leaf)] for leaf in outputs]

@@ -1,0 +1,60 @@
+"""Tuning records: the best tiles found for a kernel's shape on a kind of machine. Shipped ones, then the user's own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from compiler.codegen.cache import cache_dir
+from targets.kernels.registry import Call
+from targets.kernels.tensor import Tensor
+from targets.target import Target
+
+SHIPPED = Path(__file__).parents[2] / "targets" / "kernels" / "records"
+
+
+def call_key(call: Call) -> str:
+    """What a record is filed under: the operator, its attributes, and the shapes and types of its inputs."""
+    attrs = {k: v for k, v in sorted(call.attrs.items()) if isinstance(v, int | float | str | list | tuple)}
+    inputs = ",".join("-" if t is None else f"{t.dtype}{_shape(t)}{'c' if t.data else ''}" for t in call.inputs)
+    return f"{call.op} {json.dumps(attrs, separators=(',', ':'))} {inputs}"
+
+
+def _shape(t: Tensor) -> str:
+    return "[" + "x".join(str(d) if isinstance(d, int) else "?" for d in t.shape) + "]"
+
+
+class Records:
+    """The records for one target; looked up by call."""
+
+    def __init__(self, target: Target, folder: Path | None = None) -> None:
+        self.path = (folder or cache_dir() / "records") / f"{target.name}.json"
+        self.found: dict[str, dict[str, Any]] = {}
+        for path in (SHIPPED / f"{target.name}.json", self.path):
+            # a damaged records file costs speed, not the compile
+            with contextlib.suppress(OSError, ValueError):
+                loaded = json.loads(path.read_text())
+                self.found |= {k: v for k, v in loaded.items() if isinstance(v, dict) and isinstance(v.get("config"), dict)}
+
+    def __call__(self, call: Call) -> dict[str, int]:
+        """The tiles on record for `call`; empty when there are none."""
+        record = self.found.get(call_key(call))
+        return dict(record["config"]) if record else {}
+
+    def add(self, call: Call, config: dict[str, int], microseconds: float, default: float) -> None:
+        """Keeps the best tiles and the times they and the untuned ones took."""
+        times = {"us": round(microseconds, 2), "default_us": round(default, 2)}
+        self.found[call_key(call)] = {"config": config, **times}
+
+    def save(self, path: Path | None = None) -> None:
+        """Writes all records, whole or not at all."""
+        path = path or self.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent)
+        with os.fdopen(handle, "w") as file:
+            json.dump(dict(sorted(self.found.items())), file, indent=0)
+        os.replace(name, path)
