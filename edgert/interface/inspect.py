@@ -62,17 +62,10 @@ def _artifact(path: str, fixed: object) -> Inspection:
     finally:
         artifact.close()
     operators = dict(Counter(step.get("op", "?") for step in manifest["steps"]))
-    data = {
-        **{
-            key: manifest[key] for key in ("name", "producer", "target", "dims", "inputs", "outputs") if key in manifest
-        },
-        "file_bytes": file_bytes,
-        "weights_bytes": manifest["weights_bytes"],
-        "operators": operators,
-        "macs": sum(step.get("macs", 0) for step in manifest["steps"]),
-        "steps": manifest["steps"],
-        "memory": memory_of(manifest),
-    }
+    shown = ("name", "producer", "target", "dims", "inputs", "outputs", "weights_bytes", "steps")
+    data: dict[str, Any] = {key: manifest[key] for key in shown if key in manifest}
+    data |= {"file_bytes": file_bytes, "operators": operators, "memory": memory_of(manifest)}
+    data["macs"] = sum(step.get("macs", 0) for step in manifest["steps"])
     lines = [f"{data['name']}: artifact for {manifest['target']['name']} ({manifest['target']['triple']})"]
     for title, key in (("input", "inputs"), ("output", "outputs")):
         lines += [f"  {title:<7} {entry['name']}: {describe(entry)}" for entry in manifest[key]]
@@ -117,9 +110,8 @@ def _plan(graph: "ir.Model", facts: "Facts", target: "Target") -> dict[str, Any]
     from compiler.placement import place
 
     graph, facts = run_passes(graph, facts, target, Dump(None))
-    values = {name: tuple(fact.shape) for name, fact in facts.values.items()}
     nodes = [node for node in graph.graph if any(out.name not in facts.constants for out in node.outputs)]
-    groups = fuse(nodes, values, {value.name for value in graph.graph.outputs}, graph.opset_imports.get("", 1))
+    groups = fuse(nodes, facts, {str(value.name) for value in graph.graph.outputs})
     program = lower_graph(graph, facts, target, groups, None)
     return make_manifest(program, place(program), target, graph.graph.name or "model", facts)
 
