@@ -12,7 +12,6 @@ from tvm import tirx
 from edgert.errors import UnsupportedModel
 from targets.kernels.tensor import Index
 
-
 SHOWN = 3  # nodes named in one line of the table
 
 

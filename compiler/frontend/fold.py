@@ -67,7 +67,8 @@ def fold(node: ir.Node, inputs: Mapping[str, np.ndarray], domain: str, version: 
 
 def _one_node_model(node: ir.Node, inputs: Mapping[str, np.ndarray], domain: str, version: int) -> onnx.ModelProto:
     proto = ir.to_proto(node)
-    infos = [onnx.helper.make_tensor_value_info(name, int(onnx_dtype(str(a.dtype))), a.shape) for name, a in inputs.items()]
+    types = {name: (int(onnx_dtype(str(a.dtype))), a.shape) for name, a in inputs.items()}
+    infos = [onnx.helper.make_tensor_value_info(name, *kind) for name, kind in types.items()]
     outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in proto.output if name]
     graph = onnx.helper.make_graph([proto], "fold", infos, outputs)
     opsets = [onnx.helper.make_opsetid(domain, version)]
@@ -77,7 +78,7 @@ def _one_node_model(node: ir.Node, inputs: Mapping[str, np.ndarray], domain: str
 def _by_reference(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        return ReferenceEvaluator(model).run(None, dict(inputs))
+        return list(ReferenceEvaluator(model).run(None, dict(inputs)))
 
 
 def _by_onnxruntime(model: onnx.ModelProto, inputs: Mapping[str, np.ndarray]) -> Sequence[np.ndarray]:

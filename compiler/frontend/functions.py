@@ -1,9 +1,10 @@
-"""Replaces a node by the body of the function it calls: the model's own functions, and those ONNX defines operators with."""
+"""Replaces a node by the body of the function it calls: the model's own, or the one ONNX defines the operator with."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -15,8 +16,7 @@ from .nodes import op_domain, op_version
 from .types import onnx_dtype
 
 MAX_NODES = 500_000  # a few nested functions, each calling the next twice, would otherwise fill any memory
-CHAIN = "edgert.inlined_from"  # meta key: the operators whose bodies a node came from, so that none is expanded in itself
-VERSIONS = "edgert.opsets"  # meta key: the opset imports of the function a node came from
+CHAIN = "edgert.inlined_from"  # meta key: the operators whose bodies a node came from; none is expanded in itself
 Id = tuple[str, str, str]
 
 
@@ -30,7 +30,7 @@ class Inliner:
         self.created = 0
 
     def inline(self, node: ir.Node, functions: bool = True, schemas: bool = True) -> list[ir.Node] | None:
-        """Puts the body of the function `node` calls in its place and returns the new nodes; None when there is none."""
+        """Puts the body of the function `node` calls in its place. Returns the new nodes; None when there is none."""
         ident: Id = (op_domain(node), node.op_type, node.overload)
         chain: tuple[Id, ...] = node.meta.get(CHAIN, ())
         function = self._model.functions.get(ident) if functions else None
@@ -80,7 +80,7 @@ class Inliner:
         """A name nobody in the model has."""
         self.created += 1
         if self.created > MAX_NODES:
-            raise EdgertError(f"inlining the model's functions gives more than {MAX_NODES:,} values; simplify the model")
+            raise EdgertError(f"inlining the model's functions gives over {MAX_NODES:,} values; simplify the model")
         name = wish
         while name in self._used:
             name = f"{wish}_{next(self._count)}"
@@ -113,14 +113,14 @@ class _Copier:
         made = []
         for node in source:
             inputs = [None if v is None else values.get(v, v) for v in node.inputs]
-            attributes = [copy for a in node.attributes.values() if (copy := self._attr(a, values)) is not None]
+            copied = (self._attr(a, values) for a in node.attributes.values())
+            attributes = [a for a in copied if a is not None]
             version = node.version or self._opsets.get(op_domain(node), self._opsets.get(node.domain))
             copy = ir.Node(
                 node.domain, node.op_type, inputs, attributes, overload=node.overload, version=version,
                 num_outputs=len(node.outputs), name=self._inliner.name(f"{self._prefix}/{node.name or node.op_type}"),
             )  # fmt: skip
             copy.meta[CHAIN] = self._chain
-            copy.meta[VERSIONS] = self._opsets
             for old, new in zip(node.outputs, copy.outputs, strict=True):
                 new.name = self._inliner.name(f"{self._prefix}/{old.name}") if old.name else ""
                 new.type, new.shape = old.type, old.shape
@@ -170,26 +170,32 @@ def names_in(graph: ir.Graph) -> set[str]:
     return names
 
 
+def _newest(versions: Iterable[int], version: int) -> list[int]:
+    """The versions of a function body in order of preference: the newest not above the model's, then the nearest above.
+
+    A body written for a later opset still defines the same operator: get_schema gave the definition in force.
+    """
+    return sorted(versions, key=lambda v: (v > version, abs(v - version)))
+
+
 def schema_function(node: ir.Node, facts: Facts) -> ir.Function | None:
     """The body by which ONNX itself defines the operator, for this node's types and attributes; None without one."""
     domain, version = op_domain(node), op_version(node, facts)
     try:
-        schema = onnx.defs.get_schema(node.op_type, version, domain)
+        schema: Any = onnx.defs.get_schema(node.op_type, version, domain)
     except onnx.defs.SchemaError:
         return None
     proto = onnx.FunctionProto()
-    # A body written in a later opset is still the same operator's definition, as long as the operator did not change;
-    # get_schema gave the operator in force, so any of its bodies will do. The newest not above the model's first.
-    for opset in sorted(schema.function_opset_versions, key=lambda v: (v > version, abs(v - version))):
+    for opset in _newest(schema.function_opset_versions, version):
         proto.ParseFromString(_body(schema.get_function_with_opset_version(opset)))
-        return ir.from_proto(proto)
-    for opset in sorted(schema.context_dependent_function_opset_versions, key=lambda v: (v > version, abs(v - version))):
+        return ir.serde.deserialize_function(proto)
+    for opset in _newest(schema.context_dependent_function_opset_versions, version):
         body = schema.get_context_dependent_function_with_opset_version(
             opset, ir.to_proto(node).SerializeToString(), _input_types(node, facts)
         )
         if body:
             proto.ParseFromString(body)
-            return ir.from_proto(proto)
+            return ir.serde.deserialize_function(proto)
     return None
 
 

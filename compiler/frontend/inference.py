@@ -1,7 +1,7 @@
 """Shapes, types and constants of every value, by the operators' own definitions; everything unsupported in one list.
 
-The graph is changed on the way: functions are inlined, nodes whose inputs are all constants become initializers, an If whose
-condition is known becomes its branch, and nodes that nobody reads go. So what is left is what gets compiled.
+The graph is changed on the way: functions are inlined, nodes whose inputs are all constants become initializers, an If
+whose condition is known becomes its branch, and nodes that nobody reads go. So what is left is what gets compiled.
 """
 
 from __future__ import annotations
@@ -68,15 +68,14 @@ class Inference:
                 self._report(None, name, "(initializer)", f"element type {tensor.dtype if tensor else 'unknown'}")
                 continue
             self.facts.constants[name] = tensor
-            self.facts.values[name] = ValueFact(tuple(int(d) for d in tensor.shape), dtype)
+            self.facts.values[name] = ValueFact(tuple(tensor.shape.numpy()), dtype)
 
     def _input(self, value: ir.Value) -> None:
         name = value.name or ""
         dtype = dtype_name(value.dtype) if isinstance(value.type, ir.TensorType) else None
         if dtype is None or value.shape is None:
             kind = "no known type" if value.type is None else f"type {value.type}"
-            self._report(None, name, "(input)", f"{kind} {'' if value.shape is not None else '(shape unknown)'}".strip(),
-                         "tensors of numbers or bools")  # fmt: skip
+            self._report(None, name, "(input)", kind, "tensors of numbers or bools")
             return
         dims: list[Index] = []
         for dim in value.shape:
@@ -156,7 +155,9 @@ class Inference:
             raise
         except Exception as error:  # a malformed node must not end in a traceback, nor hide the other problems
             raise Unsupported(f"malformed node? {type(error).__name__}: {error}".split("\n")[0]) from error
-        made = result.outputs if isinstance(result, Custom) else [result] if isinstance(result, Tensor) else list(result)
+        if isinstance(result, Tensor):
+            result = [result]
+        made = result.outputs if isinstance(result, Custom) else list(result)
         if any(w and (i >= len(made) or made[i] is None) for i, w in enumerate(view.outputs)):
             raise Unsupported("an output that is read is not computed")
         facts = [None if t is None else ValueFact(tuple(t.shape), t.dtype) for t in made]
@@ -194,7 +195,7 @@ class Inference:
         tensor = make_constant(output, data)
         name = tensor.name or ""
         self.facts.constants[name] = tensor
-        self.facts.values[name] = ValueFact(tuple(int(d) for d in tensor.shape), dtype_name(tensor.dtype) or "")
+        self.facts.values[name] = ValueFact(tuple(tensor.shape.numpy()), dtype_name(tensor.dtype) or "")
 
     def inputs_of_branch(self, values: Iterable[ir.Value]) -> None:
         """Facts about the initializers that an inlined branch brought along."""
@@ -202,7 +203,7 @@ class Inference:
             if value.const_value is not None:
                 self.facts.constants[value.name or ""] = value.const_value
                 dtype = dtype_name(value.const_value.dtype) or ""
-                self.facts.values[value.name or ""] = ValueFact(tuple(int(d) for d in value.const_value.shape), dtype)
+                self.facts.values[value.name or ""] = ValueFact(tuple(value.const_value.shape.numpy()), dtype)
 
     def _fold(self, node: ir.Node, facts: list[ValueFact | None]) -> bool:
         """Runs the node now if its inputs are constants and the result is small. Returns whether it did."""
@@ -236,7 +237,7 @@ class Inference:
         return onnx_facts(node, self.facts)
 
     def _guess(self, node: ir.Node) -> list[ir.Node]:
-        """After an unsupported node: facts from ONNX's shape inference or the model, so that the rest is still checked."""
+        """After an unsupported node: facts from ONNX's inference or the model, so that the rest is still checked."""
         domain, version = op_domain(node), op_version(node, self.facts)
         known = [p for at, p in self._problems if at is node]
         if not known and find(domain, node.op_type, version) is None:

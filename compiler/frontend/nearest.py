@@ -40,7 +40,7 @@ def nearest_form(node: ir.Node, domain: str, version: int) -> tuple[str, str]:
     """The reason an operator without a handler is refused, and the nearest form that compiles ('' for none)."""
     registered = REGISTRY.get((domain, node.op_type), [])
     if registered:
-        return f"opset {version} of this operator has no lowering", f"{node.op_type} of opset {registered[0].since} or newer"
+        return f"no lowering for opset {version}", f"{node.op_type} of opset {registered[0].since} or newer"
     if not domain and node.op_type in HINTS:
         return HINTS[node.op_type]
     if not domain and not node.overload and not onnx.defs.has(node.op_type, ""):

@@ -103,5 +103,4 @@ def make_node(node: ir.Node, facts: Facts, leaves: Callable[[str], Tensor]) -> N
 
 def _static(value: ir.Value) -> tuple[int, ...] | None:
     """The shape the model declares, where it is all numbers."""
-    shape = value.shape
-    return tuple(shape) if shape is not None and all(isinstance(d, int) for d in shape) else None
+    return value.shape.numpy() if value.shape is not None and value.shape.is_static() else None

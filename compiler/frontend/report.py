@@ -1,4 +1,4 @@
-"""What `edgert inspect` and `edgert compile` say about a model: inputs, operators, weights, and all that would not compile."""
+"""What `edgert inspect` and `edgert compile` say about a model: inputs, operators, weights, what would not compile."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class Report:
 
     @property
     def supported(self) -> bool:
+        """Whether it would compile."""
         return not self.problems
 
     def json(self) -> dict[str, Any]:

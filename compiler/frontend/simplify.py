@@ -31,7 +31,9 @@ def make_constant(output: ir.Value, data: np.ndarray | ir.TensorProtocol) -> ir.
     if tensor.name != name:
         tensor.name = name
     output.name = None
-    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor)
+    value = ir.Value(
+        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
+    )
     node.graph.initializers[name] = value
     output.replace_all_uses_with(value, replace_graph_outputs=True)
     return tensor

@@ -21,14 +21,12 @@ class Bounds(dict[str, tuple[int, int]]):
         self.notes = list(notes)
 
 
-def specialise(
-    model: ir.Model, shapes: Mapping[str, Sequence[int]], dims: Mapping[str, tuple[int, int]]
-) -> Bounds:
+def specialise(model: ir.Model, shapes: Mapping[str, Sequence[int]], dims: Mapping[str, tuple[int, int]]) -> Bounds:
     """Writes the given dimensions into the model's inputs; what stays symbolic comes back with its bounds.
 
     shapes: input name -> all its dimensions. dims: dimension name -> smallest and largest value; equal ones fix it. An
-    unnamed dimension of input `x` at axis 1 is called `x_1`. A leading dimension that is unnamed or called like a batch is 1
-    when nothing is said about it, and a note says so.
+    unnamed dimension of input `x` at axis 1 is called `x_1`. A leading dimension that is unnamed or called like a batch
+    is 1 when nothing is said about it, and a note says so.
     Raises UsageError for an unknown name, a wrong rank, a contradiction, or a dimension that is left open.
     """
     inputs = {v.name or "": v for v in model.graph.inputs}
@@ -48,10 +46,12 @@ def specialise(
         else:
             bounds[dim] = (low, high)
     for input_name, held in names.items():
-        if held and isinstance(held[0], str) and held[0] not in fixed and held[0] not in bounds:
-            if held[0] == f"{input_name}_0" or BATCH.match(held[0]):
-                fixed[held[0]] = 1
-                bounds.notes.append(f"dimension {held[0]} of input {input_name} taken as 1 (--dim {held[0]}=... sets it)")
+        first = held[0] if held else 0
+        if isinstance(first, int) or first in fixed or first in bounds:
+            continue
+        if first == f"{input_name}_0" or BATCH.match(first):
+            fixed[first] = 1
+            bounds.notes.append(f"dimension {first} of input {input_name} taken as 1 (--dim {first}=N sets it)")
     _check_complete(names, fixed, bounds, inputs)
     for name, value in inputs.items():
         if value.shape is not None:
@@ -63,9 +63,8 @@ def _set_rank(value: ir.Value, shape: Sequence[int], inputs: Mapping[str, ir.Val
     if value.shape is None:
         value.shape = ir.Shape([None] * len(shape))
     if len(value.shape) != len(shape):
-        raise UsageError(
-            f"--shape {value.name}: {len(shape)} dimensions given, the input has {len(value.shape)}; {_list_inputs(inputs)}"
-        )
+        counts = f"{len(shape)} dimensions given, the input has {len(value.shape)}"
+        raise UsageError(f"--shape {value.name}: {counts}; {_list_inputs(inputs)}")
 
 
 def _names(value: ir.Value) -> list[int | str]:
@@ -92,8 +91,8 @@ def _from_shapes(
                 raise UsageError(f"--shape {name}: dimension {axis} is {given}; give a number from 1 to {MOST}")
             before = held if isinstance(held, int) else fixed.get(held, given)
             if before != given:
-                what = "the model fixes" if isinstance(held, int) else f"elsewhere {held} is"
-                raise UsageError(f"--shape {name}: dimension {axis} is {given}, {what} {before}; {_list_inputs(inputs)}")
+                what = f"the model fixes {before}" if isinstance(held, int) else f"elsewhere {held} is {before}"
+                raise UsageError(f"--shape {name}: dimension {axis} is {given}, {what}; {_list_inputs(inputs)}")
             if isinstance(held, str):
                 fixed[held] = given
     return fixed

@@ -1,8 +1,8 @@
 """Integer values that depend on symbolic dimensions: the shape arithmetic exporters leave in graphs, evaluated exactly.
 
-A value is a numpy array of dtype object whose elements are Python ints and bools or int64 TIR expressions. `evaluate` gives
-a node's output from such inputs, or None where the operator or the value is not of this kind: shapes then stay unknown to
-the compiler, and whoever needs them says so. The operators stand in symbolic_ops.py.
+A value is a numpy array of dtype object whose elements are Python ints and bools or int64 TIR expressions. `evaluate`
+gives a node's output from such inputs, or None where the operator or the value is not of this kind: shapes then stay
+unknown to the compiler, and whoever needs them says so. The operators stand in symbolic_ops.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from tvm import tirx
 
 from targets.kernels.tensor import simplify
 
+from . import symbolic_moves  # noqa: F401  (registers its operators)
 from .facts import Facts
 from .nodes import attributes, op_domain, op_version
 from .symbolic_ops import EVALUATORS, Call

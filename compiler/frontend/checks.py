@@ -1,0 +1,168 @@
+"""Is the model a graph at all? Names defined once, used after they are defined, no cycles, no recursive functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import onnx
+
+from edgert.errors import EdgertError, UnsupportedModel
+
+OLDEST = 7  # opset: the first with today's broadcasting
+
+
+def check_versions(model: onnx.ModelProto) -> None:
+    """Raises UnsupportedModel for an IR version or opset this compiler does not know, EdgertError for none at all."""
+    if model.ir_version <= 0 or not model.HasField("graph"):
+        raise EdgertError("not an ONNX model, or cut: it has no IR version or no graph")
+    if model.ir_version > onnx.IR_VERSION:
+        raise UnsupportedModel(
+            f"the model's IR version is {model.ir_version}, this compiler knows up to {onnx.IR_VERSION}; "
+            "export it with an older version"
+        )
+    versions = {entry.domain: entry.version for entry in model.opset_import}
+    opset = versions.get("", versions.get("ai.onnx"))
+    newest = onnx.defs.onnx_opset_version()
+    if opset is None:
+        if any(node.domain in ("", "ai.onnx") for node in model.graph.node):
+            raise EdgertError("the model imports no opset; export it again")
+    elif not OLDEST <= opset <= newest:
+        raise UnsupportedModel(
+            f"the model's opset is {opset}, supported are {OLDEST} to {newest}; convert it with onnx.version_converter"
+        )
+
+
+def check_model(model: onnx.ModelProto) -> bool:
+    """Raises EdgertError unless graph and functions are well-formed. Returns whether all nodes stand in order."""
+    if not model.graph.output:
+        raise EdgertError("the model's graph has no outputs")
+    ordered = check_graph(model.graph, set())
+    names: set[tuple[str, str, str]] = set()
+    for function in model.functions:
+        ident = (function.domain, function.name, function.overload)
+        if ident in names:
+            raise EdgertError(f"function {function.domain}.{function.name} is defined twice")
+        names.add(ident)
+        ordered &= _check_nodes(function.node, set(function.input), function.output, f"function {function.name}")
+    _check_recursion(model)
+    return ordered
+
+
+def check_graph(graph: onnx.GraphProto, outer: set[str]) -> bool:
+    """Checks one graph whose nodes may also read `outer` values. Returns whether its nodes stand in order."""
+    inputs = [v.name for v in graph.input]
+    constants = [t.name for t in graph.initializer]
+    if graph.sparse_initializer:
+        raise UnsupportedModel("sparse initializers are not supported; store the weights as dense tensors")
+    for kind, names in (("input", inputs), ("initializer", constants)):
+        if len(set(names)) != len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise EdgertError(f"two {kind}s are called {twice!r}; names must be unique")
+        if "" in names:
+            raise EdgertError(f"an {kind} has no name")
+    return _check_nodes(graph.node, set(inputs) | set(constants), [v.name for v in graph.output], "graph", outer)
+
+
+def _check_nodes(
+    nodes: Sequence[onnx.NodeProto], given: set[str], outputs: Sequence[str], what: str, outer: set[str] | None = None
+) -> bool:
+    made: dict[str, int] = {}
+    for i, node in enumerate(nodes):
+        for name in filter(None, node.output):
+            if name in made or name in given:
+                raise EdgertError(f"value {name!r} is defined twice, also by node {label(node)}; names must be unique")
+            made[name] = i
+    visible = given | (outer or set())
+    reads: list[set[int]] = []
+    ordered = True
+    for i, node in enumerate(nodes):
+        needs: set[int] = set()
+        for name in _names_read(node):
+            if name in made:
+                needs.add(made[name])
+            elif name not in visible:
+                raise EdgertError(f"node {label(node)} reads {name!r}, which nothing in the {what} defines")
+        for graph in _subgraphs(node):
+            ordered &= check_graph(graph, visible | set(made))
+        reads.append(needs)
+        ordered &= all(j < i for j in needs)
+    for name in outputs:
+        if name not in made and name not in visible:
+            raise EdgertError(f"output {name!r} of the {what} is not computed by any node")
+    if not ordered:
+        _check_cycle(nodes, reads, what)
+    return ordered
+
+
+def _names_read(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node reads, its subgraphs' outer values included."""
+    yield from filter(None, node.input)
+    for graph in _subgraphs(node):
+        own = {v.name for v in graph.input} | {t.name for t in graph.initializer}
+        own |= {name for inner in graph.node for name in inner.output}
+        for inner in graph.node:
+            yield from (name for name in _names_read(inner) if name not in own)
+        yield from (v.name for v in graph.output if v.name not in own)
+
+
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attr in node.attribute:
+        if attr.type == onnx.AttributeProto.GRAPH:
+            yield attr.g
+        elif attr.type == onnx.AttributeProto.GRAPHS:
+            yield from attr.graphs
+
+
+def _check_cycle(nodes: Sequence[onnx.NodeProto], reads: Sequence[set[int]], what: str) -> None:
+    """Kahn's algorithm: what is left over lies on or behind a cycle."""
+    readers: list[list[int]] = [[] for _ in nodes]
+    waiting = [len(needs) for needs in reads]
+    for i, needs in enumerate(reads):
+        for j in needs:
+            readers[j].append(i)
+    ready = [i for i, count in enumerate(waiting) if not count]
+    for i in ready:
+        for j in readers[i]:
+            waiting[j] -= 1
+            if not waiting[j]:
+                ready.append(j)
+    left = [i for i, count in enumerate(waiting) if count]
+    if left:
+        shown = ", ".join(label(nodes[i]) for i in left[:3]) + (", ..." if len(left) > 3 else "")
+        raise EdgertError(f"the {what} has a cycle, at or before node {shown}; ONNX graphs must have none")
+
+
+def _check_recursion(model: onnx.ModelProto) -> None:
+    calls: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for function in model.functions:
+        made = calls.setdefault((function.domain, function.name), set())
+        made.update((node.domain, node.op_type) for node in _all_nodes(function.node))
+    state: dict[tuple[str, str], bool] = {}  # True: on the path being walked; False: done
+    for start in calls:
+        if start in state:
+            continue
+        state[start] = True
+        path = [(start, iter(calls[start]))]
+        while path:
+            current, rest = path[-1]
+            callee = next((c for c in rest if c in calls and state.get(c) is not False), None)
+            if callee is None:
+                state[current] = False
+                path.pop()
+            elif state.get(callee):
+                raise EdgertError(f"function {callee[0]}.{callee[1]} calls itself; ONNX functions must not")
+            else:
+                state[callee] = True
+                path.append((callee, iter(calls[callee])))
+
+
+def _all_nodes(nodes: Sequence[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
+        yield node
+        for graph in _subgraphs(node):
+            yield from _all_nodes(graph.node)
+
+
+def label(node: onnx.NodeProto) -> str:
+    """How a message names a node: its own name, or its operator and first output."""
+    return node.name or f"{node.op_type} -> {next(iter(node.output), '')}"
