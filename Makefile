@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.edgert-installed
-EXTRAS ?= compiler,dev
+EXTRAS ?= compiler,dev,media
 JOBS ?= auto
 
 .PHONY: setup demo test test-fast lint format bench conformance clean
