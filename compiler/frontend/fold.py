@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from targets.kernels.tensor import product
+from targets.kernels.tensor import Index, product
 
 from .facts import ValueFact
 from .types import ONNX_TYPES, onnx_dtype
@@ -24,6 +24,26 @@ HEAVY = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Resize", "LSTM", "GRU", "RN
 # Outputs whose size only running tells, but never much larger than the inputs.
 DATA_DEPENDENT = {"NonZero", "Unique", "Compress", "NonMaxSuppression"}
 MOST_BYTES = 1 << 20  # a folded result may always be this large, and never larger than this and its inputs
+
+
+WEIGHT_INPUTS = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 0}  # from this input on, they are weights
+MOST_FILL = 1 << 31
+
+
+def filled(node: ir.Node, shape: Sequence[Index], inputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The output of ConstantOfShape as an array that takes no memory; None where it is better made at run time.
+
+    Worth its place in the artifact only where it is small, or a weight that kernels want packed.
+    """
+    value = node.attributes["value"].value.numpy() if "value" in node.attributes else np.zeros(1, np.float32)
+    count = product(shape)
+    if not isinstance(count, int) or count * value.itemsize > MOST_FILL:
+        return None
+    uses = [u for v in node.outputs for u in v.uses()]
+    weight = bool(uses) and all(u.idx >= WEIGHT_INPUTS.get(u.node.op_type, 1 << 30) for u in uses)
+    if count * value.itemsize > MOST_BYTES and not weight:
+        return None
+    return np.broadcast_to(value.reshape(-1)[0], tuple(int(d) for v in inputs.values() for d in v))
 
 
 def foldable(node: ir.Node) -> bool:
@@ -66,7 +86,7 @@ def fold(node: ir.Node, inputs: Mapping[str, np.ndarray], domain: str, version: 
 
 
 def _one_node_model(node: ir.Node, inputs: Mapping[str, np.ndarray], domain: str, version: int) -> onnx.ModelProto:
-    proto = ir.to_proto(node)
+    proto = ir.serde.serialize_node(node)
     types = {name: (int(onnx_dtype(str(a.dtype))), a.shape) for name, a in inputs.items()}
     infos = [onnx.helper.make_tensor_value_info(name, *kind) for name, kind in types.items()]
     outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in proto.output if name]

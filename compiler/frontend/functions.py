@@ -188,15 +188,23 @@ def schema_function(node: ir.Node, facts: Facts) -> ir.Function | None:
     proto = onnx.FunctionProto()
     for opset in _newest(schema.function_opset_versions, version):
         proto.ParseFromString(_body(schema.get_function_with_opset_version(opset)))
-        return ir.serde.deserialize_function(proto)
+        return _function(proto)
     for opset in _newest(schema.context_dependent_function_opset_versions, version):
         body = schema.get_context_dependent_function_with_opset_version(
-            opset, ir.to_proto(node).SerializeToString(), _input_types(node, facts)
+            opset, ir.serde.serialize_node(node).SerializeToString(), _input_types(node, facts)
         )
         if body:
             proto.ParseFromString(body)
-            return ir.serde.deserialize_function(proto)
+            return _function(proto)
     return None
+
+
+def _function(proto: onnx.FunctionProto) -> ir.Function | None:
+    """The body as a graph. A body made for a node without its optional last outputs does not compute them."""
+    made = {name for node in proto.node for name in node.output} | set(proto.input)
+    while proto.output and proto.output[-1] not in made:
+        del proto.output[-1]
+    return ir.serde.deserialize_function(proto) if made.issuperset(proto.output) else None
 
 
 def _body(function: bytes | onnx.FunctionProto) -> bytes:

@@ -211,6 +211,11 @@ class Inference:
         constants = self.facts.constants
         if not names or any(name not in constants for name in names) or not fold.foldable(node):
             return False
+        if node.op_type == "ConstantOfShape":
+            fill = fold.filled(node, facts[0].shape if facts[0] else (), {n: constants[n] for n in names})
+            if fill is not None:
+                self._make_constant(node.outputs[0], fill)
+            return fill is not None
         limit = max(fold.MOST_BYTES, sum(constants.tensor(name).nbytes for name in names))
         if fold.result_bytes(node, facts) > limit:
             return False

@@ -35,7 +35,9 @@ def onnx_facts(node: ir.Node, facts: Facts) -> list[ValueFact | None]:
     try:
         schema = onnx.defs.get_schema(node.op_type, version, domain)
         opsets = [onnx.helper.make_opsetid(domain, version)]
-        found = shape_inference.infer_node_outputs(schema, ir.to_proto(node), types, data, opset_imports=opsets)
+        found = shape_inference.infer_node_outputs(
+            schema, ir.serde.serialize_node(node), types, data, opset_imports=opsets
+        )
     except Exception:  # no schema, or a node that ONNX finds malformed: then nothing is known
         return nothing
     return [_fact(found[v.name], facts) if v.name in found else None for v in node.outputs]

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from .nodes import wanted
+from .types import onnx_dtype
 
 
 def literal(node: ir.Node) -> ir.TensorProtocol | None:
@@ -14,7 +15,7 @@ def literal(node: ir.Node) -> ir.TensorProtocol | None:
         if attr.is_ref():
             return None
         if name == "value":
-            return attr.as_tensor()
+            return attr.value
         if name in ("value_int", "value_ints"):
             return ir.tensor(np.array(attr.value, np.int64))
         if name in ("value_float", "value_floats"):
@@ -27,7 +28,9 @@ def make_constant(output: ir.Value, data: np.ndarray | ir.TensorProtocol) -> ir.
     node = output.producer()
     assert node is not None and node.graph is not None
     name = output.name or ""
-    tensor = ir.tensor(np.asarray(data), name=name) if isinstance(data, np.ndarray | np.generic) else data
+    tensor = data
+    if isinstance(data, np.ndarray | np.generic):
+        tensor = ir.Tensor(np.asarray(data), onnx_dtype(str(data.dtype)), name=name)
     if tensor.name != name:
         tensor.name = name
     output.name = None
