@@ -28,15 +28,14 @@ def make_constant(output: ir.Value, data: np.ndarray | ir.TensorProtocol) -> ir.
     node = output.producer()
     assert node is not None and node.graph is not None
     name = output.name or ""
-    tensor = data
     if isinstance(data, np.ndarray | np.generic):
-        tensor = ir.Tensor(np.asarray(data), onnx_dtype(str(data.dtype)), name=name)
+        tensor: ir.TensorProtocol = ir.Tensor(np.asarray(data), onnx_dtype(str(data.dtype)), name=name)
+    else:
+        tensor = data
     if tensor.name != name:
         tensor.name = name
-    output.name = None
-    value = ir.Value(
-        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
-    )
+    shape = ir.Shape(tensor.shape.numpy())
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
     node.graph.initializers[name] = value
     output.replace_all_uses_with(value, replace_graph_outputs=True)
     return tensor
