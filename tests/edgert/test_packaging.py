@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.edgert import fake_artifact as fake
-
 ROOT = Path(__file__).parents[2]
 COMPILER = {"tvm", "tvm_ffi", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "llvmlite", "ml_dtypes", "ziglang"}
 RUN = """
