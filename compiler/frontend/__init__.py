@@ -19,13 +19,16 @@ def load(
     path: Path | str | ir.Model,
     shapes: Mapping[str, Sequence[int]] | None = None,
     dims: Mapping[str, tuple[int, int]] | None = None,
+    open_dims: tuple[int, int] | None = None,
 ) -> tuple[ir.Model, Facts]:
     """The model with its inputs specialised, and the facts about it. Unsupported nodes are in `Facts.problems`.
+
+    open_dims: bounds for dimensions that neither `shapes` nor `dims` give (for `inspect`); without it they are an error.
 
     Raises EdgertError (cannot be read), UsageError (wrong --shape or --dim), UnsupportedModel (too old or new).
     """
     model = read_model(path)
-    bounds = specialise(model, shapes or {}, dims or {})
+    bounds = specialise(model, shapes or {}, dims or {}, open_dims)
     return model, infer(model, bounds)
 
 

@@ -21,12 +21,18 @@ class Bounds(dict[str, tuple[int, int]]):
         self.notes = list(notes)
 
 
-def specialise(model: ir.Model, shapes: Mapping[str, Sequence[int]], dims: Mapping[str, tuple[int, int]]) -> Bounds:
+def specialise(
+    model: ir.Model,
+    shapes: Mapping[str, Sequence[int]],
+    dims: Mapping[str, tuple[int, int]],
+    open_dims: tuple[int, int] | None = None,
+) -> Bounds:
     """Writes the given dimensions into the model's inputs; what stays symbolic comes back with its bounds.
 
     shapes: input name -> all its dimensions. dims: dimension name -> smallest and largest value; equal ones fix it. An
     unnamed dimension of input `x` at axis 1 is called `x_1`. A leading dimension that is unnamed or called like a batch
     is 1 when nothing is said about it, and a note says so.
+    open_dims: bounds for every dimension that is left open, so that `inspect` can look at any model; a note says so.
     Raises UsageError for an unknown name, a wrong rank, a contradiction, or a dimension that is left open.
     """
     inputs = {v.name or "": v for v in model.graph.inputs}
@@ -52,6 +58,10 @@ def specialise(model: ir.Model, shapes: Mapping[str, Sequence[int]], dims: Mappi
         if first == f"{input_name}_0" or BATCH.match(first):
             fixed[first] = 1
             bounds.notes.append(f"dimension {first} of input {input_name} taken as 1 (--dim {first}=N sets it)")
+    if open_dims is not None:
+        for dim in _left_open(names, fixed, bounds):
+            bounds[dim] = open_dims
+            bounds.notes.append(f"dimension {dim} taken as {open_dims[0]}..{open_dims[1]}; give --dim {dim}=...")
     _check_complete(names, fixed, bounds, inputs)
     for name, value in inputs.items():
         if value.shape is not None:
@@ -110,6 +120,12 @@ def _check_range(
         raise UsageError(f"--dim {dim}={low}..{high}: --shape fixes it at {fixed[dim]}; give one of the two")
 
 
+def _left_open(names: Mapping[str, list[int | str]], *known: Mapping) -> list[str]:
+    """The dimensions that nothing says anything about."""
+    dims = {dim for held in names.values() for dim in held if isinstance(dim, str)}
+    return sorted(dim for dim in dims if not any(dim in given for given in known))
+
+
 def _check_complete(
     names: Mapping[str, list[int | str]], fixed: Mapping[str, int], bounds: Bounds, inputs: Mapping[str, ir.Value]
 ) -> None:
@@ -117,9 +133,9 @@ def _check_complete(
     unranked = [name for name, value in inputs.items() if value.shape is None and isinstance(value.type, ir.TensorType)]
     if unranked:
         raise UsageError(f"the shape of input {unranked[0]} is unknown: give --shape {unranked[0]}=...")
-    left = {d for held in names.values() for d in held if isinstance(d, str) and d not in fixed and d not in bounds}
+    left = _left_open(names, fixed, bounds)
     if left:
-        flags = " ".join(f"--dim {dim}=N (or {dim}=1..N)" for dim in sorted(left))
+        flags = " ".join(f"--dim {dim}=N (or {dim}=1..N)" for dim in left)
         raise UsageError(f"dimensions left open: give {flags}, or --shape; {_list_inputs(inputs)}")
 
 
