@@ -123,8 +123,8 @@ def shape_output(tensor: Tensor, array: np.ndarray, slots: Slots, ours: bool) ->
     room is copied to a small one. Raises EdgertError when the code reported an extent it has no room for."""
     if array.shape == tensor.shape:
         return array
-    shape = tuple(slots[axis.slot] if isinstance(axis, Slot) else axis for axis in tensor.shape)
-    if any(extent < 0 or extent > most for extent, most in zip(shape, tensor.max_shape, strict=True)):
+    shape = tuple([slots[axis.slot] if isinstance(axis, Slot) else axis for axis in tensor.shape])
+    if shape != tensor.max_shape and any(not 0 <= n <= most for n, most in zip(shape, tensor.max_shape, strict=True)):
         raise EdgertError(
             f"the model code gave output {tensor.name!r} the shape {format_shape(shape)}: compile it again"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -47,12 +48,12 @@ class Tensor:
     shape: tuple[int | Slot, ...]
     bytes: int
 
-    @property
+    @cached_property
     def max_shape(self) -> tuple[int, ...]:
         """The shape with every symbolic extent at its largest."""
         return tuple(axis.max if isinstance(axis, Slot) else axis for axis in self.shape)
 
-    @property
+    @cached_property
     def static(self) -> bool:
         """Whether no extent is symbolic."""
         return not any(isinstance(axis, Slot) for axis in self.shape)

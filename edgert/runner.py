@@ -32,6 +32,7 @@ class _Program:
         self.pool = self.library.edgert_rt_get(threads)
         # A view of the mapping, so that the weights stay mapped as long as the program lives.
         self.weights = np.frombuffer(artifact.weights, np.uint8)
+        self.weights_at = self.weights.ctypes.data
 
 
 class Model:
@@ -106,7 +107,7 @@ class Model:
             for index, array in enumerate(arrays + results):
                 io[index] = array.__array_interface__["data"][0]
             failed = program.library.edgert_rt_run(
-                program.pool, program.code.entry, self._arena_at, program.weights.ctypes.data, io, dims, counts,
+                program.pool, program.code.entry, self._arena_at, program.weights_at, io, dims, counts,
                 len(spec.steps),
             )  # fmt: skip
             if failed:
