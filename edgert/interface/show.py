@@ -4,18 +4,17 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from edgert.interface.bench import BenchResult
-from edgert.interface.devices import Device
-from edgert.interface.run import RunResult
-from edgert.interface.verify import VerifyResult
 from edgert.units import format_bytes
+
+if TYPE_CHECKING:  # importing a command's results would import what all of them need
+    from edgert.interface.bench import BenchResult
+    from edgert.interface.devices import Device
+    from edgert.interface.run import RunResult
+    from edgert.interface.verify import VerifyResult
 
 
 def print_json(value: Any) -> None:
@@ -37,6 +36,10 @@ def _plain(value: Any) -> Any:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], left: int = 1) -> None:
     """Print a table; the first `left` columns lean left, the others right."""
+    from rich import box  # here, as it costs memory and time that plain text and JSON need not pay
+    from rich.console import Console
+    from rich.table import Table
+
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
         made.add_column(column, justify="left" if number < left else "right", overflow="fold")
@@ -53,7 +56,7 @@ def show(result: Any, as_json: bool, text: Callable[[Any], None]) -> None:
         text(result)
 
 
-def run_text(result: RunResult) -> None:
+def run_text(result: "RunResult") -> None:
     """Outputs with range and largest values; with --profile also the steps."""
     for output in result.outputs:
         shape = "x".join(map(str, output.shape)) or "scalar"
@@ -80,7 +83,7 @@ def profile_text(steps: Sequence[dict[str, Any]]) -> None:
     table(["step", "operator", "kernel", "us", "share", "GFLOP/s"], rows, left=3)
 
 
-def verify_text(result: VerifyResult) -> None:
+def verify_text(result: "VerifyResult") -> None:
     """One line per output and the verdict."""
     for output in result.outputs:
         verdict = "right" if output.passed else "WRONG"
@@ -89,7 +92,7 @@ def verify_text(result: VerifyResult) -> None:
     click.echo(f"{result.name} on {result.device}: {verdict} (tolerance {result.tolerance:g} of the range)")
 
 
-def bench_text(result: BenchResult) -> None:
+def bench_text(result: "BenchResult") -> None:
     """One row per runtime."""
     rows = []
     for timed in result.runtimes:
@@ -101,7 +104,7 @@ def bench_text(result: BenchResult) -> None:
     table(["runtime", "best ms", "median ms", "runs", "best / edgert's", "GFLOP/s"], rows)
 
 
-def devices_text(found: dict[str, Sequence[Device]]) -> None:
+def devices_text(found: "dict[str, Sequence[Device]]") -> None:
     """One row per device."""
     rows = [[d.uri, d.name, d.cores, format_bytes(d.memory) if d.memory else "unknown"] for d in found["devices"]]
     table(["device", "processor", "cores", "free memory"], rows, left=2)
