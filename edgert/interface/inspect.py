@@ -89,7 +89,7 @@ def _model(
         raise UsageError(str(error)) from None
     graph, facts = load(Path(path), shapes, dims)
     found = report(graph, facts)
-    data: dict[str, Any] = {**found.json(), "name": found.name or Path(path).stem}
+    data: dict[str, Any] = {**found.json(), "name": Path(path).stem}
     lines = [found.text()]
     if found.supported:
         manifest = _plan(graph, facts, chosen)
