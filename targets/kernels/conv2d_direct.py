@@ -22,6 +22,7 @@ from .tensor import Index, Tensor, simplify
 from .tiles import Tile, choose_tile
 from .tiles_emit import clear, reduce_into, store_tile
 
+Pair = tuple[int, int]
 MAX_BORDER_TILES = 3  # more are a sign of a wide window: padding the input into a buffer is cheaper than their code
 
 
@@ -67,8 +68,15 @@ def packed_weights(w: Tensor, s: ConvShape, width: int) -> Const:
     return Const((s.group * panels, s.depth, width), w.dtype, make, key, f"{w.name}_packed")
 
 
-def direct(call: Call, x: Leaf, weights: Const, s: ConvShape, tile: Tile, target: Target, kernel: str) -> Stage:
-    """The stage that convolves `x` (a leaf of the shape in `s`) and stores the result through the fused tail."""
+def direct(
+    call: Call, x: Leaf, weights: Const, s: ConvShape, tile: Tile, target: Target, kernel: str,
+    put: tuple[Pair, Pair] = ((1, 0), (1, 0)),
+) -> Stage:  # fmt: skip
+    """The stage that convolves `x` (a leaf of the shape in `s`) and stores the result through the fused tail.
+
+    put: (step, start) along height and width: output (oh, ow) is element (step * oh + start, step * ow + start) of the
+    result. Pads may be negative (cropped input).
+    """
     (kh, kw), (sh, sw), (dh, dw) = s.kernel, s.strides, s.dilations
     top, left = s.pads[0], s.pads[1]
     panels = -(-s.group_out // tile.cols)
@@ -111,7 +119,7 @@ def direct(call: Call, x: Leaf, weights: Const, s: ConvShape, tile: Tile, target
             channel = b.let(group * s.group_out + panel * tile.cols)
 
             def write(value: tirx.Expr, i: tirx.Expr, c: tirx.Expr) -> None:
-                place = (n, oh, first + i, channel + c)
+                place = (n, oh * put[0][0] + put[0][1], (first + i) * put[1][0] + put[1][1], channel + c)
                 b.bind(call.outputs[0], lambda *_: value)
                 b.store(out, place, call.final(*place))
 

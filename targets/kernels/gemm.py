@@ -71,7 +71,7 @@ def matrix_product(
             panel = b.let(p % panels)
 
             def panel_body(width: int) -> None:
-                _row_tiles(b, rows, at, block, tile.rows, lambda count, first: emit(count, first, panel, width))
+                row_tiles(b, rows, at, block, tile.rows, lambda count, first: emit(count, first, panel, width))
 
             if last_cols == tile.cols or panels == 1:
                 panel_body(last_cols)
@@ -83,7 +83,7 @@ def matrix_product(
     return [b.stage()]
 
 
-def _row_tiles(
+def row_tiles(
     b: Builder, rows: Index, at: tirx.Expr, block: int, step: int, emit: Callable[[int, tirx.Expr], None]
 ) -> None:
     """Calls `emit(count, first)` in loops that cover rows [at, min(at + block, rows)) in tiles of `step` and a remainder."""

@@ -9,7 +9,21 @@ from tvm import tirx
 from .builder import Builder
 from .loops import unflatten
 from .registry import Call
-from .tensor import Index, Tensor, product, simplify
+from .tensor import Index, Tensor, as_expr, product, simplify
+
+
+def unravel(b: Builder, position: tirx.Expr, extents: Sequence[Index]) -> list[tirx.Expr]:
+    """The indices of a row-major task number, the last one fastest, each bound to a name.
+
+    Nothing here is negative, so divisions truncate: rounding down by a symbolic divisor would cost a sign correction, and
+    LLVM minutes where many addresses stand on it.
+    """
+    indices: list[tirx.Expr] = []
+    for extent in reversed(extents[1:]):
+        size = as_expr(extent, "int64")
+        indices.append(b.let(tirx.truncmod(position, size)))
+        position = b.let(tirx.truncdiv(position, size))
+    return [position, *reversed(indices)] if extents else []
 
 
 def leaves(t: Tensor, seen: dict[int, Tensor] | None = None) -> list[Tensor]:

@@ -37,9 +37,9 @@ class Tile:
         return self.rows * self.vecs
 
 
-def tiles_for(target: Target, lanes: int, max_rows: int = 28) -> Iterator[Tile]:
-    """Every tile that fits the target's registers without spilling, up to `max_rows` rows."""
-    for vecs in range(1, 9):
+def tiles_for(target: Target, lanes: int, max_rows: int = 28, max_vecs: int = 8) -> Iterator[Tile]:
+    """Every tile that fits the target's registers without spilling, up to `max_rows` rows and `max_vecs` vectors."""
+    for vecs in range(1, max_vecs + 1):
         # one vector: each weight vector is used by every row, and the broadcasts fold into the FMA on AVX-512
         limit = (target.registers - vecs - 1) // vecs
         for rows in range(1, min(limit, max_rows) + 1):
@@ -71,12 +71,12 @@ def total_cycles(tile: Tile, rows: int, cols: int, depth: int, target: Target, r
 
 
 def choose_tile(
-    rows: int, cols: int, depth: int, target: Target, repeats: int = 1, max_rows: int = 28
+    rows: int, cols: int, depth: int, target: Target, repeats: int = 1, max_rows: int = 28, max_vecs: int = 8
 ) -> Tile:
     """The cheapest tile for a product of these sizes by the cost model."""
     lanes = target.lanes("float32")
     best = min(
-        tiles_for(target, lanes, max_rows),
+        tiles_for(target, lanes, max_rows, max_vecs),
         key=lambda t: (total_cycles(t, rows, cols, depth, target, repeats), abs(t.rows - 4 * t.vecs)),
     )
     return Tile(min(best.rows, rows), best.vecs, lanes)

@@ -68,3 +68,13 @@ def store_tile(
         with b.unroll(rows) as i, b.vector(width) as v:
             col = v + offset if offset else v
             write(acc[i, col], i, col)
+
+
+def store_some(
+    b: Builder, acc: tirx.Var, rows: int, cols: Index, tile: Tile, write: Callable[[Operand, tirx.Expr, tirx.Expr], None]
+) -> None:
+    """`store_tile` for a number of columns known only at run time, one element at a time, through a copy on the stack."""
+    spilled = b.local((rows, tile.cols), "float32")
+    store_tile(b, acc, rows, tile.cols, tile, lambda value, i, c: b.store(spilled, (i, c), value))
+    with b.serial(rows, "i") as i, b.serial(cols, "c") as c:
+        write(spilled[i, c], i, c)
