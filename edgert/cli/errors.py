@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from edgert.errors import EdgertError
+from edgert.errors import EdgertError, UsageError
 
 OWN_PACKAGES = ("edgert", "compiler", "quant", "flashload", "targets")
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -67,4 +67,4 @@ def missing_extra(error: ModuleNotFoundError, what: str, extra: str) -> Exceptio
     package = (error.name or "").split(".")[0]
     if package in OWN_PACKAGES:
         return error
-    return EdgertError(f"{what} needs the package {package}: pip install 'edgert[{extra}]'")
+    return UsageError(f"{what} needs the package {package}: pip install 'edgert[{extra}]'")
