@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from math import prod
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
@@ -12,6 +13,8 @@ from numpy.lib import format as npy_format
 from edgert import dtypes
 from edgert.errors import EdgertError
 
+# All that numpy's parser of headers, which are Python literals, is known to raise on damaged ones.
+_NPY_FAULTS = (ValueError, TypeError, OverflowError, EOFError, SyntaxError, RecursionError, MemoryError, TokenError)
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -22,7 +25,7 @@ def file_stem(name: str) -> str:
 
 def storable(array: np.ndarray) -> np.ndarray:
     """`array`, or a view of its raw bits when numpy does not know its type (bfloat16, float8, int4)."""
-    if array.dtype.kind == "V" and array.dtype.fields is None:
+    if array.dtype.isbuiltin == 2:  # numpy's word for types that another package registered
         for name in dtypes.NAMES:
             if dtypes.accepts(name, array.dtype):
                 return array.view(dtypes.bits_dtype(name))
@@ -66,7 +69,7 @@ def read(file: BinaryIO, size: int, what: str) -> np.ndarray:
                 raise ValueError("it ends too early")
             done += count
         array: np.ndarray = np.frombuffer(data, dtype)
-    except (ValueError, TypeError, OverflowError, EOFError, SyntaxError, RecursionError, MemoryError) as error:
+    except _NPY_FAULTS as error:
         text = str(error).splitlines()
         raise EdgertError(f"{what}: not a usable .npy file: {text[0] if text else type(error).__name__}") from None
     return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)

@@ -1,6 +1,8 @@
 """Loading and running: answers, checks of inputs, sessions, threads."""
 
+import gc
 import os
+import tempfile
 import threading
 from pathlib import Path
 
@@ -204,3 +206,45 @@ def test_budgets(tmp_path: Path, fake_path: Path, fake_code: Path) -> None:
 def test_thread_counts_that_make_no_sense(fake_path: Path, threads: object) -> None:
     with pytest.raises(UsageError, match="give a number from 1 to 256"):
         edgert.load(fake_path, threads=threads)  # type: ignore[arg-type]
+
+
+def test_where_memory_files_are_not_allowed(tmp_path: Path, fake_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(1, "not permitted")
+
+    monkeypatch.setattr(os, "memfd_create", refuse)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    inputs = fake.make_inputs(4)
+    with edgert.load(fake_path) as model:
+        np.testing.assert_array_equal(model.run(inputs)["z"], fake.expected(inputs)["z"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_code_that_cannot_be_loaded(tmp_path: Path, fake_code: Path) -> None:
+    fake.make_artifact(tmp_path / "e.edge", fake_code, entry="other")
+    with pytest.raises(EdgertError, match=r"the model code cannot be loaded: .*undefined symbol: other"):
+        edgert.load(tmp_path / "e.edge")
+    (tmp_path / "text").write_text("not a program")
+    fake.make_artifact(tmp_path / "t.edge", tmp_path / "text")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises(EdgertError, match="the model code cannot be loaded"):
+            edgert.load(tmp_path / "t.edge")
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_a_closed_model_gives_everything_back(fake_path: Path) -> None:
+    def mappings() -> tuple[int, int]:
+        gc.collect()
+        lines = Path("/proc/self/maps").read_text()
+        return lines.count(str(fake_path)) + lines.count("edgert-code"), len(os.listdir("/proc/self/fd"))
+
+    before = mappings()
+    for _ in range(5):
+        model = edgert.load(fake_path)
+        clone = model.clone()
+        model.run(fake.make_inputs(3))
+        model.close()
+        clone.close()
+        del model, clone
+    assert mappings() == before
