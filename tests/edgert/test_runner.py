@@ -154,12 +154,13 @@ def test_a_clone_outlives_its_origin(fake_path: Path) -> None:
         model.run(inputs)
 
 
-def test_different_codes_loaded_in_turn_do_not_mix(tmp_path: Path, fake_code: Path) -> None:
+@pytest.mark.parametrize("flags", [(), ("-Wl,-z,nodelete",)])
+def test_different_codes_loaded_in_turn_do_not_mix(tmp_path: Path, flags: tuple[str, ...]) -> None:
     """The dynamic linker knows libraries by path, and a path under /proc/self/fd comes back."""
     source = tmp_path / "other.c"
     source.write_text((fake.HERE / "fake_model.c").read_text().replace("+ y[i]", "- y[i]"))
-    fake.make_artifact(tmp_path / "a.edge", fake_code)
-    fake.make_artifact(tmp_path / "b.edge", fake.compile_code(tmp_path, source))
+    for name, file in (("a", fake.HERE / "fake_model.c"), ("b", source)):
+        fake.make_artifact(tmp_path / f"{name}.edge", fake.compile_code(tmp_path, file, *flags))
     inputs = fake.make_inputs(4)
     for _ in range(3):
         for name, sign in (("a", 1), ("b", -1)):
