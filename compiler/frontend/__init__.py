@@ -23,7 +23,7 @@ def load(
 ) -> tuple[ir.Model, Facts]:
     """The model with its inputs specialised, and the facts about it. Unsupported nodes are in `Facts.problems`.
 
-    open_dims: bounds for dimensions that neither `shapes` nor `dims` give (for `inspect`); without it they are an error.
+    open_dims: bounds for dimensions that neither `shapes` nor `dims` give (for `inspect`); else they are an error.
 
     Raises EdgertError (cannot be read), UsageError (wrong --shape or --dim), UnsupportedModel (too old or new).
     """

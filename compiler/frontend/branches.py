@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from tvm import tirx
 
+from edgert.errors import EdgertError
+
 from .dims import provable
 from .facts import Facts
 from .functions import Inliner
@@ -44,7 +46,10 @@ def constant_branch(node: ir.Node, facts: Facts, inliner: Inliner) -> Branch | N
     condition = known_condition(node.inputs[0].name or "", facts)
     if condition is None:
         return None
-    graph = node.attributes["then_branch" if condition else "else_branch"].as_graph()
+    attr = node.attributes.get("then_branch" if condition else "else_branch")
+    if attr is None or attr.type != ir.AttributeType.GRAPH:
+        raise EdgertError(f"node {node.name}: an If needs the graphs then_branch and else_branch; the model is damaged")
+    graph = attr.as_graph()
     outer = node.graph
     nodes, outputs, initializers = list(graph), list(graph.outputs), list(graph.initializers.values())
     graph.outputs.clear()

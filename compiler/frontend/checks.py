@@ -23,6 +23,9 @@ def check_versions(model: onnx.ModelProto) -> None:
     versions = {entry.domain: entry.version for entry in model.opset_import}
     opset = versions.get("", versions.get("ai.onnx"))
     newest = onnx.defs.onnx_opset_version()
+    used = {node.domain for node in _all_nodes(model.graph.node)} - {"", "ai.onnx"}
+    if not used.issubset(versions):
+        raise EdgertError(f"the model imports no opset of domain {min(used - set(versions))!r}; export it again")
     if opset is None:
         if any(node.domain in ("", "ai.onnx") for node in model.graph.node):
             raise EdgertError("the model imports no opset; export it again")
@@ -45,13 +48,39 @@ def check_model(model: onnx.ModelProto) -> bool:
         names.add(ident)
         ordered &= _check_nodes(function.node, set(function.input), function.output, f"function {function.name}")
     _check_recursion(model)
+    _check_signatures(model)
     return ordered
+
+
+def _check_signatures(model: onnx.ModelProto) -> None:
+    """Raises EdgertError for a node with too few or many inputs, or with attributes its operator does not have."""
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = model.ir_version
+    context.opset_imports = {entry.domain: entry.version for entry in model.opset_import}
+    local = {(f.domain, f.name) for f in model.functions}
+    for node in _all_nodes(model.graph.node):
+        version = context.opset_imports.get(node.domain)
+        if version is None or (node.domain, node.op_type) in local or any(True for _ in _subgraphs(node)):
+            continue
+        try:
+            if onnx.defs.get_schema(node.op_type, version, node.domain).deprecated:
+                continue
+            onnx.checker.check_node(node, context)
+        except onnx.defs.SchemaError:
+            continue  # no such operator: reported with all other unsupported ones
+        except onnx.checker.ValidationError as error:
+            raise EdgertError(f"node {label(node)}: {str(error).splitlines()[0]}") from error
 
 
 def check_graph(graph: onnx.GraphProto, outer: set[str]) -> bool:
     """Checks one graph whose nodes may also read `outer` values. Returns whether its nodes stand in order."""
     inputs = [v.name for v in graph.input]
     constants = [t.name for t in graph.initializer]
+    values = [*graph.input, *graph.output, *graph.value_info]
+    texts = [*inputs, *constants, *(v.name for v in values)]
+    texts += [d.dim_param for v in values for d in v.type.tensor_type.shape.dim]
+    if any(isinstance(text, bytes) for text in texts):
+        raise EdgertError("a value's name is not UTF-8; the model is damaged")
     if graph.sparse_initializer:
         raise UnsupportedModel("sparse initializers are not supported; store the weights as dense tensors")
     for kind, names in (("input", inputs), ("initializer", constants)):
@@ -68,6 +97,7 @@ def _check_nodes(
 ) -> bool:
     made: dict[str, int] = {}
     for i, node in enumerate(nodes):
+        _check_text(node)
         for name in filter(None, node.output):
             if name in made or name in given:
                 raise EdgertError(f"value {name!r} is defined twice, also by node {label(node)}; names must be unique")
@@ -92,6 +122,16 @@ def _check_nodes(
     if not ordered:
         _check_cycle(nodes, reads, what)
     return ordered
+
+
+def _check_text(node: onnx.NodeProto) -> None:
+    """Protobuf hands text that is not UTF-8 out as bytes; no name in a real model is."""
+    texts = [node.op_type, node.domain, node.name, node.overload, *node.input, *node.output]
+    texts += [text for attr in node.attribute for text in (attr.name, attr.ref_attr_name)]
+    if any(isinstance(text, bytes) for text in texts):
+        raise EdgertError(f"a node with {len(node.input)} inputs has a name that is not UTF-8; the model is damaged")
+    if not node.op_type:
+        raise EdgertError(f"node {label(node)} has no operator; the model is damaged")
 
 
 def _names_read(node: onnx.NodeProto) -> Iterator[str]:

@@ -9,22 +9,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 
-import numpy as np
 import onnx_ir as ir
 
 from compiler.ops.registry import Custom, OpDef, Unsupported, find
 from edgert.errors import EdgertError
 from targets.kernels.tensor import Index, Tensor
 
-from . import fold, symbolic
+from . import symbolic
 from .branches import constant_branch, has_subgraph
+from .constants import ConstantFolder
 from .dims import at_corner, dim_text, shape_text
 from .facts import Facts, Problem, ValueFact
 from .functions import Inliner
 from .nearest import nearest_form
 from .nodes import make_node, op_domain, op_version, wanted
 from .onnx_shapes import declared_fact, onnx_facts
-from .simplify import literal, make_constant, remove_unused
+from .simplify import remove_unused
 from .types import dtype_name
 
 
@@ -53,6 +53,7 @@ class Inference:
         for name, (low, high) in bounds.items():
             self.facts.declare(name, low, high)
         self._inliner = Inliner(model, self.facts)
+        self._folder = ConstantFolder(self.facts)
         self._problems: list[tuple[ir.Node | None, Problem]] = []
         self._leaves: dict[str, Tensor] = {}
 
@@ -63,12 +64,8 @@ class Inference:
             self._input(value)
         for name, value in graph.initializers.items():
             tensor = value.const_value
-            dtype = dtype_name(tensor.dtype) if tensor is not None else None
-            if tensor is None or dtype is None:
+            if tensor is None or not self._folder.know(name, tensor):
                 self._report(None, name, "(initializer)", f"element type {tensor.dtype if tensor else 'unknown'}")
-                continue
-            self.facts.constants[name] = tensor
-            self.facts.values[name] = ValueFact(tuple(tensor.shape.numpy()), dtype)
 
     def _input(self, value: ir.Value) -> None:
         name = value.name or ""
@@ -101,23 +98,25 @@ class Inference:
         if (op_domain(node), node.op_type, node.overload) in self.model.functions:
             return self._inliner.inline(node, schemas=False) or []
         if node.op_type == "Constant" and not op_domain(node):
-            self._constant(node)
+            if not self._folder.literal(node):
+                self._unsupported(node, "a constant that is not a dense tensor of numbers or bools")
             return []
         branch = constant_branch(node, self.facts, self._inliner)
         if branch is not None:
-            self.inputs_of_branch(branch.initializers)
+            self._folder.adopt(branch.initializers)
             return branch.nodes
         value = symbolic.evaluate(node, self.facts)
         if value is not None and symbolic.all_numbers(value):
-            dtype = np.bool_ if value.size and isinstance(value.reshape(-1)[0], bool) else np.int64
-            self._make_constant(node.outputs[0], value.astype(self._integer_dtype(node, dtype)))
+            self._folder.numbers(node, value)
             return []
+        if value is not None:
+            self.facts.symbolic[node.outputs[0].name or ""] = value
         missing = [v.name for v in node.inputs if v is not None and v.name and v.name not in self.facts.values]
         if missing:
             return self._guess(node)
-        return self._define(node, value)
+        return self._define(node)
 
-    def _define(self, node: ir.Node, value: np.ndarray | None) -> list[ir.Node]:
+    def _define(self, node: ir.Node) -> list[ir.Node]:
         """Facts from the operator's handler; expands the node where there is none or it refuses."""
         definition = find(op_domain(node), node.op_type, op_version(node, self.facts))
         refusal: Unsupported | None = None
@@ -127,15 +126,13 @@ class Inference:
             except Unsupported as reason:
                 refusal = reason
             else:
-                if self._fold(node, facts):
+                if self._folder.fold(node, facts):
                     return []
                 for output, fact in zip(node.outputs, facts, strict=False):
                     if fact is not None and output.name:
                         self.facts.values[output.name] = fact
-                if value is not None and node.outputs[0].name:
-                    self.facts.symbolic[node.outputs[0].name] = value
                 return []
-        elif self._fold(node, self._onnx_facts(node)):
+        elif self._folder.fold(node, self._onnx_facts(node)):
             return []
         expanded = self._inliner.inline(node, functions=False) if not has_subgraph(node) else None
         if expanded is not None:
@@ -183,60 +180,6 @@ class Inference:
             self._leaves[name] = Tensor(fact.shape, fact.dtype, name, data=data)
         return self._leaves[name]
 
-    # ---- constants ------------------------------------------------------------------------------------------------
-    def _constant(self, node: ir.Node) -> None:
-        tensor = literal(node)
-        if tensor is None or dtype_name(tensor.dtype) is None:
-            self._unsupported(node, "a constant that is not a dense tensor of numbers or bools")
-            return
-        self._make_constant(node.outputs[0], tensor)
-
-    def _make_constant(self, output: ir.Value, data: np.ndarray | ir.TensorProtocol) -> None:
-        tensor = make_constant(output, data)
-        name = tensor.name or ""
-        self.facts.constants[name] = tensor
-        self.facts.values[name] = ValueFact(tuple(tensor.shape.numpy()), dtype_name(tensor.dtype) or "")
-
-    def inputs_of_branch(self, values: Iterable[ir.Value]) -> None:
-        """Facts about the initializers that an inlined branch brought along."""
-        for value in values:
-            if value.const_value is not None:
-                self.facts.constants[value.name or ""] = value.const_value
-                dtype = dtype_name(value.const_value.dtype) or ""
-                self.facts.values[value.name or ""] = ValueFact(tuple(value.const_value.shape.numpy()), dtype)
-
-    def _fold(self, node: ir.Node, facts: list[ValueFact | None]) -> bool:
-        """Runs the node now if its inputs are constants and the result is small. Returns whether it did."""
-        names = [v.name for v in node.inputs if v is not None and v.name]
-        constants = self.facts.constants
-        if not names or any(name not in constants for name in names) or not fold.foldable(node):
-            return False
-        if node.op_type == "ConstantOfShape":
-            fill = fold.filled(node, facts[0].shape if facts[0] else (), {n: constants[n] for n in names})
-            if fill is not None:
-                self._make_constant(node.outputs[0], fill)
-            return fill is not None
-        limit = max(fold.MOST_BYTES, sum(constants.tensor(name).nbytes for name in names))
-        if fold.result_bytes(node, facts) > limit:
-            return False
-        inputs = {name: constants[name] for name in names}
-        arrays = fold.fold(node, inputs, op_domain(node), op_version(node, self.facts))
-        named = [v for v in node.outputs if v.name]
-        if arrays is None or len(arrays) != len(named):
-            return False
-        for output, array in zip(named, arrays, strict=True):
-            self._make_constant(output, array)
-        return True
-
-    def _integer_dtype(self, node: ir.Node, default: type) -> type | np.dtype:
-        """The type of a shape computation's result: that of its integer inputs."""
-        if node.op_type == "Cast":
-            return np.int32 if node.attributes["to"].value == 6 else np.int64
-        types = {f.dtype for v in node.inputs[-1:] if v is not None and (f := self.facts.values.get(v.name or ""))}
-        if default is np.int64 and node.op_type not in symbolic.NEEDS_SHAPE_ONLY and types == {"int32"}:
-            return np.int32
-        return default
-
     # ---- problems -------------------------------------------------------------------------------------------------
     def _onnx_facts(self, node: ir.Node) -> list[ValueFact | None]:
         return onnx_facts(node, self.facts)
@@ -270,6 +213,10 @@ class Inference:
         for value in self.model.graph.outputs:
             self._check_output(value)
         self.facts.problems = [p for node, p in self._problems if node is None or node not in gone]
+        for node in self.model.graph:
+            for value in node.outputs:
+                if value.name and not wanted(value):
+                    value.name = ""  # nobody asked the handler for it, so nothing is known of it
         live = {v.name for v in (*self.model.graph.inputs, *self.model.graph.initializers.values())}
         live |= {v.name for node in self.model.graph for v in node.outputs}
         for name in [n for n in self.facts.values if n not in live]:

@@ -16,6 +16,7 @@ from .checks import check_model, check_versions
 from .mapped import MappedFile, mapped_tensor
 from .tensors import Files, byte_count, check_inline, element_count, external_tensor
 
+MOST_TEXT = 500  # characters of an error
 logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # what it warns about is refused here, in one line
 
 
@@ -31,7 +32,8 @@ def read_model(path: Path | str | ir.Model) -> ir.Model:
     try:
         return _read(path)
     except EdgertError as error:
-        raise type(error)(f"{path.name}: {error}") from error
+        text = " ".join(str(error).split())  # names in a damaged model may hold anything, line ends too
+        raise type(error)(f"{path.name}: {text[:MOST_TEXT]}") from error
     except OSError as error:
         raise EdgertError(f"{path}: {error.strerror or error}") from error
 

@@ -43,9 +43,9 @@ def evaluate(node: ir.Node, facts: Facts) -> np.ndarray | None:
             return None
     try:
         result = evaluator(Call(values, shapes, attributes(node), op_version(node, facts)))
+        return None if result is None else simplified(result)
     except (ValueError, IndexError, KeyError, TypeError):
         return None  # malformed: the operator's handler gives the reason
-    return None if result is None else simplified(result)
 
 
 def integers(name: str, facts: Facts) -> np.ndarray | None:
@@ -68,7 +68,10 @@ def simplified(value: np.ndarray) -> np.ndarray:
         if isinstance(item, bool | np.bool_):
             result[index] = bool(item)
         else:
-            result[index] = simplify(item) if isinstance(item, tirx.Expr) else int(item)
+            number = simplify(item) if isinstance(item, tirx.Expr) else int(item)
+            if isinstance(number, int) and not -(2**63) <= number < 2**63:
+                raise ValueError("wraps around in 64 bits")
+            result[index] = number
     return result
 
 
