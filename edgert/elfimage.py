@@ -43,7 +43,8 @@ class _Image:
             raise ValueError("its segments are damaged")
         relro = [(p[3], p[3] + p[6]) for p in programs if p[0] == _RELRO]
         for p in self.loads:
-            if p[1] & _WRITE and not any(low <= p[3] and p[3] + p[6] <= high for low, high in relro):
+            sealed = any(low <= p[3] and p[3] + p[6] <= high for low, high in relro)
+            if p[1] & _WRITE and not sealed and not self._reserved(p, programs):
                 raise ValueError("it has data that it writes to, which a shared, read-only image cannot hold")
         tables = [(p[2], p[5]) for p in programs if p[0] == _DYN]
         self.dynamic: dict[int, int] = {}
@@ -51,6 +52,13 @@ class _Image:
             for offset in range(at, at + size, _DYNAMIC.size):
                 tag, value = _DYNAMIC.unpack_from(data, offset)
                 self.dynamic.setdefault(tag, value)
+
+    def _reserved(self, load: tuple[int, ...], programs: list[tuple[int, ...]]) -> bool:
+        """Whether a segment is only the three words that are kept for lazy binding, which nothing here uses."""
+        if load[5] != 24 or load[6] != 24:
+            return False
+        first, *rest = struct.unpack_from("<QQQ", self.data, load[2])
+        return rest == [0, 0] and first in (0, *(p[3] for p in programs if p[0] == _DYN))
 
     def offset(self, address: int) -> int:
         """Where in the file the byte for `address` is."""
