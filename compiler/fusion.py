@@ -9,8 +9,9 @@ import onnx_ir as ir
 from compiler.frontend.facts import Facts
 from compiler.frontend.nodes import op_version
 from compiler.ops.registry import Kind, find
+from compiler.program import same_dim
 from targets.kernels.registry import TEMPLATES
-from targets.kernels.tensor import Index, product, simplify
+from targets.kernels.tensor import Index, product
 
 # Injective, but better as a kernel of its own: an element picks its source among many inputs
 SOLITARY = {"Concat", "Resize", "GridSample"}
@@ -58,6 +59,8 @@ def fuse(nodes: list[ir.Node], facts: Facts, outputs: set[str]) -> list[Group]:
             inside = {id(n) for n in group.nodes}
             for member in group.nodes:
                 for value in member.outputs:
+                    if not value.name:
+                        continue
                     users = consumers.get(value.name, [])
                     if value.name in outputs or any(id(u) not in inside for u in users) or not users:
                         group.outputs.append(value.name)
@@ -98,14 +101,9 @@ def _tail_allowed(anchor: ir.Node) -> bool:
 
 def same_shape(a: tuple[Index, ...], b: tuple[Index, ...]) -> bool:
     """Whether two shapes are provably equal."""
-    return len(a) == len(b) and all(_zero(x - y) for x, y in zip(a, b, strict=True))
+    return len(a) == len(b) and all(same_dim(x, y) for x, y in zip(a, b, strict=True))
 
 
 def same_size(a: tuple[Index, ...], b: tuple[Index, ...]) -> bool:
     """Whether two shapes provably have as many elements."""
-    return _zero(product(a) - product(b))
-
-
-def _zero(difference: Index) -> bool:
-    value = simplify(difference)
-    return isinstance(value, int) and value == 0
+    return same_dim(product(a), product(b))

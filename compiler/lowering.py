@@ -157,7 +157,7 @@ class Lowering:
                 stages = stages or outcome.emit(self.target, everything)
                 break
             made_outputs = [outcome] if isinstance(outcome, Tensor) else list(outcome)
-            macs += sum(_macs(t) for t in made_outputs if t is not None)
+            macs += sum(self._macs(t) for t in made_outputs if t is not None)
             if node is first and group.anchor and (self.target.family, key) in TEMPLATES:
                 stages = self._template(group, key, made, made_outputs, results)
                 if stages is not None:
@@ -196,6 +196,13 @@ class Lowering:
             call.final = env[tail[-1].outputs[0].name]
         return stages_for(call, self.target)
 
+    def _macs(self, t: Tensor) -> int:
+        """Multiply-accumulates of the sums behind `t`, at the largest size; 0 for what is cheaper."""
+        if t.reduction is None:
+            return sum(self._macs(source) for source in t.inputs)
+        total = product([*t.shape, *t.reduction.extents])
+        return extent(total, self.ends[1]) if t.reduction.kind == "sum" else 0
+
     def _written(self, buffer: Buffer) -> bool:
         """Whether the first kernel to use this buffer fills it."""
         return buffer.space == "arena" or buffer.space == "io" and buffer.index >= len(self.program.inputs)
@@ -215,14 +222,6 @@ class Lowering:
 def _name(group: Group) -> str:
     names = [n.op_type.lower() for n in group.nodes]
     return "_".join(names[:4]) + (f"_{len(names)}" if len(names) > 4 else "")
-
-
-def _macs(t: Tensor) -> int:
-    """Multiply-accumulates of the sums behind `t`; 0 for what is cheaper or of unknown size."""
-    if t.reduction is None:
-        return sum(_macs(source) for source in t.inputs)
-    total = product([*t.shape, *t.reduction.extents])
-    return total if t.reduction.kind == "sum" and isinstance(total, int) else 0
 
 
 def lower_graph(model: ir.Model, facts: Facts, target: Target, groups: Sequence[Group], tiles: Callable[[Call], dict] | None = None) -> Program:

@@ -12,7 +12,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 
 from compiler.codegen.entry import ENTRY, entry_object
 from compiler.codegen.link import link_shared
@@ -22,9 +21,11 @@ from compiler.frontend import load
 from compiler.frontend.facts import Facts, raise_if_unsupported
 from compiler.fusion import fuse
 from compiler.lowering import lower_graph
+from compiler.ops.registry import Unsupported
 from compiler.passes import run_passes
 from compiler.placement import Placement, place, weight_chunks
 from compiler.program import Port, Program
+from edgert.errors import UnsupportedModel
 from targets.kernels.tensor import Index, extent
 from targets.target import Target
 
@@ -79,7 +80,10 @@ def compile_model(
     opset = graph.opset_imports.get("", 1)
     nodes = [n for n in graph.graph if any(o.name not in facts.constants for o in n.outputs)]
     groups = fuse(nodes, facts, {str(v.name) for v in graph.graph.outputs})
-    program = lower_graph(graph, facts, target, groups, tiles)
+    try:
+        program = lower_graph(graph, facts, target, groups, tiles)
+    except Unsupported as error:
+        raise UnsupportedModel(f"{model}: {error.reason}") from None
     phase("lower")
     # 4. memory: life times, one arena, verified
     placement = place(program)
@@ -147,5 +151,3 @@ def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
-
-__all__ = ["Compiled", "compile_model", "np"]

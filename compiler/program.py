@@ -10,7 +10,7 @@ import numpy as np
 from tvm import tirx
 
 from targets.kernels.stage import Stage
-from targets.kernels.tensor import Index
+from targets.kernels.tensor import Index, simplify
 
 Space = Literal["arena", "weights", "io", "dims"]
 
@@ -81,11 +81,14 @@ class Program:
         """The slot that holds a symbolic dimension; None for a number. New expressions get a slot."""
         if isinstance(dim, int):
             return None
-        for i, var in enumerate(self.dims):
-            if var.same_as(dim):
+        for i, known in enumerate([*self.dims, *self.derived]):
+            if known.same_as(dim) or same_dim(known, dim):
                 return i
-        for i, expr in enumerate(self.derived):
-            if tirx.analysis is not None and expr.same_as(dim) or str(expr) == str(dim):
-                return len(self.dims) + i
         self.derived.append(dim)
         return len(self.dims) + len(self.derived) - 1
+
+
+def same_dim(a: Index, b: Index) -> bool:
+    """Whether two dimensions are provably equal."""
+    difference = simplify(a - b)
+    return isinstance(difference, int) and difference == 0

@@ -49,7 +49,9 @@ def compile(  # noqa: A001  (the public name is edgert.compile)
         from compiler.pipeline import compile_model
         from compiler.tune import Records, Tuner
         from targets import UnknownTarget, get_target
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] in ("edgert", "compiler", "targets"):
+            raise  # a part of this project: a bug, not a missing extra
         raise UsageError(f"compiling needs the compiler: pip install 'edgert[compiler]' ({error})") from None
     if emit not in ("edge", "exe"):
         raise UsageError(f"--emit {emit}: there are edge and exe")

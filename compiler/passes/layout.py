@@ -93,13 +93,19 @@ class _Sweep:
         attrs = {"strides": strides, "pads": pads, "dilations": dilations, "group": group}
         if transposed:
             attrs["output_padding"] = list(edit.attr(node, "output_padding", [0] * (rank - 2)))
+        column = rank == 4 and not transposed and spatial[1] == 1 and kernel[1] == 1 and not pads[1] and not pads[3]
         if rank == 3:
             made = self._conv1d(node, x, w, attrs)
+        elif column:
+            made = self._column(node, x, w, attrs)
         else:
             made = edit.insert(node, _own(node), [self.twin(x, node), w], attrs, EDGERT, stem=str(node.outputs[0].name))
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if bias is not None:
             made = edit.insert(node, "Add", [made, bias], stem=str(node.outputs[0].name))
+        if column:
+            height = int(edit.shape(made)[2])
+            made = self._seen(node, made, [0, height, 1, int(edit.shape(made)[3])])
         if rank == 3:
             # back to [N, C, L]; neighbours that are 1-D convolutions meet in Transpose pairs, which cancel
             flat = edit.insert(node, "Squeeze", [made, edit.constant("axes", np.array([1], np.int64))])
@@ -122,6 +128,23 @@ class _Sweep:
             f"{w.name}.2d", lambda: np.expand_dims(data.numpy(), 2), ((shape[0], shape[1], 1, shape[2]), edit.dtype(w))
         )
         return edit.insert(node, _own(node), [wide, flat], attrs, EDGERT, stem=str(node.outputs[0].name))
+
+    def _column(self, node: ir.Node, x: ir.Value, w: ir.Value, attrs: dict) -> ir.Value:
+        """A convolution over images of width 1 works along rows: the same bytes seen as height 1."""
+        edit = self.edit
+        attrs = {name: v if isinstance(v, int) else [v[1], v[0]] if len(v) == 2 else [v[1], v[0], v[3], v[2]] for name, v in attrs.items()}
+        shape, data = edit.shape(w), edit.facts.constants.tensor(str(w.name))
+        flat = edit.constant(
+            f"{w.name}.row", lambda: data.numpy().transpose(0, 1, 3, 2), ((*shape[:2], shape[3], shape[2]), edit.dtype(w))
+        )
+        source = self.twin(x, node)
+        _, height, _, channels = edit.shape(source)
+        row = self._seen(node, source, [0, 1, int(height), int(channels)])
+        return edit.insert(node, _own(node), [row, flat], attrs, EDGERT, stem=str(node.outputs[0].name))
+
+    def _seen(self, node: ir.Node, x: ir.Value, shape: list[int]) -> ir.Value:
+        """`x` with another shape; 0 keeps the dimension."""
+        return self.edit.insert(node, "Reshape", [x, self.edit.constant("shape", np.array(shape, np.int64))])
 
     def pool(self, node: ir.Node) -> ir.Value | None:
         edit = self.edit

@@ -1,0 +1,1 @@
+"""Schemes, calibration and rewriting for quantized models. Empty until quantization is built."""
