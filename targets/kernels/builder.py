@@ -34,6 +34,8 @@ class Builder:
         self._operands: dict[int, tuple[Leaf, tirx.Var, tirx.Var]] = {}
         self._bound: dict[int, Callable[..., tirx.Expr]] = {}
         self._memo: dict[tuple, tirx.Expr] = {}
+        self._point: dict[int, tuple[tirx.Expr, Index]] = {}
+        self._lane: tuple[tirx.Expr, int] | None = None  # the vector loop we are in
         self._begin, self._end = tirx.Var("begin", "int64"), tirx.Var("end", "int64")
         self._tasks: Index | None = None
         self._grain = 1
@@ -67,7 +69,46 @@ class Builder:
         if tensor.fn is None or tensor.materialised:
             value = self.arg(tensor)[tuple(as_expr(i) for i in indices)] if indices else self.arg(tensor)[0]
             return value.astype("bool") if tensor.dtype == "bool" else value
-        return tensor.fn(*indices)
+        if not self._in_range(tensor, indices):
+            return tensor.fn(*indices)
+        key = (id(tensor), *(_constant(i) if _constant(i) is not None else id(i) for i in indices))
+        if key not in self._memo:
+            self._memo[key] = self._keep(as_expr(tensor.fn(*indices), tensor.dtype))
+        return self._memo[key]
+
+    def share(self, indices: Sequence[tirx.Expr], shape: Sequence[Index]) -> None:
+        """From here to the end of this block a map read at these indices (which lie within `shape`) is computed once.
+
+        Call it where each element is computed. Only reads that are surely in range are hoisted, so a guard stays one.
+        """
+        self._memo = {}
+        self._point = {id(i): (i, extent) for i, extent in zip(indices, shape, strict=True)}
+
+    def _keep(self, value: tirx.Expr) -> tirx.Expr:
+        """`value` in a local, one element a lane of the vector loop we are in: a Bind would be substituted back by TVM's
+        simplifier, which makes code of exponential size, and is not seen by its vectoriser where that goes lane by lane."""
+        if isinstance(value, tirx.Var | tirx.IntImm | tirx.FloatImm):
+            return value
+        held = "int32" if str(value.ty.dtype) == "bool" else str(value.ty.dtype)
+        lane, lanes = self._lane if self._lane is not None else (tirx.const(0, "int32"), 1)
+        buffer = tirx.decl_buffer([lanes], held, "kept", scope="local")
+        self._blocks[-1 if self._lane is None else -2].append(tirx.AllocBuffer(buffer))
+        self.store(buffer, lane, value)
+        kept = buffer[lane]
+        return tirx.NE(kept, tirx.const(0, "int32")) if str(value.ty.dtype) == "bool" else kept
+
+    def _in_range(self, tensor: Tensor, indices: tuple) -> bool:
+        if not self._point:
+            return False
+        for index, extent in zip(indices, tensor.shape, strict=True):
+            known = self._point.get(id(index))
+            if known is None and _constant(index) != 0:
+                return False
+            if known is not None and known[1] is not extent:
+                gap = simplify(known[1] - extent)
+                if not (isinstance(gap, int) and gap == 0):
+                    return False
+        return True
 
     # ---- statements -----------------------------------------------------------------------------------------------
     def emit(self, statement: tirx.Stmt) -> None:
@@ -86,6 +127,8 @@ class Builder:
         """Binds `value` to a name, so that using it twice costs once."""
         if isinstance(value, tirx.Var | tirx.IntImm | tirx.FloatImm):
             return value
+        if str(value.ty.dtype) == "bool":  # TVM's analyser stumbles over a bound vector of bools; LLVM folds the detour
+            return tirx.NE(self.let(value.astype("int32"), name), tirx.const(0, "int32"))
         var = tirx.Var(name, str(value.ty.dtype))
         self.emit(tirx.Bind(var, value))
         return var
@@ -130,8 +173,13 @@ class Builder:
     def unroll(self, extent: int, name: str = "u"):
         return self.loop(extent, ForKind.UNROLLED, name)
 
-    def vector(self, extent: int, name: str = "v"):
-        return self.loop(extent, ForKind.VECTORIZED, name)
+    @contextmanager
+    def vector(self, extent: int, name: str = "v") -> Iterator[tirx.Expr]:
+        """A loop of one vector: its body, in scalar notation, runs for all `extent` lanes at once."""
+        with self.loop(extent, ForKind.VECTORIZED, name) as lane:
+            self._lane = (lane, extent) if extent != 1 else None
+            yield lane
+            self._lane = None
 
     @contextmanager
     def parallel(self, extent: Index, grain: int = 1, name: str = "p") -> Iterator[tirx.Expr]:
@@ -192,6 +240,12 @@ class Builder:
 def storage_dtype(dtype: str) -> str:
     """How a type lies in memory: a bool is a byte."""
     return "uint8" if dtype == "bool" else dtype
+
+
+def _constant(index: Index) -> int | None:
+    if isinstance(index, int):
+        return index
+    return int(index.value) if isinstance(index, tirx.IntImm) else None
 
 
 def _bits(dtype: str) -> int:
