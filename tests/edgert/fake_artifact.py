@@ -16,12 +16,14 @@ ROWS, COLUMNS = 1024, 4
 SCALE = np.array([2.0, -1.0, 0.5, 3.0], np.float32)
 
 
-def compile_code(folder: Path, source: Path = HERE / "fake_model.c", *flags: str, shared: bool = True) -> Path:
-    """A freestanding shared object (or object) of `source` in `folder`."""
-    out = folder / (source.stem + "".join(flags) + (".so" if shared else ".o"))
-    command = [sys.executable, "-m", "ziglang", "cc", "-target", f"{platform.machine()}-linux-gnu", "-O2", "-fPIC"]
+def compile_code(
+    folder: Path, source: Path = HERE / "fake_model.c", *flags: str, machine: str = platform.machine()
+) -> Path:
+    """A freestanding shared object of `source` in `folder`."""
+    out = folder / f"{source.stem}{''.join(flags)}.so"
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", f"{machine}-linux-gnu", "-O2", "-fPIC"]
     command += ["-ffreestanding", "-fno-sanitize=undefined", "-fno-stack-protector", "-ffp-contract=off"]
-    command += ["-shared", "-nostdlib"] if shared else ["-c"]
+    command += ["-shared", "-nostdlib"]
     subprocess.run([*command, f"-I{NATIVE}", *flags, "-o", str(out), str(source)], check=True)
     return out
 

@@ -1,6 +1,8 @@
 """The standalone program answers as the Python runner does, byte for byte, and fails as politely."""
 
 import json
+import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -197,3 +199,26 @@ def test_damaged_code_gives_one_error(fake_code: Path) -> None:
             elfimage.assemble(memoryview(bytes(data)), "code", "edgert_run", "x86_64")
         except EdgertError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.slow
+def test_a_program_for_another_architecture(tmp_path: Path) -> None:
+    """Cross-built from this machine; run where QEMU's user mode is installed."""
+    code = fake.compile_code(tmp_path, machine="aarch64")
+    target = {"name": "aarch64", "triple": "aarch64-unknown-linux-gnu", "features": []}
+    inputs = fake.make_inputs(9)
+    program = exe.build_from(
+        fake.make_manifest(10_000, target=target),
+        code.read_bytes(),
+        fake.make_weights(),
+        tmp_path / "p",
+        inputs,
+        fake.expected(inputs),
+    )
+    assert program.read_bytes()[18:20] == (183).to_bytes(2, "little")  # EM_AARCH64
+    emulator = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    if platform.machine() != "aarch64" and not emulator:
+        pytest.skip("built, not run: no qemu-aarch64")
+    command = [str(program)] if platform.machine() == "aarch64" else [str(emulator), str(program)]
+    done = subprocess.run([*command, "--verify", "--threads", "2"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.count("passed")) == (0, 2), done.stderr
