@@ -165,7 +165,8 @@ class Lowering:
             env |= {v.name: t for v, t in zip(node.outputs, made_outputs, strict=False) if t is not None}
         if stages is None:
             stages = lower_nest([(env[name], self.leaf(name)) for name in group.outputs], self.target, _name(group))
-        self.append(first.name or first.outputs[0].name, first.op_type, [n.name or n.op_type for n in group.nodes], stages, macs)
+        label = first.name or next(v.name for v in first.outputs if v.name)
+        self.append(str(label), first.op_type, [n.name or n.op_type for n in group.nodes], stages, macs)
 
     def _result(self, name: str | None, like: Tensor) -> Tensor:
         """The leaf of an output; a scratch one where the graph does not want it."""

@@ -129,6 +129,10 @@ class Builder:
             return value
         if str(value.ty.dtype) == "bool":  # TVM's analyser stumbles over a bound vector of bools; LLVM folds the detour
             return tirx.NE(self.let(value.astype("int32"), name), tirx.const(0, "int32"))
+        if str(value.ty.dtype) == "bfloat16":  # legalisation widens what is bound but not the name; the detour is exact
+            return self.let(value.astype("float32"), name).astype("bfloat16")
+        if self._lane is not None and "if_then_else" in str(value):
+            return self._keep(value)  # TVM's vectoriser takes a guarded read lane by lane, and a Bind does not survive that
         var = tirx.Var(name, str(value.ty.dtype))
         self.emit(tirx.Bind(var, value))
         return var
