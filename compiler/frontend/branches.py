@@ -41,14 +41,16 @@ def known_condition(name: str, facts: Facts) -> bool | None:
 
 def constant_branch(node: ir.Node, facts: Facts, inliner: Inliner) -> Branch | None:
     """Replaces an If whose condition is known by its branch; None, and nothing changed, for all other nodes."""
-    if node.op_type != "If" or op_domain(node) or node.inputs[0] is None or node.graph is None:
+    if node.op_type != "If" or op_domain(node) or node.graph is None:
         return None
+    if not node.inputs or node.inputs[0] is None:
+        raise EdgertError(f"node {node.name}: an If needs a condition; the model is damaged")
     condition = known_condition(node.inputs[0].name or "", facts)
     if condition is None:
         return None
     attr = node.attributes.get("then_branch" if condition else "else_branch")
-    if attr is None or attr.type != ir.AttributeType.GRAPH:
-        raise EdgertError(f"node {node.name}: an If needs the graphs then_branch and else_branch; the model is damaged")
+    if attr is None or attr.type != ir.AttributeType.GRAPH or len(attr.as_graph().outputs) != len(node.outputs):
+        raise EdgertError(f"node {node.name}: an If needs two branches with as many outputs as itself")
     graph = attr.as_graph()
     outer = node.graph
     nodes, outputs, initializers = list(graph), list(graph.outputs), list(graph.initializers.values())

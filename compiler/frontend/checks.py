@@ -20,7 +20,11 @@ def check_versions(model: onnx.ModelProto) -> None:
             f"the model's IR version is {model.ir_version}, this compiler knows up to {onnx.IR_VERSION}; "
             "export it with an older version"
         )
+    if any(isinstance(text, bytes) for f in model.functions for text in (f.name, f.domain, f.overload, *f.input)):
+        raise EdgertError("a function's name is not UTF-8; the model is damaged")
     versions = {entry.domain: entry.version for entry in model.opset_import}
+    if any(isinstance(domain, bytes) for domain in versions):
+        raise EdgertError("an opset's domain is not UTF-8; the model is damaged")
     opset = versions.get("", versions.get("ai.onnx"))
     newest = onnx.defs.onnx_opset_version()
     used = {node.domain for node in _all_nodes(model.graph.node)} - {"", "ai.onnx"}
@@ -60,8 +64,10 @@ def _check_signatures(model: onnx.ModelProto) -> None:
     local = {(f.domain, f.name) for f in model.functions}
     for node in _all_nodes(model.graph.node):
         version = context.opset_imports.get(node.domain)
-        if version is None or (node.domain, node.op_type) in local or any(True for _ in _subgraphs(node)):
+        if version is None or (node.domain, node.op_type) in local:
             continue
+        if node.op_type == "Constant" or any(True for _ in _subgraphs(node)):
+            continue  # onnx would look for external data and outer values; both are checked here already
         try:
             if onnx.defs.get_schema(node.op_type, version, node.domain).deprecated:
                 continue

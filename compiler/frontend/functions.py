@@ -12,7 +12,7 @@ import onnx_ir as ir
 from edgert.errors import EdgertError
 
 from .facts import Facts
-from .nodes import op_domain, op_version
+from .nodes import op_domain, op_version, wanted
 from .types import onnx_dtype
 
 MAX_NODES = 500_000  # a few nested functions, each calling the next twice, would otherwise fill any memory
@@ -38,6 +38,8 @@ class Inliner:
             function = schema_function(node, self._facts)
         if function is None or node.graph is None:
             return None
+        if len(node.inputs) > len(function.inputs) or any(wanted(v) for v in node.outputs[len(function.outputs) :]):
+            raise EdgertError(f"node {node.name}: function {ident[1]} has fewer inputs or outputs than the call")
         if ident in chain:
             raise EdgertError(f"function {ident[0]}.{ident[1]} calls itself; ONNX does not allow recursive functions")
         return self._instantiate(node, function, (*chain, ident))

@@ -14,6 +14,11 @@ from .mapped import MappedFile, mapped_tensor
 
 MOST_BYTES = 1 << 40  # no tensor of a real model comes near; sizes above overflow sooner or later
 Files = dict[Path, MappedFile]
+TYPED_FIELD = {
+    ir.DataType.FLOAT: "float_data", ir.DataType.COMPLEX64: "float_data", ir.DataType.DOUBLE: "double_data",
+    ir.DataType.COMPLEX128: "double_data", ir.DataType.INT64: "int64_data", ir.DataType.UINT32: "uint64_data",
+    ir.DataType.UINT64: "uint64_data",
+}  # fmt: skip
 
 
 def element_count(dims: Sequence[int], what: str) -> int:
@@ -57,8 +62,8 @@ def check_inline(proto: onnx.TensorProto, what: str, elsewhere: int | None) -> N
 
 
 def _typed_count(proto: onnx.TensorProto) -> int:
-    fields = (proto.float_data, proto.int32_data, proto.int64_data, proto.double_data, proto.uint64_data)
-    return sum(len(f) for f in fields)
+    """How many numbers lie in the typed field that belongs to the element type (onnx.proto); others do not count."""
+    return len(getattr(proto, TYPED_FIELD.get(ir.DataType(proto.data_type), "int32_data")))
 
 
 def _typed_need(proto: onnx.TensorProto) -> int:
