@@ -26,7 +26,7 @@ class CompileReport:
     notes: list[str] = field(default_factory=list)
 
 
-def compile(  # noqa: A001  (the public name is edgert.compile)
+def compile(
     model: str | os.PathLike[str],
     out: str | os.PathLike[str],
     target: str = "host",
@@ -74,7 +74,7 @@ def compile(  # noqa: A001  (the public name is edgert.compile)
     if emit == "exe":
         from edgert import exe
 
-        exe.build_from(done.manifest, done.objects, done.weights(), path, feeds, answers)
+        exe.build_from(done.manifest, done.code, done.weights(), path, feeds, answers)
         manifest = done.manifest
     else:
         manifest = artifact.write(path, done.manifest, done.code, done.weights(), feeds, answers)

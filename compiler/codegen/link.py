@@ -54,7 +54,7 @@ def link_shared(objects: Mapping[str, bytes], target: Target, export: str) -> by
         folder.joinpath("exports").write_text(f"{{ global: {export}; local: *; }};")
         names = [file + ".o" for file in objects]
         folder.joinpath("inputs").write_text("\n".join(names))
-        zig("ld.lld", "-shared", "--gc-sections", "-s", "--no-undefined", "--version-script=exports", "-z", "noexecstack",
+        zig("ld.lld", "-shared", "--gc-sections", "-s", "--no-undefined", "--version-script=exports", "-z", "noexecstack", "-z", "now",
             "-z", "separate-loadable-segments", "--hash-style=gnu", "-o", "code", "@inputs", "libm.a",
             cwd=folder)  # fmt: skip
         return folder.joinpath("code").read_bytes()
