@@ -12,7 +12,7 @@ from .conv2d_direct import MAX_BORDER_TILES, border_tiles, direct, packed_weight
 from .conv2d_pad import padded
 from .conv2d_shape import ConvShape, conv_shape
 from .depthwise import depthwise
-from .gemm import matrix_product
+from .gemm_kernel import matrix_product
 from .packing import panel_const
 from .registry import Call, template
 from .stage import Leaf, Stage
@@ -30,7 +30,8 @@ def conv2d(call: Call, target: Target) -> list[Stage] | None:
     if s.is_matrix:
         return matrix_product(
             call, target, "conv1x1_nhwc", simplify(s.batch * (s.height * s.width)), x,
-            lambda nr: panel_const(w, _as_matrix, s.channels, s.out_channels, nr, "conv1x1"), s.channels, s.out_channels,
+            lambda nr: panel_const(w, _as_matrix, s.channels, s.out_channels, nr, "conv1x1"),
+            s.channels, s.out_channels,
         )  # fmt: skip
     if s.group == s.channels == s.out_channels and s.group > 1:
         return [depthwise(call, x, w, s, target)]

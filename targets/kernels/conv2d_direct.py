@@ -35,7 +35,7 @@ def pick_tile(call: Call, s: ConvShape, target: Target) -> Tile:
 
 
 def border_tiles(s: ConvShape, tile: Tile) -> tuple[list[int], range, list[int]]:
-    """First pixels of the left border's tiles, the range of whole inner tiles (by number), and the rest of the row's."""
+    """First pixels of the left border's tiles, the numbers of the whole inner tiles, first pixels of the others."""
     starts = list(range(0, s.out_width, tile.rows))
 
     def inner(first: int) -> bool:
@@ -88,6 +88,13 @@ def direct(
         image = b.arg(x, (s.batch * s.height, s.width * s.channels))
         w, out = b.arg(weights), b.arg(call.result)
 
+        def accumulate(acc: tirx.Var, rows: range, depth: int, at: tuple, weights_at: tuple) -> None:
+            (line, base), (group, panel, start) = at, weights_at
+            reduce_into(
+                b, acc, rows, tile, depth, lambda i, k: image[line, base + (i * sw * s.channels + k)],
+                lambda k, c: w[group * panels + panel, start + k, c],
+            )  # fmt: skip
+
         def window_row(acc: tirx.Var, line: tirx.Expr, tap: tirx.Expr, first: Index, count: int, at: tuple) -> None:
             """Adds kernel row `tap`, which reads image row `line`, to the tile of `count` pixels from `first`."""
             group, panel = at
@@ -99,11 +106,7 @@ def direct(
                 columns = list(run)
                 base = b.let((first * sw + (columns[0] * dw - left)) * s.channels + group * s.group_in)
                 start = b.let((tap * kw + columns[0]) * s.group_in)
-                reduce_into(
-                    b, acc, reach[columns[0]], tile, len(columns) * s.group_in,
-                    lambda i, k, base=base: image[line, base + (i * sw * s.channels + k)],
-                    lambda k, c, start=start: w[group * panels + panel, start + k, c],
-                )  # fmt: skip
+                accumulate(acc, reach[columns[0]], len(columns) * s.group_in, (line, base), (group, panel, start))
 
         def pixels(n: tirx.Expr, oh: tirx.Expr, first: Index, count: int, at: tuple, width: int) -> None:
             acc = clear(b, count, tile)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from tvm import tirx
@@ -27,7 +28,7 @@ def padded(x: Tensor, s: ConvShape, target: Target) -> tuple[Stage, Temp, ConvSh
         source = b.arg(x, (s.batch * s.height, s.width * s.channels))
         out = b.arg(buffer, (s.batch * height, width * s.channels))
 
-        def fill(row: tirx.Expr, start: int, count: int, value) -> None:
+        def fill(row: tirx.Expr, start: int, count: int, value: Callable[[tirx.Expr], tirx.Expr]) -> None:
             whole = count // lanes
             if whole:
                 with b.serial(whole) as i, b.vector(lanes) as v:

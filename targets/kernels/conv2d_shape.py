@@ -58,16 +58,16 @@ def conv_shape(call: Call) -> ConvShape | None:
     height, width, channels = rest
     a = call.attrs
     top, left, bottom, right = a.get("pads") or (0, 0, 0, 0)
+    kernel, strides, dilations = w.shape[2:], a.get("strides") or (1, 1), a.get("dilations") or (1, 1)
     return ConvShape(
-        batch, height, width, channels, out_height, out_width, out_channels, tuple(int(k) for k in w.shape[2:]),
-        tuple(a.get("strides") or (1, 1)), (top, left, bottom, right), tuple(a.get("dilations") or (1, 1)),
-        int(a.get("group", 1)),
+        batch, height, width, channels, out_height, out_width, out_channels, (int(kernel[0]), int(kernel[1])),
+        (strides[0], strides[1]), (top, left, bottom, right), (dilations[0], dilations[1]), int(a.get("group", 1)),
     )  # fmt: skip
 
 
 def valid_outputs(tap: int, stride: int, dilation: int, pad: int, size: int, first: int, count: int) -> range:
     """Which of the outputs first..first+count-1 (as 0..count-1) read inside [0, size) at kernel position `tap`."""
     start = tap * dilation - pad  # where output 0 reads
-    low = max(0, -(-(-start) // stride) - first)
+    low = max(0, (stride - 1 - start) // stride - first)
     high = min(count, (size - 1 - start) // stride + 1 - first)
     return range(low, max(low, high))

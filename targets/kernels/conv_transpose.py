@@ -73,7 +73,7 @@ def _stage(
     batch, height, width, channels = x.shape
     taps = (max(1, len(row.taps)), max(1, len(column.taps)))
     s = ConvShape(
-        batch, int(height), int(width), int(channels), row.count, column.count, int(call.outputs[0].shape[3]), taps,  # type: ignore[arg-type]
+        batch, int(height), int(width), int(channels), row.count, column.count, int(call.outputs[0].shape[3]), taps,
         (1, 1), (row.pad, column.pad, _after(row, taps[0], int(height)), _after(column, taps[1], int(width))),
         (row.dilation, column.dilation), group,
     )  # fmt: skip

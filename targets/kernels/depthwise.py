@@ -31,28 +31,28 @@ class DepthwisePlan:
 
 
 def plan(call: Call, s: ConvShape, target: Target) -> DepthwisePlan:
-    """Sizes from the tuning records, else: accumulators within the registers, a strip of input in L1, even tasks."""
+    """Sizes from the tuning records, else: accumulators in registers, all channels where they allow even tasks."""
     lanes = target.lanes("float32")
     pixels = call.config.get("pixels") or default_pixels(s, target)
     vectors = -(-s.channels // lanes)
-    strip = s.kernel[0] * (pixels * s.strides[1] + s.kernel[1]) * lanes * 4
-    limit = min(vectors, max(1, target.l1_bytes // 2 // strip))
 
     def cost(choice: tuple[int, int]) -> float:
         rows, chunk = choice
         tasks = -(-s.out_height // rows) * -(-vectors // chunk)
         two, four = (-(-tasks // n) * n * rows * chunk / (s.out_height * vectors) for n in (2, 4))
-        # a band reads its first rows again; a task costs a little by itself
-        return two + 0.25 * four + 0.1 * max(0, s.kernel[0] - s.strides[0]) / (rows * s.strides[0]) + tasks * 1e-3
+        # a band reads its first rows again, a part of the channels jumps through memory, a task costs a little
+        again = 0.1 * max(0, s.kernel[0] - s.strides[0]) / (rows * s.strides[0])
+        return two + 0.25 * four + again + 0.1 * (1 - chunk / vectors) + tasks * 1e-3
 
-    choices = ((r, v) for r in range(1, s.out_height + 1) for v in range(1, limit + 1) if v == limit or v > limit // 2)
-    rows, chunk = min(choices, key=cost)
+    parts = {-(-vectors // n) for n in (1, 2, 3, 4, 6, 8)}
+    rows, chunk = min(((r, v) for r in range(1, s.out_height + 1) for v in sorted(parts)), key=cost)
     return DepthwisePlan(pixels, call.config.get("rows", rows), call.config.get("vectors", chunk))
 
 
 def default_pixels(s: ConvShape, target: Target) -> int:
     """Pixels of a tile: what the registers hold beside one kernel row and an input, in even shares of the row."""
-    room = min(14, target.registers - s.kernel[1] - 3)
+    # a window of three is bound by memory, and narrow strips read it in shorter jumps
+    room = min(8 if s.kernel[1] <= 3 else 14, target.registers - s.kernel[1] - 3)
     if s.out_width <= room:
         return s.out_width
     return min(range(max(4, room // 2), room + 1), key=lambda p: (-(-s.out_width // p) * p, -p))
@@ -73,11 +73,10 @@ def packed_taps(w: Tensor, s: ConvShape, lanes: int) -> Const:
 
 
 def border_pixels(s: ConvShape, pixels: int) -> tuple[list[int], range, list[int]]:
-    """First pixels of the tiles at the left border, the numbers of the whole inner tiles, first pixels of the others."""
+    """First pixels of the left border's tiles, the numbers of the whole inner tiles, first pixels of the others."""
     starts = list(range(0, s.out_width, pixels))
     inner = [
-        first + pixels <= s.out_width
-        and all(len(_reach(s, k, first, pixels)) == pixels for k in range(s.kernel[1]))
+        first + pixels <= s.out_width and all(len(_reach(s, k, first, pixels)) == pixels for k in range(s.kernel[1]))
         for first in starts
     ]
     if True not in inner:
@@ -97,13 +96,14 @@ def depthwise(call: Call, x: Leaf, w: Tensor, s: ConvShape, target: Target) -> S
 
 
 class _Kernel:
-    """One depthwise kernel under construction. A place is (image n, output row) and a piece (channel block, offset, width)."""
+    """One depthwise kernel. A place is (image, output row), a piece (channel block, offset, width)."""
 
     def __init__(self, call: Call, x: Leaf, w: Tensor, s: ConvShape, target: Target) -> None:
         self.call, self.s = call, s
         self.lanes = target.lanes("float32")
         self.plan = plan(call, s, target)
-        name = f"depthwise{s.kernel[0]}x{s.kernel[1]}_nhwc_f32_{self.plan.pixels}x{self.lanes}_{target.name.split('-')[-1]}"
+        kind, isa = f"depthwise{s.kernel[0]}x{s.kernel[1]}", target.name.split("-")[-1]
+        name = f"{kind}_nhwc_f32_{self.plan.pixels}x{self.lanes}_{isa}"
         self.b = Builder(name)
         self.image = self.b.arg(x, (s.batch * s.height, s.width, s.channels))
         self.taps, self.out = self.b.arg(packed_taps(w, s, self.lanes)), self.b.arg(call.result)
@@ -112,7 +112,8 @@ class _Kernel:
         """Tasks are bands of output rows x chunks of channels; inside one, strips of pixels from top to bottom."""
         b, s, pixels = self.b, self.s, self.plan.pixels
         bands = -(-s.out_height // self.plan.rows)
-        chunks_ = -(-(-(-s.channels // self.lanes)) // self.plan.vectors)
+        vectors = -(-s.channels // self.lanes)
+        chunks_ = -(-vectors // self.plan.vectors)
         with b, b.parallel(simplify(s.batch * (bands * chunks_))) as p:
             chunk = b.let(p % chunks_)
             first_row = b.let(p // chunks_ % bands * self.plan.rows)

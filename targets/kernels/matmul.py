@@ -1,4 +1,4 @@
-"""Batched matrix product of two values known only at run time: [..., M, K] x [..., K, N]; every dimension may be symbolic.
+"""Batched product of two matrices known only at run time: [..., M, K] x [..., K, N]; any dimension may be symbolic.
 
 The right side is read in place where its rows are contiguous and short, else packed into panels by a stage before.
 """
@@ -6,13 +6,14 @@ The right side is read in place where its rows are contiguous and short, else pa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from tvm import tirx
 
 from targets.target import Target
 
 from .builder import Builder
-from .gemm import known_rows, row_tiles, rows_a_task
+from .gemm_tasks import known_rows, row_tiles, rows_a_task
 from .matmul_pack import packed
 from .registry import Call, template
 from .stage import Leaf, Stage
@@ -26,9 +27,11 @@ PACK_ROWS = 48  # rows of the left side from which on packing the right side pay
 
 @template("edgert.MatMul")
 def matmul(call: Call, target: Target) -> list[Stage] | None:
-    """A [..., M, K] (transA: [..., K, M]) x B [..., K, N] (transB: [..., N, K]), float32, batch dimensions broadcast."""
+    """A [..., M, K] (transA: [..., K, M]) x B [..., K, N] (transB: [..., N, K]), float32; batches broadcast."""
     a, w = call.inputs[0], call.inputs[1]
-    if a is None or w is None or {a.dtype, w.dtype} != {"float32"} or min(a.ndim, w.ndim, call.outputs[0].ndim) < 2:
+    if a is None or w is None or {a.dtype, w.dtype} != {"float32"}:
+        return None
+    if min(a.ndim, w.ndim, call.outputs[0].ndim) < 2:
         return None
     return _Product(call, a, w, target).stages()
 
@@ -75,7 +78,7 @@ class _Product:
         blocks = simplify((self.rows + (self.block - 1)) // self.block)
         with b:
             self.b, self.left, self.right, self.out = b, b.arg(self.a), b.arg(right), b.arg(self.call.result)
-            with b.parallel(simplify(product(self.batch) * blocks * self.panels)) as p:
+            with b.parallel(product([*self.batch, blocks, self.panels])) as p:
                 *place, block, panel = unravel(b, p, [*self.batch, blocks, self.panels])
                 at, self.place = b.let(block * self.block), tuple(place)
                 self.place_a = _broadcast(self.place, self.a.shape[:-2])
@@ -103,11 +106,8 @@ class _Product:
             rest = chunks(width % tile.lanes, tile.lanes)
             pieces += [(vecs * tile.lanes + o, Tile(tile.rows, 1, w), w) for o, w in rest]
         for offset, part, count in pieces:
-            start = first + offset
-            row_tiles(
-                self.b, self.rows, at, self.block, tile.rows,
-                lambda rows, m, start=start, part=part, count=count: self.product(rows, m, start, part, count),
-            )  # fmt: skip
+            emit = partial(self.product, first=first + offset, tile=part, width=count)
+            row_tiles(self.b, self.rows, at, self.block, tile.rows, emit)
 
     def product(self, rows: int, m: tirx.Expr, first: tirx.Expr, tile: Tile, width: Index) -> None:
         """One tile: `rows` rows from m, `width` columns from `first`."""

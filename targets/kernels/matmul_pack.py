@@ -1,4 +1,4 @@
-"""Packs a matrix known only at run time into panels [batch, ceil(N/NR), K, NR], zero-padded, for matmul's inner loop."""
+"""Packs a matrix known only at run time into panels [batch, ceil(N/NR), K, NR], zero-padded, as matmul reads it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def packed(right: Tensor, swapped: bool, width: int, target: Target) -> tuple[St
     b = Builder(f"pack_{'nk' if swapped else 'kn'}_f32_{width}_{target.name.split('-')[-1]}")
     with b:
         source, out = b.arg(right), b.arg(buffer)
-        with b.parallel(simplify(product(batch) * panels), 4) as p:
+        with b.parallel(product([*batch, panels]), 4) as p:
             at, panel = unravel(b, p, [product(batch), panels])
             place = tuple(unravel(b, at, batch))
             left = b.let(cols - panel * width)

@@ -1,4 +1,4 @@
-"""Weights in the order a kernel reads them: panels [cols/NR][depth][NR], zero-padded to whole panels. Made at compile time."""
+"""Weights in the order a kernel reads them: panels [cols/NR][depth][NR], padded with zeros. Made at compile time."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def pack_panels(matrix: np.ndarray, width: int) -> np.ndarray:
 
 def panel_const(leaf: Tensor, matrix: Callable[[np.ndarray], np.ndarray], depth: int, cols: int, width: int,
                 how: str) -> Const:  # fmt: skip
-    """The packed panels of a constant leaf. `matrix` gives its data as [depth, cols]; `how` names that rearrangement."""
+    """The packed panels of a constant leaf. `matrix` gives its data as [depth, cols]; `how` names that."""
     data = leaf.data
     assert data is not None, f"{leaf.name} is not known at compile time"
     shape = (-(-cols // width), depth, width)
     return Const(
-        shape, leaf.dtype, lambda: pack_panels(matrix(np.asarray(data())), width), f"{leaf.name}:{how}:panels{width}",
-        f"{leaf.name}_packed",
+        shape, leaf.dtype, lambda: pack_panels(matrix(np.asarray(data())), width),
+        f"{leaf.name}:{how}:panels{width}", f"{leaf.name}_packed",
     )  # fmt: skip

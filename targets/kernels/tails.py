@@ -1,4 +1,4 @@
-"""The fused tail of a kernel whose loops see the output as a matrix [rows, cols]: index views of what the tail reads."""
+"""The fused tail of a kernel whose loops see the output as a matrix [rows, cols]: views of what the tail reads."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .tensor import Index, Tensor, as_expr, product, simplify
 def unravel(b: Builder, position: tirx.Expr, extents: Sequence[Index]) -> list[tirx.Expr]:
     """The indices of a row-major task number, the last one fastest, each bound to a name.
 
-    Nothing here is negative, so divisions truncate: rounding down by a symbolic divisor would cost a sign correction, and
-    LLVM minutes where many addresses stand on it.
+    Nothing here is negative, so divisions truncate: rounding down by a symbolic divisor costs a sign correction, and
+    LLVM many seconds where addresses stand on it.
     """
     indices: list[tirx.Expr] = []
     for extent in reversed(extents[1:]):

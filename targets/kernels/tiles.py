@@ -1,6 +1,6 @@
 """Register tiles: how many output rows and vectors one inner loop holds in registers, chosen from a simple cost model.
 
-A tile of `rows` x `vecs` needs rows*vecs accumulators, vecs registers for the weights and one for the broadcast operand.
+A tile of `rows` x `vecs` needs rows*vecs accumulators, vecs registers for weights and one for the broadcast operand.
 Its inner step costs the largest of: the multiply-adds over two FMA ports, the loads over two load ports, the latency of
 one FMA, and the weights' stream from L2 when the packed panel does not stay in L1.
 """
@@ -34,13 +34,13 @@ class Tile:
 
     @property
     def accumulators(self) -> int:
+        """Vector registers that hold sums."""
         return self.rows * self.vecs
 
 
-def tiles_for(target: Target, lanes: int, max_rows: int = 28, max_vecs: int = 8) -> Iterator[Tile]:
+def tiles_for(target: Target, lanes: int, max_rows: int = 16, max_vecs: int = 8) -> Iterator[Tile]:
     """Every tile that fits the target's registers without spilling, up to `max_rows` rows and `max_vecs` vectors."""
     for vecs in range(1, max_vecs + 1):
-        # one vector: each weight vector is used by every row, and the broadcasts fold into the FMA on AVX-512
         limit = (target.registers - vecs - 1) // vecs
         for rows in range(1, min(limit, max_rows) + 1):
             yield Tile(rows, vecs, lanes)
@@ -71,7 +71,7 @@ def total_cycles(tile: Tile, rows: int, cols: int, depth: int, target: Target, r
 
 
 def choose_tile(
-    rows: int, cols: int, depth: int, target: Target, repeats: int = 1, max_rows: int = 28, max_vecs: int = 8
+    rows: int, cols: int, depth: int, target: Target, repeats: int = 1, max_rows: int = 16, max_vecs: int = 8
 ) -> Tile:
     """The cheapest tile for a product of these sizes by the cost model."""
     lanes = target.lanes("float32")
@@ -83,7 +83,7 @@ def choose_tile(
 
 
 def near_best(
-    rows: int, cols: int, depth: int, target: Target, repeats: int = 1, count: int = 8, max_rows: int = 28
+    rows: int, cols: int, depth: int, target: Target, repeats: int = 1, count: int = 8, max_rows: int = 16
 ) -> list[Tile]:
     """The `count` cheapest tiles by the cost model: what a tuner should measure."""
     lanes = target.lanes("float32")
@@ -95,7 +95,7 @@ def near_best(
 
 
 def chunks(count: int, lanes: int) -> list[tuple[int, int]]:
-    """(offset, width) pieces of `count` elements: whole vectors, then powers of two, all of which LLVM stores in one go."""
+    """(offset, width) pieces of `count` elements: whole vectors, then powers of two, each one instruction."""
     pieces, offset, width = [], 0, lanes
     while offset < count:
         while width > count - offset:

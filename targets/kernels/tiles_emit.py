@@ -1,4 +1,4 @@
-"""Statements of a register tile: clear the accumulators, accumulate over the reduction, store through the fused tail."""
+"""Statements of a register tile: clear the accumulators, sum over the reduction, store through the fused tail."""
 
 from __future__ import annotations
 
@@ -34,9 +34,12 @@ def multiply_add(b: Builder, acc: tirx.Var, rows: range, tile: Tile, left: Opera
 def reduce_into(
     b: Builder, acc: tirx.Var, rows: range, tile: Tile, depth: Index,
     left: Callable[[tirx.Expr, tirx.Expr], tirx.Expr], right: Callable[[tirx.Expr, tirx.Expr], tirx.Expr],
-    unroll: int = 0,
+    unroll: int = 0, each: Callable[[tirx.Expr], None] | None = None,
 ) -> None:  # fmt: skip
-    """acc[i, c] += sum over k < depth of left(i, k) * right(k, c), `unroll` steps a turn (0: as suits)."""
+    """acc[i, c] += sum over k < depth of left(i, k) * right(k, c), `unroll` steps a turn (0: as suits).
+
+    each: emitted once a turn, given the turn's number (prefetches).
+    """
     if not len(rows):
         return
 
@@ -47,18 +50,40 @@ def reduce_into(
         with b.serial(depth, "k") as k:
             step(k)
         return
-    # a narrow tile of many rows spends its code on broadcasts: more than two steps no longer fit the decoded-uop cache
-    unroll = min(unroll or (4 if tile.vecs > 2 else 2), depth)
+    unroll = min(unroll or steps_a_turn(tile), depth)
     turns, rest = divmod(depth, unroll)
-    with b.serial(turns, "k") as k, b.unroll(unroll) as u:
-        step(k * unroll + u)
+    with b.serial(turns, "k") as k:
+        if each:
+            each(k)
+        with b.unroll(unroll) as u:
+            step(k * unroll + u)
     if rest:
         with b.unroll(rest) as u:
             step(u + turns * unroll)
 
 
+def steps_a_turn(tile: Tile) -> int:
+    """Reduction steps unrolled into one turn of the inner loop.
+
+    A narrow tile of many rows spends its code on broadcasts: more than two steps no longer fit the decoded-uop cache.
+    """
+    return 4 if tile.vecs > 2 else 2
+
+
+def prefetch(b: Builder, buffer: tirx.Var, index: Index) -> None:
+    """Asks for the cache line of buffer[index] in L2. Never faults, so the index may run past the end."""
+    read, second_level, data = (tirx.const(value, "int32") for value in (0, 2, 1))
+    address = tirx.address_of(buffer[index])
+    b.emit(tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, read, second_level, data)))
+
+
 def store_tile(
-    b: Builder, acc: tirx.Var, rows: int, cols: int, tile: Tile, write: Callable[[Operand, tirx.Expr, tirx.Expr], None]
+    b: Builder,
+    acc: tirx.Var,
+    rows: int,
+    cols: int,
+    tile: Tile,
+    write: Callable[[tirx.Expr, tirx.Expr, tirx.Expr], None],
 ) -> None:
     """For each row and each piece of the first `cols` columns: `write(value, i, c)`, inside a vector loop.
 
@@ -71,9 +96,14 @@ def store_tile(
 
 
 def store_some(
-    b: Builder, acc: tirx.Var, rows: int, cols: Index, tile: Tile, write: Callable[[Operand, tirx.Expr, tirx.Expr], None]
+    b: Builder,
+    acc: tirx.Var,
+    rows: int,
+    cols: Index,
+    tile: Tile,
+    write: Callable[[tirx.Expr, tirx.Expr, tirx.Expr], None],
 ) -> None:
-    """`store_tile` for a number of columns known only at run time, one element at a time, through a copy on the stack."""
+    """`store_tile` for columns counted only at run time: one element at a time, through a copy on the stack."""
     spilled = b.local((rows, tile.cols), "float32")
     store_tile(b, acc, rows, tile.cols, tile, lambda value, i, c: b.store(spilled, (i, c), value))
     with b.serial(rows, "i") as i, b.serial(cols, "c") as c:

@@ -11,6 +11,7 @@ from compiler.codegen.jit import run_stages
 from targets import all_targets, host_features
 from targets.kernels.registry import Call, stages_for
 from targets.kernels.tensor import Index, Tensor
+from targets.target import Target
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -34,7 +35,8 @@ def leaf(array: np.ndarray, name: str, shape: Sequence[Index] | None = None, con
 
 
 def run(
-    op: str, attrs: dict, inputs: Sequence[Tensor], out_shape: Sequence[Index], feeds: Mapping[Tensor, np.ndarray], target,
+    op: str, attrs: dict, inputs: Sequence[Tensor], out_shape: Sequence[Index], feeds: Mapping[Tensor, np.ndarray],
+    target: Target,
     tail: Callable[[Tensor], Tensor] | None = None, dims: Mapping[str, int] | None = None,
     config: dict[str, int] | None = None,
 ) -> np.ndarray:  # fmt: skip
@@ -51,7 +53,7 @@ def run(
 def assert_close(got: np.ndarray, want: np.ndarray, terms: np.ndarray | float) -> None:
     """Sums of products differ from the exact value by at most eps times the sum of the absolute products, and rounding.
 
-    `terms`: that sum of absolute products, element by element (or its largest). A chain of n additions could err n times
+    `terms`: that sum of absolute products, element by element (or its largest). A chain of n additions may err n times
     as much, but its roundings are random: their sum grows with the square root of n, so 8 eps holds to many thousands.
     """
     assert got.shape == want.shape

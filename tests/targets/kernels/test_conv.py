@@ -15,7 +15,7 @@ Pair = tuple[int, int]
 
 def reference(x, w, strides: Pair, pads, dilations: Pair, group: int) -> np.ndarray:
     """NHWC input, OIHW weights -> NHWC output, float64."""
-    n, _, _, c = x.shape
+    n = x.shape[0]
     o, ci, kh, kw = w.shape
     x = np.pad(x.astype(float), ((0, 0), (pads[0], pads[2]), (pads[1], pads[3]), (0, 0)))
     oh = (x.shape[1] - (kh - 1) * dilations[0] - 1) // strides[0] + 1
@@ -25,12 +25,16 @@ def reference(x, w, strides: Pair, pads, dilations: Pair, group: int) -> np.ndar
     for a in range(kh):
         for b in range(kw):
             top, left = a * dilations[0], b * dilations[1]
-            part = x[:, top : top + (oh - 1) * strides[0] + 1 : strides[0], left : left + (ow - 1) * strides[1] + 1 : strides[1]]
+            down = slice(top, top + (oh - 1) * strides[0] + 1, strides[0])
+            across = slice(left, left + (ow - 1) * strides[1] + 1, strides[1])
+            part = x[:, down, across]
             out += np.einsum("nhwgc,goc->nhwgo", part.reshape(n, oh, ow, group, ci), weights[..., a, b])
     return out.reshape(n, oh, ow, o)
 
 
-def check(target, shape, out: int, kernel: Pair, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1, residual=False):
+def check(
+    target, shape, out: int, kernel: Pair, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1, residual=False
+) -> None:
     rng = np.random.default_rng(sum(shape) + out)
     x = rng.standard_normal(shape).astype(np.float32)
     w = rng.standard_normal((out, shape[3] // group, *kernel)).astype(np.float32)
@@ -44,7 +48,11 @@ def check(target, shape, out: int, kernel: Pair, strides=(1, 1), pads=(0, 0, 0, 
     def tail(o: Tensor) -> Tensor:
         if residual:
             return compute(o.shape, "float32", lambda n, i, j, c: o(n, i, j, c) + B(c) + R(n, i, j, c), [o, B, R])
-        return compute(o.shape, "float32", lambda n, i, j, c: tirx.min(tirx.max(o(n, i, j, c) + B(c), zero), six), [o, B])
+
+        def relu6(n, i, j, c):
+            return tirx.min(tirx.max(o(n, i, j, c) + B(c), zero), six)
+
+        return compute(o.shape, "float32", relu6, [o, B])
 
     want = want + r if residual else np.clip(want, 0, 6)
     attrs = {"strides": list(strides), "pads": list(pads), "dilations": list(dilations), "group": group}

@@ -22,7 +22,9 @@ def reference(x, w, strides, pads, extra, dilations, group) -> np.ndarray:
     for a in range(kh):
         for b in range(kw):
             top, left = a * dilations[0], b * dilations[1]
-            place = out[:, top : top + (h - 1) * strides[0] + 1 : strides[0], left : left + (wd - 1) * strides[1] + 1 : strides[1]]
+            down = slice(top, top + (h - 1) * strides[0] + 1, strides[0])
+            across = slice(left, left + (wd - 1) * strides[1] + 1, strides[1])
+            place = out[:, down, across]
             place += np.einsum("nhwgc,gco->nhwgo", grouped, weights[..., a, b])
     out = out.reshape(n, full_h, full_w, group * og)
     return out[:, pads[0] : full_h - pads[2], pads[1] : full_w - pads[3]]
@@ -59,5 +61,6 @@ def test_conv_transpose(target, shape, out, kernel, strides, pads, extra, dilati
 
 def test_phases_cover_every_output_once() -> None:
     for size, kernel, stride, pad, dilation in [(11, 3, 2, 1, 1), (7, 2, 3, 0, 2), (2, 5, 4, 3, 1)]:
-        covered = sorted(p.start + stride * q for p in phases(size, kernel, stride, pad, dilation) for q in range(p.count))
+        found = phases(size, kernel, stride, pad, dilation)
+        covered = sorted(p.start + stride * q for p in found for q in range(p.count))
         assert covered == list(range(size))

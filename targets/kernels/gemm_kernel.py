@@ -1,0 +1,135 @@
+"""The kernel of a matrix product with packed constant weights, and how its tasks walk over rows and panels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+
+from targets.target import Target
+
+from .builder import Builder
+from .gemm_tasks import known_rows, row_tiles, rows_a_task
+from .registry import Call
+from .stage import Const, Stage
+from .tails import MatrixTail, unravel
+from .tensor import Index, Tensor, simplify
+from .tiles import Tile, choose_tile
+from .tiles_emit import clear, prefetch, reduce_into, steps_a_turn, store_tile
+
+FEW_ROWS_AHEAD = 4096  # elements ahead of the one in use, where every weight is used once
+
+
+def pick(call: Call, rows: Index, cols: int, depth: int, target: Target) -> Tile:
+    """The tile of the tuning records, else the cost model's."""
+    lanes = target.lanes("float32")
+    if "mr" in call.config:
+        return Tile(call.config["mr"], call.config["nr"] // lanes, lanes)
+    return choose_tile(known_rows(rows), cols, depth, target)
+
+
+def matrix_product(
+    call: Call, target: Target, kernel: str, rows: Index, left: Tensor, weights: Callable[[int], Const],
+    depth: int, cols: int,
+) -> list[Stage]:  # fmt: skip
+    """The stage of `left` seen as [rows, depth] times weights, which `weights(nr)` packs in panels of nr columns."""
+    return [_Kernel(call, target, kernel, rows, left, weights, depth, cols).stage()]
+
+
+class _Kernel:
+    """One product under construction. The walk is chosen so that whatever does not stay in a cache is read once:
+
+    rows: the weights stay in L1, and a tile of rows goes through all panels, writing whole rows;
+    panels: the input stays in L2, and each panel of the weights meets all rows while the next one is prefetched;
+    blocks: neither; blocks of rows that stay in L2 go through all panels.
+    """
+
+    def __init__(
+        self, call: Call, target: Target, kernel: str, rows: Index, left: Tensor, weights: Callable[[int], Const],
+        depth: int, cols: int,
+    ) -> None:  # fmt: skip
+        self.rows, self.depth = rows, depth
+        self.tile = tile = pick(call, rows, cols, depth, target)
+        self.panels = -(-cols // tile.cols)
+        self.last_cols = cols - (self.panels - 1) * tile.cols
+        if depth * tile.cols * self.panels * 4 <= 0.6 * target.l1_bytes:
+            self.walk = "rows"
+        else:
+            self.walk = "panels" if known_rows(rows) * depth * 4 <= target.l2_bytes // 2 else "blocks"
+        shared = 1 if self.walk == "rows" else self.panels
+        self.block = call.config.get("mc") or rows_a_task(known_rows(rows), tile, depth, shared, target)
+        self.b = Builder(f"{kernel}_f32_{tile.rows}x{tile.cols}_{target.name.split('-')[-1]}")
+        packed = weights(tile.cols)
+        self.left, self.weights = self.b.arg(left, (rows, depth)), self.b.arg(packed)
+        self.flat = self.b.arg(packed, (self.panels * depth * tile.cols,))
+        self.tail = MatrixTail(self.b, call)
+
+    def stage(self) -> Stage:
+        """The kernel."""
+        b, blocks = self.b, simplify((self.rows + (self.block - 1)) // self.block)
+        if self.walk == "rows":
+            with b, b.parallel(blocks) as p:
+                row_tiles(b, self.rows, b.let(p * self.block), self.block, self.tile.rows, self.all_panels)
+            return b.stage()
+        with b, b.parallel(simplify(blocks * self.panels)) as p:
+            if self.walk == "panels":
+                panel, block = unravel(b, p, [self.panels, blocks])
+            else:
+                block, panel = unravel(b, p, [blocks, self.panels])
+            at = b.let(block * self.block)
+
+            def body(width: int) -> None:
+                row_tiles(b, self.rows, at, self.block, self.tile.rows, lambda n, m: self.product(n, m, panel, width))
+
+            if self.last_cols == self.tile.cols or self.panels == 1:
+                body(self.last_cols)
+            else:
+                with b.when(panel < self.panels - 1):
+                    body(self.tile.cols)
+                with b.otherwise():
+                    body(self.last_cols)
+        return b.stage()
+
+    def all_panels(self, count: int, first: tirx.Expr) -> None:
+        """`count` rows from `first`, every column."""
+        whole = self.panels if self.last_cols == self.tile.cols else self.panels - 1
+        if whole:
+            with self.b.serial(whole, "panel") as panel:
+                self.product(count, first, panel, self.tile.cols)
+        if whole < self.panels:
+            self.product(count, first, tirx.const(whole, "int64"), self.last_cols)
+
+    def product(self, count: int, first: tirx.Expr, panel: tirx.Expr, width: int) -> None:
+        """One tile: `count` rows from `first`, the first `width` columns of a panel."""
+        b, tile = self.b, self.tile
+        acc = clear(b, count, tile)
+        each = self.ahead(panel, first) if self.walk == "panels" and count == tile.rows else None
+        reduce_into(
+            b, acc, range(count), tile, self.depth, lambda i, k: self.left[first + i, k],
+            lambda k, c: self.weights[panel, k, c], each=each,
+        )  # fmt: skip
+        store_tile(b, acc, count, width, tile, lambda v, i, c: self.tail.write(v, first + i, panel * tile.cols + c))
+
+    def ahead(self, panel: tirx.Expr, first: tirx.Expr) -> Callable[[tirx.Expr], None]:
+        """Prefetches the next panel while the tiles of this one compute: each tile of rows takes an even part.
+
+        Weights come from beyond L2 once a run; without this the first tile of every panel waits for them.
+        """
+        b, tile, line = self.b, self.tile, 64 // 4
+        tiles = max(1, known_rows(self.rows) // tile.rows)
+        turn = steps_a_turn(tile)
+        lines = -(-turn * tile.cols // (line * tiles))
+        share = -(-self.depth // turn) * lines * line  # elements of one tile's part
+        size = self.depth * tile.cols
+        if tiles > 1:
+            last = tirx.const(-(-size // share) - 1, "int64")
+            part = tirx.min(tirx.truncdiv(first, tirx.const(tile.rows, "int64")), last)
+            begin = b.let((panel + 1) * size + part * share)
+        else:
+            begin = b.let(panel * size + FEW_ROWS_AHEAD)
+
+        def each(k: tirx.Expr) -> None:
+            for i in range(lines):
+                prefetch(b, self.flat, begin + k * (lines * line) + i * line)
+
+        return each
