@@ -1,4 +1,4 @@
-"""The graph passes, in the order they run. Each is a module with `run(edit: Edit, target: Target) -> bool` (changed or not)."""
+"""The graph passes, in the order they run. Each is a module with `run(edit: Edit, target: Target) -> bool`: changed?"""
 
 from __future__ import annotations
 
@@ -12,13 +12,22 @@ from compiler.verify import verify
 from targets.target import Target
 
 from . import (
+    attention,
     common_subexpressions,
     dead_code,
     fold_affine,
     fold_padding,
+    gelu,
+    hardswish,
+    identities,
+    layer_norm,
     layout,
     matmul,
     merge_views,
+    one_hot,
+    sink_views,
+    swish,
+    tables,
     transposes,
 )
 from .edit import Edit
@@ -28,13 +37,16 @@ Pass = Callable[[Edit, Target], bool]
 # What each phase leaves true, the next relies on.
 PHASES: list[tuple[str, list[Pass]]] = [
     # nothing dead, nothing computed twice, no node that does nothing
-    ("clean", [dead_code.run, common_subexpressions.run, merge_views.run, dead_code.run]),
+    ("clean", [dead_code.run, common_subexpressions.run, identities.run, merge_views.run, dead_code.run]),
     # compound operators spelled out by exporters become one node each (ONNX's own where there is one)
-    ("patterns", [dead_code.run]),
+    (
+        "patterns",
+        [gelu.run, hardswish.run, swish.run, layer_norm.run, one_hot.run, tables.run, sink_views.run, dead_code.run],
+    ),
     # batch norm, scales and biases inside the weights; padding inside the convolution
     ("fold", [fold_padding.run, fold_affine.run, dead_code.run]),
     # matrix products by what the kernels take: constant right side (packed), or batched
-    ("matmul", [matmul.run, dead_code.run]),
+    ("matmul", [matmul.run, attention.run, dead_code.run]),
     # convolutions and pools on NHWC, transposes only at the borders
     ("layout", [layout.run, transposes.run, merge_views.run, common_subexpressions.run, dead_code.run]),
 ]
