@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import tvm
 
 from compiler.codegen.entry import ENTRY, entry_object
 from compiler.codegen.link import link_shared
@@ -102,9 +103,18 @@ def compile_model(
 def build_objects(program: Program, target: Target, progress: Progress | None = None) -> dict[str, bytes]:
     """Objects of every distinct kernel and of the entry, compiled on all cores."""
     stages = {symbol(step.stage, target): step.stage for step in program.steps}
+    owners = {symbol(step.stage, target): step for step in program.steps}
     done: dict[str, bytes] = {}
+
+    def make(name: str) -> bytes:
+        try:
+            return compile_object(stages[name], target)
+        except tvm.error.InternalError as error:
+            step, reason = owners[name], str(error).strip().splitlines()[-1]
+            raise UnsupportedModel(f"{step.op} {step.name}: the code generator refuses this form ({reason})") from None
+
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for name, data in zip(stages, pool.map(lambda s: compile_object(s, target), stages.values()), strict=True):
+        for name, data in zip(stages, pool.map(make, stages), strict=True):
             done[name] = data
             if progress:
                 progress("kernels", len(done), len(stages))

@@ -157,6 +157,8 @@ def attention(node: Node) -> list[Tensor | None]:
     """Y, present_key, present_value, qk_matmul_output."""
     q_in, k_in, v_in, mask, past_k, past_v, valid = (node.input(i) for i in range(7))
     q_in, k_in, v_in = node.need(0), node.need(1), node.need(2)
+    if q_in.dtype == "bfloat16":
+        raise Unsupported("Attention on bfloat16: ONNX rounds each step to 8 bits, the kernels do not", "Attention on float32")
     acc = wide(need_float(q_in.dtype, node.op))
     q = heads_of(q_in, "BHSD", node.attr("q_num_heads"))
     k_new = heads_of(k_in, "BHSD", node.attr("kv_num_heads"))

@@ -68,7 +68,7 @@ class Builder:
             return self._bound[id(tensor)](*indices)
         if tensor.fn is None or tensor.materialised:
             value = self.arg(tensor)[tuple(as_expr(i) for i in indices)] if indices else self.arg(tensor)[0]
-            return value.astype("bool") if tensor.dtype == "bool" else value
+            return _from_bits(value) if tensor.dtype == "bfloat16" else value.astype("bool") if tensor.dtype == "bool" else value
         if not self._in_range(tensor, indices):
             return tensor.fn(*indices)
         key = (id(tensor), *(_constant(i) if _constant(i) is not None else id(i) for i in indices))
@@ -89,6 +89,8 @@ class Builder:
         simplifier, which makes code of exponential size, and is not seen by its vectoriser where that goes lane by lane."""
         if isinstance(value, tirx.Var | tirx.IntImm | tirx.FloatImm):
             return value
+        if str(value.ty.dtype) == "bfloat16":
+            return self._keep(value.astype("float32")).astype("bfloat16")
         held = "int32" if str(value.ty.dtype) == "bool" else str(value.ty.dtype)
         lane, lanes = self._lane if self._lane is not None else (tirx.const(0, "int32"), 1)
         buffer = tirx.decl_buffer([lanes], held, "kept", scope="local")
@@ -118,6 +120,8 @@ class Builder:
         """buffer[indices] = value, converted to the buffer's type."""
         if not isinstance(indices, tuple | list):
             indices = (indices,)
+        if isinstance(value, tirx.Expr) and str(value.ty.dtype) == "bfloat16" and str(buffer.dtype) == "uint16":
+            value = _to_bits(value)
         value = as_expr(value, buffer.dtype)
         if value.ty.dtype != buffer.dtype:
             value = value.astype(buffer.dtype)
@@ -131,6 +135,8 @@ class Builder:
             return tirx.NE(self.let(value.astype("int32"), name), tirx.const(0, "int32"))
         if str(value.ty.dtype) == "bfloat16":  # legalisation widens what is bound but not the name; the detour is exact
             return self.let(value.astype("float32"), name).astype("bfloat16")
+        if any(leaf.dtype == "bfloat16" for leaf, _, _ in self._operands.values()):
+            return self._keep(value)  # TVM's legalisation of bfloat16 passes over what is bound
         if self._lane is not None and "if_then_else" in str(value):
             return self._keep(value)  # TVM's vectoriser takes a guarded read lane by lane, and a Bind does not survive that
         var = tirx.Var(name, str(value.ty.dtype))
@@ -242,8 +248,26 @@ class Builder:
 
 
 def storage_dtype(dtype: str) -> str:
-    """How a type lies in memory: a bool is a byte."""
-    return "uint8" if dtype == "bool" else dtype
+    """How a type lies in memory: a bool is a byte, a bfloat16 its bits (TVM's storage legalisation misses bound values)."""
+    return {"bool": "uint8", "bfloat16": "uint16"}.get(dtype, dtype)
+
+
+def _from_bits(bits: tirx.Expr) -> tirx.Expr:
+    """The bfloat16 with these 16 bits: the upper half of a float32."""
+    wide = tirx.shift_left(bits.astype("uint32"), tirx.const(16, "uint32"))
+    return tirx.reinterpret("float32", wide).astype("bfloat16")
+
+
+def _to_bits(value: tirx.Expr) -> tirx.Expr:
+    """A bfloat16's 16 bits, rounded to nearest even from the float32 it is computed as; a NaN stays one."""
+    single = value.astype("float32")
+    bits = tirx.reinterpret("uint32", single)
+    one, half = tirx.const(1, "uint32"), tirx.const(0x7FFF, "uint32")
+    upper = tirx.const(16, "uint32")
+    rounded = tirx.shift_right(bits + half + (tirx.shift_right(bits, upper) & one), upper)
+    magnitude = bits & tirx.const(0x7FFFFFFF, "uint32")
+    nan = magnitude > tirx.const(0x7F800000, "uint32")
+    return tirx.Select(nan, tirx.const(0x7FC0, "uint32"), rounded).astype("uint16")
 
 
 def _constant(index: Index) -> int | None:

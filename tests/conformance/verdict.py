@@ -46,7 +46,7 @@ def judge(case: Case) -> Verdict:
 
 
 def _attempt(case: Case) -> tuple[str, str]:
-    if any(not isinstance(v, np.ndarray) for v in (*case.inputs.values(), *case.outputs.values())):
+    if any(not isinstance(v, np.ndarray | np.generic) for v in (*case.inputs.values(), *case.outputs.values())):
         kind = "sequence or optional input or output"
     elif any(v.dtype.kind in "OUS" for v in (*case.inputs.values(), *case.outputs.values())):
         kind = "string input or output"
