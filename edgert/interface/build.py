@@ -115,6 +115,7 @@ def report_text(report: BuildReport) -> None:
     bound = ""
     if report.arena_lower_bound is not None:
         bound = f" (no plan for this order can be below {format_bytes(report.arena_lower_bound)})"
-    click.echo(f"arena {format_bytes(report.arena_bytes)}{bound}; {report.steps} steps, {report.macs / 1e6:.1f} M MACs")
+    macs = f", {report.macs / 1e6:.1f} M MACs" if report.macs else ""
+    click.echo(f"arena {format_bytes(report.arena_bytes)}{bound}; {report.steps} steps{macs}")
     phases = ", ".join(f"{name} {seconds:.2f}" for name, seconds in report.seconds.items() if name != "total")
     click.echo(f"took {report.seconds.get('total', sum(report.seconds.values())):.2f} s: {phases}")

@@ -72,10 +72,10 @@ def read_source(source: str, entry: Entry, facts: Facts) -> list[dict[str, np.nd
         except (ValueError, OverflowError):
             raise UsageError(f"input {entry['name']!r}: no file {source!r}") from None
     request = Request(entry["name"], shape, dtype, facts)
-    # Some models read any file (a detector of file types): their reader stands under their own name.
-    reader = READERS.get(path.suffix.lower())
-    if path.suffix.lower() != ".npy":
-        reader = READERS.get(facts.get("preprocess", {}).get("code", ""), reader)
+    ending, known = path.suffix.lower(), facts.get("preprocess", {})
+    reader = READERS.get(ending, READERS[".txt"] if "vocabulary" in known else None)
+    if ending != ".npy":  # some models read any file (a detector of file types): their reader has their own name
+        reader = READERS.get(known.get("code", ""), reader)
     if reader is None:
         endings = ", ".join(ending for ending in READERS if ending.startswith("."))
         raise UsageError(f"{source}: cannot tell what it is; endings known are {endings}")

@@ -16,6 +16,7 @@ from edgert.interface.inputs import gather
 from edgert.interface.model import open_model
 from edgert.runner import Model
 
+PROFILE_RUNS = 20  # a step's time is its best of so many
 MOST_VALUES = 1024  # outputs of up to so many elements are printed whole with --json
 
 
@@ -78,7 +79,7 @@ def run(
         begin = time.perf_counter()
         results = run_frames(model, frames, facts)
         end = time.perf_counter()
-        steps = list(model.profile(frames[0])) if profile else None
+        steps = list(model.profile(frames[0], PROFILE_RUNS)) if profile else None
         files = write_outputs(results, output) if output else {}
         labels = facts.get("labels", [])
         outputs = [_summary(name, array, files.get(name), labels) for name, array in results.items()]

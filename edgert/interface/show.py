@@ -45,7 +45,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], left: int = 
         made.add_column(column, justify="left" if number < left else "right", overflow="fold")
     for row in rows:
         made.add_row(*[str(cell) for cell in row])
-    Console(markup=False, highlight=False, soft_wrap=False).print(made)
+    # Where nobody's terminal sets the width, lines may be long: a program can still split them.
+    console = Console(markup=False, highlight=False)
+    Console(markup=False, highlight=False, width=None if console.is_terminal else 160).print(made)
 
 
 def show(result: Any, as_json: bool, text: Callable[[Any], None]) -> None:
