@@ -36,30 +36,32 @@ Pass = Callable[[Edit, Target], bool]
 
 # What each phase leaves true, the next relies on.
 PHASES: list[tuple[str, list[Pass]]] = [
-    # nothing dead, nothing computed twice, no node that does nothing
-    ("clean", [dead_code.run, common_subexpressions.run, identities.run, merge_views.run, dead_code.run]),
+    # nothing computed twice, no node that does nothing
+    ("clean", [common_subexpressions.run, identities.run, merge_views.run]),
     # compound operators spelled out by exporters become one node each (ONNX's own where there is one)
-    (
-        "patterns",
-        [gelu.run, hardswish.run, swish.run, layer_norm.run, one_hot.run, tables.run, sink_views.run, dead_code.run],
-    ),
+    ("patterns", [gelu.run, hardswish.run, swish.run, layer_norm.run, one_hot.run, tables.run, sink_views.run]),
     # batch norm, scales and biases inside the weights; padding inside the convolution
-    ("fold", [fold_padding.run, fold_affine.run, dead_code.run]),
+    ("fold", [fold_padding.run, fold_affine.run]),
     # matrix products by what the kernels take: constant right side (packed), or batched
-    ("matmul", [matmul.run, attention.run, dead_code.run]),
+    ("matmul", [matmul.run, attention.run]),
     # convolutions and pools on NHWC, transposes only at the borders
-    ("layout", [layout.run, transposes.run, merge_views.run, common_subexpressions.run, dead_code.run]),
+    ("layout", [layout.run, transposes.run, merge_views.run, common_subexpressions.run]),
 ]
 
 
 def run_passes(model: ir.Model, facts: Facts, target: Target, dump: Dump) -> tuple[ir.Model, Facts]:
-    """Runs every phase; the verifier checks the graph after each."""
+    """Runs every phase; the verifier checks the graph after each.
+
+    Dead nodes go after every pass: one that reads a value would hide from the next pass that the value has one reader.
+    """
     edit = Edit(model, facts)
     verify(model, facts, "the front end")
+    dead_code.run(edit, target)
     for i, (name, passes) in enumerate(PHASES):
         for run in passes:
             run(edit, target)
             edit.complete()
+            dead_code.run(edit, target)
         verify(model, facts, f"passes/{name}")
         dump.graph(f"2-{i}-{name}", model, facts)
     return model, facts

@@ -63,6 +63,8 @@ def _sink(edit: Edit, squeeze: ir.Node) -> ir.Node | None:
         reader, "Squeeze", [made, edit.constant("axes", np.array(axes, np.int64))], stem=str(reader.outputs[0].name)
     )
     edit.replace(reader.outputs[0], flat)
+    edit.remove(reader)
+    edit.remove(squeeze)
     return flat.producer()
 
 

@@ -61,6 +61,7 @@ def _absorb(edit: Edit, gather: ir.Node) -> ir.Node | None:
         return None
     result = edit.insert(reader, "Gather", [made, indices], {"axis": 0}, stem=str(reader.outputs[0].name))
     edit.replace(reader.outputs[0], result)
+    edit.remove(reader)
     return result.producer()
 
 
