@@ -68,9 +68,9 @@ def compile(
     answers: dict[str, np.ndarray] = {}
     if golden:
         started_golden = time.perf_counter()
-        feeds, answers = golden_data.make(Path(model), done.manifest, done.notes)
+        feeds, answers, tolerance = golden_data.make(Path(model), done.manifest, done.notes)
         done.seconds["golden"] = round(time.perf_counter() - started_golden, 4)
-        done.manifest["golden"] = {"tolerance": golden_data.TOLERANCE}
+        done.manifest["golden"] = {"tolerance": tolerance}
     if emit == "exe":
         from edgert import exe
 
