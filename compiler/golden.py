@@ -11,14 +11,14 @@ import numpy as np
 TOLERANCE = 1e-4  # of the output's range: float32 sums of some thousand terms in another order
 ABSOLUTE = 1e-6  # what sigmoid, tanh and the like may be off by themselves: some units in the last place of 1.0
 SEED = 20250101
-BLOCK = 16  # pixels
+LINE = 48  # pixels from one line of writing to the next
 
 
-def make_inputs(manifest: Mapping[str, Any], smooth: bool = False) -> dict[str, np.ndarray]:
+def make_inputs(manifest: Mapping[str, Any], drawn: bool = False) -> dict[str, np.ndarray]:
     """Seeded inputs that fit the manifest: floats in [0, 1), integers 0 and 1 (valid as masks, flags and indices).
 
-    A symbolic dimension takes 64, or the nearest its bounds allow. smooth: floats in coarse blocks, as pictures have,
-    instead of noise.
+    A symbolic dimension takes 64, or the nearest its bounds allow. drawn: floats as pictures of lines of
+    writing, -2 on 2, instead of noise.
     """
     rng = np.random.default_rng(SEED)
     sizes = [min(max(64, d["min"]), d["max"]) for d in manifest["dims"]]
@@ -26,7 +26,7 @@ def make_inputs(manifest: Mapping[str, Any], smooth: bool = False) -> dict[str, 
     for port in manifest["inputs"]:
         shape = tuple(d if isinstance(d, int) else sizes[d["slot"]] for d in port["shape"])
         if "float" in port["dtype"]:
-            value = _floats(rng, shape, smooth)
+            value = _floats(rng, shape, drawn)
             if port["dtype"] not in ("float16", "float32", "float64"):
                 import ml_dtypes
 
@@ -41,11 +41,13 @@ def make_inputs(manifest: Mapping[str, Any], smooth: bool = False) -> dict[str, 
     return feeds
 
 
-def _floats(rng: np.random.Generator, shape: tuple[int, ...], smooth: bool) -> np.ndarray:
-    if not smooth or len(shape) < 3:
+def _floats(rng: np.random.Generator, shape: tuple[int, ...], drawn: bool) -> np.ndarray:
+    if not drawn or len(shape) < 3 or shape[-2] < LINE:
         return rng.random(shape)
-    small = rng.random((*shape[:-2], -(-shape[-2] // BLOCK), -(-shape[-1] // BLOCK)))
-    return small.repeat(BLOCK, -2).repeat(BLOCK, -1)[..., : shape[-2], : shape[-1]]
+    rows, cols = shape[-2:]
+    strokes = (rng.random((-(-rows // 5), -(-cols // 3))) < 0.5).repeat(5, 0).repeat(3, 1)[:rows, :cols]
+    written = strokes & (np.arange(rows)[:, None] % LINE < LINE * 2 // 5)
+    return np.broadcast_to(np.where(written, -2.0, 2.0), shape).copy()
 
 
 def make(model: Path, manifest: Mapping[str, Any], notes: list[str]) -> tuple[dict, dict, float]:
@@ -64,8 +66,8 @@ def make(model: Path, manifest: Mapping[str, Any], notes: list[str]) -> tuple[di
     try:
         session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         wanted = {i.name for i in session.get_inputs()}
-        for smooth in (False, True):
-            feeds = make_inputs(manifest, smooth)
+        for drawn in (False, True):
+            feeds = make_inputs(manifest, drawn)
             answers = dict(zip(names, session.run(names, {k: v for k, v in feeds.items() if k in wanted}), strict=True))
             spans = [_span(a) for a in answers.values() if a.dtype.kind == "f" and a.size]
             if best is None or spans and min(spans) > best[2]:
