@@ -93,3 +93,8 @@ def equal(a: Index, b: Index, dtype: str | None = None) -> tirx.Expr:
     """a == b as an expression (the operator gives a thing of Python's that is not yet one)."""
     a, b = as_expr(a, dtype), as_expr(b, dtype)
     return tirx.EQ(a, b if str(a.ty.dtype) == str(b.ty.dtype) else b.astype(str(a.ty.dtype)))
+
+
+def dim_leaf(var: tirx.Expr) -> Tensor:
+    """The slot of a dimension made with `node.fresh`, as a leaf that a kernel stores the actual extent to."""
+    return Tensor((1,), "int64", f"dim:{var.name}")
