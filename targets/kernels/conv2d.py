@@ -11,7 +11,7 @@ from targets.target import Target
 from .conv2d_direct import MAX_BORDER_TILES, border_tiles, direct, packed_weights, pick_tile
 from .conv2d_pad import padded
 from .conv2d_shape import ConvShape, conv_shape
-from .depthwise import depthwise
+from .depthwise import depthwise, depthwise_space
 from .gemm_kernel import matrix_product
 from .packing import panel_const
 from .registry import Call, template
@@ -33,7 +33,7 @@ def conv2d(call: Call, target: Target) -> list[Stage] | None:
             lambda nr: panel_const(w, _as_matrix, s.channels, s.out_channels, nr, "conv1x1"),
             s.channels, s.out_channels,
         )  # fmt: skip
-    if s.group == s.channels == s.out_channels and s.group > 1:
+    if s.is_depthwise:
         return [depthwise(call, x, w, s, target)]
     return direct_stages(call, x, w, s, target)
 
@@ -79,6 +79,8 @@ def space(call: Call, target: Target) -> list[dict[str, int]]:
     s = conv_shape(call)
     if s is None:
         return []
+    if s.is_depthwise:
+        return depthwise_space(s, target)
     if s.is_matrix:
         rows = s.height * s.width * (s.batch if isinstance(s.batch, int) else 1)
         tiles = near_best(rows, s.out_channels, s.channels, target)

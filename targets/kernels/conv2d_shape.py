@@ -45,6 +45,11 @@ class ConvShape:
         """A 1x1 convolution that is one matrix product."""
         return self.kernel == (1, 1) and self.strides == (1, 1) and not any(self.pads) and self.group == 1
 
+    @property
+    def is_depthwise(self) -> bool:
+        """Every channel by itself, with one filter each."""
+        return self.group == self.channels == self.out_channels > 1
+
 
 def conv_shape(call: Call) -> ConvShape | None:
     """The sizes of a call of edgert.Conv2d; None when it is not float32, not static or its weights are not constant."""

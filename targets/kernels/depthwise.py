@@ -58,6 +58,16 @@ def default_pixels(s: ConvShape, target: Target) -> int:
     return min(range(max(4, room // 2), room + 1), key=lambda p: (-(-s.out_width // p) * p, -p))
 
 
+def depthwise_space(s: ConvShape, target: Target) -> list[dict[str, int]]:
+    """Plans worth measuring: pixels of a tile, output rows and channel vectors of a task."""
+    vectors = -(-s.channels // target.lanes("float32"))
+    room = min(14, target.registers - s.kernel[1] - 3, s.out_width)
+    widths = sorted({min(4, room), min(7, room), min(8, room), room})
+    heights = sorted({max(1, s.out_height // n) for n in (2, 4, 8)})
+    parts = sorted({vectors, -(-vectors // 2), -(-vectors // 4)})
+    return [{"pixels": p, "rows": r, "vectors": v} for p in widths for r in heights for v in parts]
+
+
 def packed_taps(w: Tensor, s: ConvShape, lanes: int) -> Const:
     """[C, 1, kH, kW] -> [ceil(C / lanes), kH, kW, lanes], zero-padded."""
     kh, kw = s.kernel

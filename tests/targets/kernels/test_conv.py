@@ -33,8 +33,9 @@ def reference(x, w, strides: Pair, pads, dilations: Pair, group: int) -> np.ndar
 
 
 def check(
-    target, shape, out: int, kernel: Pair, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1, residual=False
-) -> None:
+    target, shape, out: int, kernel: Pair, strides=(1, 1), pads=(0, 0, 0, 0), dilations=(1, 1), group=1, residual=False,
+    config=None,
+) -> None:  # fmt: skip
     rng = np.random.default_rng(sum(shape) + out)
     x = rng.standard_normal(shape).astype(np.float32)
     w = rng.standard_normal((out, shape[3] // group, *kernel)).astype(np.float32)
@@ -56,7 +57,7 @@ def check(
 
     want = want + r if residual else np.clip(want, 0, 6)
     attrs = {"strides": list(strides), "pads": list(pads), "dilations": list(dilations), "group": group}
-    got = run("edgert.Conv2d", attrs, [X, W], want.shape, {X: x, R: r}, target, tail)
+    got = run("edgert.Conv2d", attrs, [X, W], want.shape, {X: x, R: r}, target, tail, config=config)
     assert_close(got, want, terms)
 
 

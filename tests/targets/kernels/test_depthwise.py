@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from .kernel_case import ISAS
+from targets.kernels.conv2d import conv2d
+from targets.kernels.registry import Call
+
+from .kernel_case import ISAS, leaf
 from .test_conv import check
 
 
@@ -26,3 +30,14 @@ from .test_conv import check
 def test_depthwise(target, case: dict) -> None:
     channels = case["shape"][3]
     check(target, out=channels, group=channels, **case)
+
+
+@pytest.mark.parametrize("target", ISAS)
+def test_every_plan_of_the_space_gives_the_same(target) -> None:
+    shape = (1, 10, 9, 20)
+    x, w = leaf(np.zeros(shape, np.float32), "x"), leaf(np.zeros((20, 1, 3, 3), np.float32), "w", constant=True)
+    attrs = {"pads": [1, 1, 1, 1], "group": 20}
+    configs = conv2d.space(Call("edgert.Conv2d", attrs, [x, w], [x], x, [x]), target)
+    assert len(configs) >= 6 and all(set(c) == {"pixels", "rows", "vectors"} for c in configs)
+    for config in configs[:: len(configs) // 3]:
+        check(target, shape, out=20, kernel=(3, 3), pads=(1, 1, 1, 1), group=20, config=config)
