@@ -1,6 +1,6 @@
 """How long one run takes, beside ONNX Runtime and OpenVINO: one process, same inputs and threads, taking turns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from edgert.errors import EdgertError
 from edgert.interface.bench import total_macs
 from edgert.interface.peers import open_peer
 from edgert.interface.race import race
+from edgert.interface.verify import compare
 
 PEERS = ("onnxruntime", "openvino")
 
@@ -37,7 +38,7 @@ def measure(case: Case, threads: int, seconds: float, peak: float) -> Latency:
                 contenders[name] = open_peer(name, case.onnx, inputs, threads)
             except EdgertError as refusal:
                 print(f"{case.name}: {refusal}")
-        error = difference(list(model.run(inputs).values()), contenders)
+        error = difference(model.run(inputs), contenders)
         times = race(contenders, seconds)
         macs = total_macs(model.manifest)
     ours = times["edgert"].best
@@ -45,9 +46,8 @@ def measure(case: Case, threads: int, seconds: float, peak: float) -> Latency:
     return Latency(case.name, threads, 1e3 * ours, peers, 2 * macs / ours / 1e9 / peak, error)
 
 
-def difference(ours: Sequence[np.ndarray], contenders: dict[str, Callable[[], object]]) -> float:
+def difference(ours: Mapping[str, np.ndarray], contenders: dict[str, Callable[[], object]]) -> float:
     """Largest difference of any output from ONNX Runtime's, as a share of that output's range."""
     wanted = contenders["onnxruntime"]()
     assert isinstance(wanted, list)
-    shares = [float(np.abs(a - b).max() / max(np.ptp(b), 1e-30)) for a, b in zip(ours, wanted, strict=True)]
-    return max(shares)
+    return max(compare(name, got, want, 1).relative for (name, got), want in zip(ours.items(), wanted, strict=True))
