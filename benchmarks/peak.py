@@ -17,6 +17,7 @@ from targets import get_target
 
 UNROLL = 4
 ITERATIONS = 200_000
+LEAST_CALLS = 50  # however slowly the first ones go: a stalled machine must not pass for a slow one
 
 
 @cache
@@ -74,7 +75,9 @@ def measure_peak(threads: int = 1, seconds: float = 0.5) -> float:
     _, call, operations = _kernel()
     best = 0.0
     until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
+    calls = 0
+    while time.perf_counter() < until or calls < LEAST_CALLS:
+        calls += 1
         workers = [threading.Thread(target=call, args=(ITERATIONS,)) for _ in range(threads - 1)]
         start = time.perf_counter()
         for worker in workers:
