@@ -17,10 +17,11 @@ from .nodes import op_domain
 
 @dataclass
 class Branch:
-    """What moved out of the branch: its nodes in order, and its initializers."""
+    """What moved out of the branch: its nodes in order, its initializers, and the values it gives."""
 
     nodes: list[ir.Node]
     initializers: list[ir.Value]
+    outputs: list[ir.Value]
 
 
 def has_subgraph(node: ir.Node) -> bool:
@@ -51,15 +52,20 @@ def constant_branch(node: ir.Node, facts: Facts, inliner: Inliner) -> Branch | N
     attr = node.attributes.get("then_branch" if condition else "else_branch")
     if attr is None or attr.type != ir.AttributeType.GRAPH or len(attr.as_graph().outputs) != len(node.outputs):
         raise EdgertError(f"node {node.name}: an If needs two branches with as many outputs as itself")
-    graph = attr.as_graph()
     outer = node.graph
-    nodes, outputs, initializers = list(graph), list(graph.outputs), list(graph.initializers.values())
+    branch = take_out(attr.as_graph(), outer)
+    branch.nodes += inliner.replace_outputs(node, branch.outputs, branch.nodes)
+    outer.insert_before(node, branch.nodes)
+    outer.remove(node, safe=True)
+    return branch
+
+
+def take_out(graph: ir.Graph, outer: ir.Graph) -> Branch:
+    """Empties a branch: its initializers move to `outer`, its nodes belong to nobody until somebody inserts them."""
+    branch = Branch(list(graph), list(graph.initializers.values()), list(graph.outputs))
     graph.outputs.clear()
     graph.initializers.clear()
-    graph.remove(nodes)
-    for value in initializers:
+    graph.remove(branch.nodes)
+    for value in branch.initializers:
         outer.initializers[value.name or ""] = value
-    nodes += inliner.replace_outputs(node, outputs, nodes)
-    outer.insert_before(node, nodes)
-    outer.remove(node, safe=True)
-    return Branch(nodes, initializers)
+    return branch

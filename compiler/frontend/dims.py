@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tvm import tirx
 from tvm.ir import Range
@@ -40,6 +40,12 @@ def provable(condition: tirx.Expr | bool) -> bool | None:
     if tensor._ANALYZER.can_prove(result):
         return True
     return False if tensor._ANALYZER.can_prove(tirx.Not(result)) else None
+
+
+def same_shape(a: Sequence[Index], b: Sequence[Index]) -> bool:
+    """Whether two shapes are provably equal."""
+    differences = [simplify(x - y) for x, y in zip(a, b, strict=False)]
+    return len(a) == len(b) and all(isinstance(d, int) and d == 0 for d in differences)
 
 
 def at_corner(value: Index, bounds: Mapping[str, tuple[int, int]], which: int) -> int:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import onnx
 import onnx_ir as ir
 
 from edgert.errors import EdgertError
 
 from .facts import Facts
-from .nodes import op_domain, op_version, wanted
-from .types import onnx_dtype
+from .nodes import op_domain, wanted
+from .schema_functions import schema_function
 
 MAX_NODES = 500_000  # a few nested functions, each calling the next twice, would otherwise fill any memory
 CHAIN = "edgert.inlined_from"  # meta key: the operators whose bodies a node came from; none is expanded in itself
@@ -29,14 +27,23 @@ class Inliner:
         self._count = itertools.count()
         self.created = 0
 
-    def inline(self, node: ir.Node, functions: bool = True, schemas: bool = True) -> list[ir.Node] | None:
-        """Puts the body of the function `node` calls in its place. Returns the new nodes; None when there is none."""
+    def inline(
+        self,
+        node: ir.Node,
+        functions: bool = True,
+        schemas: bool = True,
+        accept: Callable[[ir.Function], bool] | None = None,
+    ) -> list[ir.Node] | None:
+        """Puts the body of the function `node` calls in its place. Returns the new nodes.
+
+        None, and nothing changed, when there is none (of the kinds asked for) or `accept` does not like it.
+        """
         ident: Id = (op_domain(node), node.op_type, node.overload)
         chain: tuple[Id, ...] = node.meta.get(CHAIN, ())
         function = self._model.functions.get(ident) if functions else None
         if function is None and schemas and ident not in chain:
             function = schema_function(node, self._facts)
-        if function is None or node.graph is None:
+        if function is None or node.graph is None or (accept is not None and not accept(function)):
             return None
         if len(node.inputs) > len(function.inputs) or any(wanted(v) for v in node.outputs[len(function.outputs) :]):
             raise EdgertError(f"node {node.name}: function {ident[1]} has fewer inputs or outputs than the call")
@@ -50,7 +57,7 @@ class Inliner:
         given = [*node.inputs, *[None] * (len(function.inputs) - len(node.inputs))]
         values: dict[ir.Value, ir.Value | None] = dict(zip(function.inputs, given, strict=False))
         attrs = {name: a for name, a in function.attributes.items() if a.value is not None} | dict(node.attributes)
-        copier = _Copier(self, attrs, chain, dict(function.opset_imports), node.name or node.op_type)
+        copier = Copier(self, attrs, chain, dict(function.opset_imports), node.name or node.op_type)
         made = copier.nodes(function, values)
         made += self.replace_outputs(node, [values.get(v) for v in function.outputs], made)
         graph.insert_before(node, made)
@@ -102,7 +109,7 @@ def _take_over(old: ir.Value, new: ir.Value) -> None:
     old.replace_all_uses_with(new, replace_graph_outputs=True)
 
 
-class _Copier:
+class Copier:
     """Copies nodes with other values, attributes and names. Subgraphs are copied too."""
 
     def __init__(
@@ -170,57 +177,3 @@ def names_in(graph: ir.Graph) -> set[str]:
             names.update(v.name for v in node.outputs if v.name)
             names.update(filter(None, [node.name]))
     return names
-
-
-def _newest(versions: Iterable[int], version: int) -> list[int]:
-    """The versions of a function body in order of preference: the newest not above the model's, then the nearest above.
-
-    A body written for a later opset still defines the same operator: get_schema gave the definition in force.
-    """
-    return sorted(versions, key=lambda v: (v > version, abs(v - version)))
-
-
-def schema_function(node: ir.Node, facts: Facts) -> ir.Function | None:
-    """The body by which ONNX itself defines the operator, for this node's types and attributes; None without one."""
-    domain, version = op_domain(node), op_version(node, facts)
-    try:
-        schema: Any = onnx.defs.get_schema(node.op_type, version, domain)
-    except onnx.defs.SchemaError:
-        return None
-    proto = onnx.FunctionProto()
-    for opset in _newest(schema.function_opset_versions, version):
-        proto.ParseFromString(_body(schema.get_function_with_opset_version(opset)))
-        return _function(proto)
-    for opset in _newest(schema.context_dependent_function_opset_versions, version):
-        body = schema.get_context_dependent_function_with_opset_version(
-            opset, ir.serde.serialize_node(node).SerializeToString(), _input_types(node, facts)
-        )
-        if body:
-            proto.ParseFromString(body)
-            return _function(proto)
-    return None
-
-
-def _function(proto: onnx.FunctionProto) -> ir.Function | None:
-    """The body as a graph. A body made for a node without its optional last outputs does not compute them."""
-    made = {name for node in proto.node for name in node.output} | set(proto.input)
-    while proto.output and proto.output[-1] not in made:
-        del proto.output[-1]
-    return ir.serde.deserialize_function(proto) if made.issuperset(proto.output) else None
-
-
-def _body(function: bytes | onnx.FunctionProto) -> bytes:
-    return function if isinstance(function, bytes) else function.SerializeToString()
-
-
-def _input_types(node: ir.Node, facts: Facts) -> list[bytes]:
-    return [type_proto(facts, v.name if v is not None else None).SerializeToString() for v in node.inputs]
-
-
-def type_proto(facts: Facts, name: str | None) -> onnx.TypeProto:
-    """A value's type as ONNX's own tools want it; an empty one where it is not known."""
-    fact = facts.values.get(name or "")
-    if fact is None:
-        return onnx.TypeProto()
-    dims = [d if isinstance(d, int) else str(d) for d in fact.shape]
-    return onnx.helper.make_tensor_type_proto(int(onnx_dtype(fact.dtype)), dims)

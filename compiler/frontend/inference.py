@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
 
-from compiler.ops.registry import Custom, OpDef, Unsupported, find
+from compiler.ops.registry import Custom, Node, OpDef, Unsupported, find
 from edgert.errors import EdgertError
 from targets.kernels.tensor import Index, Tensor
 
-from . import symbolic
+from . import control, symbolic
 from .branches import constant_branch, has_subgraph
 from .constants import ConstantFolder
-from .dims import at_corner, dim_text, shape_text
+from .dims import at_corner, dim_text, same_shape, shape_text
 from .facts import Facts, Problem, ValueFact
 from .functions import Inliner
 from .nearest import nearest_form
@@ -134,7 +134,10 @@ class Inference:
                 return []
         elif self._folder.fold(node, self._onnx_facts(node)):
             return []
-        expanded = self._inliner.inline(node, functions=False) if not has_subgraph(node) else None
+        try:
+            expanded = self._expand(node, refusal is not None)
+        except Unsupported as reason:
+            expanded, refusal = None, reason
         if expanded is not None:
             return expanded
         if refusal is not None:
@@ -142,6 +145,19 @@ class Inference:
         else:
             self._unsupported(node, *nearest_form(node, op_domain(node), op_version(node, self.facts)))
         return self._guess(node)
+
+    def _expand(self, node: ir.Node, refused: bool) -> list[ir.Node] | None:
+        """Nodes in place of one without a handler, or whose handler refused it; None where there are none."""
+        if has_subgraph(node):
+            return control.expand(node, self.facts, self._inliner)
+        # When a handler gave a reason, it says more than what the function's body may run into.
+        return self._inliner.inline(node, functions=False, accept=self._lowers if refused else None)
+
+    def _lowers(self, function: ir.Function) -> bool:
+        """Whether all operators of a function's body have handlers."""
+        versions = {("" if d == "ai.onnx" else d): v for d, v in function.opset_imports.items()}
+        nodes = [n for n in function if n.op_type != "Constant"]
+        return all(find(op_domain(n), n.op_type, versions.get(op_domain(n), 1)) for n in nodes)
 
     def _lower(self, definition: OpDef, node: ir.Node) -> list[ValueFact | None]:
         """What the handler says the outputs are. Raises Unsupported, also for what goes wrong inside it."""
@@ -160,6 +176,8 @@ class Inference:
         facts = [None if t is None else ValueFact(tuple(t.shape), t.dtype) for t in made]
         for fact in facts:
             self._check_dims(fact)
+        if node.meta.get(control.SELECT):
+            self._check_select(view)
         return facts
 
     def _check_dims(self, fact: ValueFact | None) -> None:
@@ -170,6 +188,13 @@ class Inference:
                 low = min(at_corner(dim, self.facts.bounds, which) for which in (0, 1))
             if low < 0:
                 raise Unsupported(f"dimension {dim_text(dim)} would be {low}", "other --shape or --dim bounds")
+
+    def _check_select(self, view: Node) -> None:
+        """The two results of an If that became a Where must have one shape: Where would broadcast."""
+        then, other = view.need(1), view.need(2)
+        if not same_shape(then.shape, other.shape) or then.dtype != other.dtype:
+            shapes = f"{shape_text(then.shape)} and {shape_text(other.shape)}"
+            raise Unsupported(f"the branches of an If give {shapes}, chosen at run time", "branches of one shape")
 
     def leaf(self, name: str) -> Tensor:
         """The value called `name` as a handler reads it."""
@@ -189,7 +214,7 @@ class Inference:
         domain, version = op_domain(node), op_version(node, self.facts)
         known = [p for at, p in self._problems if at is node]
         if not known and find(domain, node.op_type, version) is None:
-            expanded = None if has_subgraph(node) else self._inliner.inline(node, functions=False)
+            expanded = None if has_subgraph(node) else self._expand(node, False)
             if expanded is not None:
                 return expanded
             self._unsupported(node, *nearest_form(node, domain, version))

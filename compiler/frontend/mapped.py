@@ -49,3 +49,9 @@ def mapped_tensor(
         return ir.Tensor(array, dtype, shape=shape, name=name)
 
     return ir.LazyTensor(read, dtype=dtype, shape=shape, name=name)
+
+
+def renamed(tensor: ir.TensorProtocol, name: str) -> ir.LazyTensor:
+    """The same data under another name; `tensor` keeps its own."""
+    shape = ir.Shape(tensor.shape.numpy(), frozen=True)
+    return ir.LazyTensor(lambda: tensor, dtype=tensor.dtype, shape=shape, name=name)

@@ -10,9 +10,8 @@ from onnx import shape_inference
 from targets.kernels.tensor import Index
 
 from .facts import Facts, ValueFact
-from .functions import type_proto
 from .nodes import op_domain, op_version
-from .types import dtype_name
+from .types import dtype_name, onnx_dtype
 
 MOST_DATA = 4096  # elements of a constant input that shape inference may look at
 
@@ -72,3 +71,12 @@ def declared_fact(value: ir.Value, facts: Facts) -> ValueFact | None:
         else:
             return None
     return ValueFact(tuple(dims), dtype)
+
+
+def type_proto(facts: Facts, name: str | None) -> onnx.TypeProto:
+    """A value's type as ONNX's own tools want it; an empty one where it is not known."""
+    fact = facts.values.get(name or "")
+    if fact is None:
+        return onnx.TypeProto()
+    dims = [d if isinstance(d, int) else str(d) for d in fact.shape]
+    return onnx.helper.make_tensor_type_proto(int(onnx_dtype(fact.dtype)), dims)

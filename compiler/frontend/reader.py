@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from edgert.errors import EdgertError
 
 from . import wire
 from .checks import check_model, check_versions
-from .mapped import MappedFile, mapped_tensor
+from .mapped import MappedFile, mapped_tensor, renamed
 from .tensors import Files, byte_count, check_inline, element_count, external_tensor
 
 MOST_TEXT = 500  # characters of an error
@@ -27,7 +28,7 @@ def read_model(path: Path | str | ir.Model) -> ir.Model:
     a version this compiler does not know.
     """
     if isinstance(path, ir.Model):
-        return path.clone()
+        return _plain(path.clone())
     path = Path(path)
     try:
         return _read(path)
@@ -111,6 +112,12 @@ def _finish(
         _map_external(part, folder, files)
         if not ordered:
             part.sort()
+    return _plain(model)
+
+
+def _plain(model: ir.Model) -> ir.Model:
+    """The model with unique names, and with initializers that are no inputs."""
+    graph = model.graph
     # Before IR 4 every initializer had to be an input too; later it means a default, and the compiler takes it.
     for value in [v for v in graph.inputs if v.name in graph.initializers]:
         graph.inputs.remove(value)
@@ -139,15 +146,24 @@ def _checked(tensor: ir.ExternalTensor, folder: Path, files: Files) -> ir.LazyTe
 
 
 def _unique_names(graph: ir.Graph) -> None:
-    """Renames values of subgraphs that are called like another value: two branches of an If may use the same names."""
-    used: set[str] = set()
+    """Renames values and nodes of subgraphs that are called like others: branches of an If may use the same names."""
+    values: set[str] = set()
+    nodes: set[str] = set()
     for part in (graph, *graph.subgraphs()):
-        values = [*part.inputs, *(v for n in part for v in n.outputs)]
-        for value in [*values, *(v for v in part.initializers.values() if v not in values)]:
-            if not value.name:
-                continue
-            name, count = value.name, 0
-            while value.name in used:
-                count += 1
-                value.name = f"{name}_{count}"
-            used.add(value.name)
+        held = [*part.inputs, *(v for n in part for v in n.outputs)]
+        inputs = {id(v) for v in part.inputs}
+        for value in [*held, *(v for v in part.initializers.values() if id(v) not in inputs)]:
+            if value.name and value.name in values:
+                if value.const_value is not None:  # it takes the value's name, and may belong to somebody else's model
+                    value.const_value = renamed(value.const_value, value.name)
+                value.name = _free(value.name, values)
+            values.add(value.name or "")
+        for node in part:
+            if node.name and node.name in nodes:
+                node.name = _free(node.name, nodes)
+            nodes.add(node.name or "")
+
+
+def _free(name: str, used: set[str]) -> str:
+    """A name like `name` that is not used."""
+    return next(wish for count in itertools.count(1) if (wish := f"{name}_{count}") not in used)

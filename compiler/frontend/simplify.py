@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from .mapped import renamed
 from .nodes import wanted
 from .types import onnx_dtype
 
@@ -33,7 +34,7 @@ def make_constant(output: ir.Value, data: np.ndarray | ir.TensorProtocol) -> ir.
     else:
         tensor = data
     if tensor.name != name:
-        tensor.name = name
+        tensor = renamed(tensor, name)
     shape = ir.Shape(tensor.shape.numpy())
     value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
     node.graph.initializers[name] = value
