@@ -25,6 +25,7 @@ from . import (
     matmul,
     merge_views,
     one_hot,
+    rows,
     sink_views,
     swish,
     tables,
@@ -36,8 +37,8 @@ Pass = Callable[[Edit, Target], bool]
 
 # What each phase leaves true, the next relies on.
 PHASES: list[tuple[str, list[Pass]]] = [
-    # nothing computed twice, no node that does nothing
-    ("clean", [common_subexpressions.run, identities.run, merge_views.run]),
+    # nothing computed twice, no node that does nothing; what works on one axis works along rows of images
+    ("clean", [common_subexpressions.run, identities.run, rows.run, merge_views.run]),
     # compound operators spelled out by exporters become one node each (ONNX's own where there is one)
     ("patterns", [gelu.run, hardswish.run, swish.run, layer_norm.run, one_hot.run, tables.run, sink_views.run]),
     # batch norm, scales and biases inside the weights; padding inside the convolution

@@ -8,10 +8,16 @@ from targets.target import Target
 
 from .edit import Edit
 
-RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
+RANDOM = {
+    "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout",
+}  # fmt: skip
+UNHASHABLE = {
+    ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS, ir.AttributeType.TENSOR, ir.AttributeType.TENSORS,
+}  # fmt: skip
 
 
 def run(edit: Edit, target: Target) -> bool:
+    """In order, so that the first of equal nodes stays."""
     seen: dict[tuple, ir.Node] = {}
     changed = False
     for node in list(edit.graph):
@@ -33,7 +39,7 @@ def _key(node: ir.Node) -> tuple | None:
         return None
     attrs = []
     for name, attr in sorted(node.attributes.items()):
-        if attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS, ir.AttributeType.TENSOR, ir.AttributeType.TENSORS):
+        if attr.type in UNHASHABLE:
             return None
         value = attr.value
         attrs.append((name, tuple(value) if isinstance(value, list | tuple) else value))

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from compiler.frontend.facts import Facts, ValueFact
 from compiler.frontend import fold
+from compiler.frontend.facts import Facts, ValueFact
 from compiler.frontend.nodes import make_node, op_domain, op_version
 from compiler.ops.registry import Custom, find
 from targets.kernels.tensor import Index, Tensor
@@ -33,24 +33,27 @@ class Edit:
         return [n for n in self.graph if not ops or (n.op_type in ops and n.domain == domain)]
 
     def shape(self, value: ir.Value) -> tuple[Index, ...]:
-        return tuple(self.facts.values[value.name].shape)
+        """Ints, and expressions over symbolic dimensions."""
+        return tuple(self.facts.values[str(value.name)].shape)
 
     def dtype(self, value: ir.Value) -> str:
-        return self.facts.values[value.name].dtype
+        """The element type's name."""
+        return self.facts.values[str(value.name)].dtype
 
     def const(self, value: ir.Value | None) -> np.ndarray | None:
         """A constant's data, None for anything else."""
         if value is None or value.name not in self.facts.constants:
             return None
-        return np.asarray(self.facts.constants[value.name])
+        return np.asarray(self.facts.constants[str(value.name)])
 
     def scalar(self, value: ir.Value | None) -> float | None:
         """A constant's single number, None for anything else."""
         if value is None or value.name not in self.facts.constants or any(d != 1 for d in self.shape(value)):
             return None
-        return float(np.asarray(self.facts.constants[value.name]).reshape(-1)[0])
+        return float(np.asarray(self.facts.constants[str(value.name)]).reshape(-1)[0])
 
     def attr(self, node: ir.Node, name: str, default: Any = None) -> Any:
+        """An attribute's value, `default` where the node has none of that name."""
         found = node.attributes.get(name)
         return default if found is None else found.value
 
@@ -76,7 +79,8 @@ class Edit:
             assert like is not None
             shape, dtype = like
             value.const_value = ir.LazyTensor(
-                lambda: ir.Tensor(np.ascontiguousarray(array())), dtype=ir.DataType.from_numpy(np.dtype(dtype)), shape=ir.Shape(shape), name=name
+                lambda: ir.Tensor(np.ascontiguousarray(array())), dtype=ir.DataType.from_numpy(np.dtype(dtype)),
+                shape=ir.Shape(shape), name=name,
             )  # fmt: skip
         else:
             shape, dtype = array.shape, array.dtype.name
@@ -91,10 +95,11 @@ class Edit:
         self, before: ir.Node, op: str, inputs: Sequence[ir.Value | None], attrs: dict[str, Any] | None = None,
         domain: str = "", stem: str | None = None, version: int = MODERN,
     ) -> ir.Value:  # fmt: skip
-        """A new one-output node ahead of `before`, of opset `version`; gives its output, with shape and type inferred."""
+        """A new one-output node ahead of `before`, of opset `version`; gives its output, shape and type inferred."""
         name = self.name(stem or op.lower())
         version = 1 if domain == EDGERT else version
-        node = ir.node(op, inputs, attrs or {}, domain=domain, outputs=[ir.Value(name=name)], name=name, version=version)
+        out = ir.Value(name=name)
+        node = ir.node(op, inputs, attrs or {}, domain=domain, outputs=[out], name=name, version=version)
         self.graph.insert_before(before, node)
         self.infer(node)
         return node.outputs[0]
@@ -146,7 +151,7 @@ class Edit:
         names = [v.name for v in node.inputs if v is not None]
         if node.domain or not names or any(n not in facts.constants for n in names) or not fold.foldable(node):
             return
-        arrays = fold.fold(node, {str(n): facts.constants[n] for n in names}, "", op_version(node, facts))
+        arrays = fold.fold(node, {str(n): facts.constants[str(n)] for n in names}, "", op_version(node, facts))
         for value, array in zip(node.outputs, arrays or [], strict=False):
             facts.constants[str(value.name)] = array
 

@@ -1,7 +1,7 @@
 """Scales and shifts after a convolution or a matrix product move into its weights and bias.
 
-BatchNormalization (inference) is y = scale / sqrt(var + eps) * (x - mean) + b, per channel (ONNX BatchNormalization-15):
-first it becomes a multiplication and an addition, then both fold like any written out by hand.
+BatchNormalization (inference) is y = scale / sqrt(var + eps) * (x - mean) + b, per channel (ONNX
+BatchNormalization-15): first it becomes a multiplication and an addition, then both fold like any written out by hand.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from .edit import Edit
 
 
 def run(edit: Edit, target: Target) -> bool:
+    """Until nothing folds any more: a scale may stand behind a shift."""
     changed = False
     for node in edit.nodes("BatchNormalization"):
         changed |= _spell_out(edit, node)
     again = True
     while again:
-        again = any([_fold(edit, node) for node in edit.nodes("Mul", "Add", "Sub", "Div")])
+        again = sum(_fold(edit, node) for node in edit.nodes("Mul", "Add", "Sub", "Div")) > 0
         changed |= again
     return changed
 
 
 def _spell_out(edit: Edit, node: ir.Node) -> bool:
-    if edit.attr(node, "training_mode", 0) or sum(bool(v.uses()) for v in node.outputs) != 1 or not node.outputs[0].uses():
+    used = [v for v in node.outputs if v.uses() or v.is_graph_output()]
+    if edit.attr(node, "training_mode", 0) or used != [node.outputs[0]]:
         return False
     x = node.inputs[0]
     arrays = [edit.const(v) for v in node.inputs[1:5]]

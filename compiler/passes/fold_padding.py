@@ -10,6 +10,7 @@ from .edit import Edit
 
 
 def run(edit: Edit, target: Target) -> bool:
+    """Pads that cut (negative ones) or fill batch or channels stay."""
     changed = False
     for conv in edit.nodes("Conv"):
         source = conv.inputs[0]

@@ -1,9 +1,9 @@
 """Convolutions, pools and what lies between them on NHWC; transposes stay only where the layout must change.
 
-Activations are stored channels-last: a 1x1 convolution then is a matrix product on the memory as it lies, a depthwise one
-vectorises over channels, and every later target (microcontrollers too) wants the same. One forward sweep: each operator
-that has an NHWC form takes its inputs' NHWC twins and leaves a twin of its output; the NCHW value becomes a transpose of
-the twin, which dies when nobody reads it.
+Activations are stored channels-last: a 1x1 convolution then is a matrix product on the memory as it lies, a depthwise
+one vectorises over channels, and every later target (microcontrollers too) wants the same. One forward sweep: each
+operator that has an NHWC form takes its inputs' NHWC twins and leaves a twin of its output; the NCHW value becomes a
+transpose of the twin, which dies when nobody reads it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from .edit import EDGERT, Edit
 from .pads import resolve_pads
 
 TO_NHWC, TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
+RESIZE = ("mode", "coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a")
 
 
 def run(edit: Edit, target: Target) -> bool:
+    """From the first node to the last."""
     sweep = _Sweep(edit)
     for node in list(edit.graph):
         sweep.visit(node)
@@ -36,8 +38,8 @@ class _Sweep:
         self.twins: dict[str, ir.Value] = {}  # NCHW value -> the same in NHWC
         self.rules: dict[str, Callable[[ir.Node], ir.Value | None]] = {
             "Conv": self.conv, "ConvTranspose": self.conv, "MaxPool": self.pool, "AveragePool": self.pool,
-            "GlobalAveragePool": self.global_pool, "Concat": self.concat, "ReduceMean": self.reduce_mean,
-            "Resize": self.resize,
+            "GlobalAveragePool": self.global_pool, "GlobalMaxPool": self.global_pool, "Concat": self.concat,
+            "ReduceMean": self.reduce_mean, "Resize": self.resize, "Slice": self.slice,
         }  # fmt: skip
 
     def visit(self, node: ir.Node) -> None:
@@ -67,89 +69,40 @@ class _Sweep:
             self.twins[str(value.name)] = found
         return found
 
+    def _any_twin(self, node: ir.Node) -> bool:
+        return any(v is not None and str(v.name) in self.twins for v in node.inputs)
+
     # ---- operators ------------------------------------------------------------------------------------------------
     def conv(self, node: ir.Node) -> ir.Value | None:
         edit = self.edit
         x, w = node.inputs[0], node.inputs[1]
-        rank = len(edit.shape(x)) if x is not None else 0
-        if x is None or w is None or rank not in (3, 4) or edit.dtype(x) != "float32" or w.name not in edit.facts.constants:
+        if x is None or w is None or len(edit.shape(x)) != 4 or edit.dtype(x) != "float32":
             return None
         spatial, kernel = edit.shape(x)[2:], edit.shape(w)[2:]
-        strides = list(edit.attr(node, "strides", [1] * (rank - 2)))
-        dilations = list(edit.attr(node, "dilations", [1] * (rank - 2)))
-        group = int(edit.attr(node, "group", 1))
         transposed = node.op_type == "ConvTranspose"
-        if not all(isinstance(d, int) for d in spatial):
+        if w.name not in edit.facts.constants or not all(isinstance(d, int) for d in spatial):
             return None
         if transposed and (edit.attr(node, "auto_pad", "NOTSET") != "NOTSET" or edit.attr(node, "output_shape")):
             return None
-        if transposed:
-            pads = list(edit.attr(node, "pads", [0] * 2 * (rank - 2)))
-        else:
+        strides, dilations = list(edit.attr(node, "strides", [1, 1])), list(edit.attr(node, "dilations", [1, 1]))
+        pads = list(edit.attr(node, "pads", [0] * 4))
+        if not transposed:
             pads = resolve_pads(
-                edit.attr(node, "auto_pad", "NOTSET"), list(edit.attr(node, "pads", [])), [int(d) for d in spatial],
-                [int(k) for k in kernel], strides, dilations,
+                edit.attr(node, "auto_pad", "NOTSET"), pads, [int(d) for d in spatial], [int(k) for k in kernel],
+                strides, dilations,
             )  # fmt: skip
-        attrs = {"strides": strides, "pads": pads, "dilations": dilations, "group": group}
+        attrs = {"strides": strides, "pads": pads, "dilations": dilations, "group": int(edit.attr(node, "group", 1))}
         if transposed:
-            attrs["output_padding"] = list(edit.attr(node, "output_padding", [0] * (rank - 2)))
-        column = rank == 4 and not transposed and spatial[1] == 1 and kernel[1] == 1 and not pads[1] and not pads[3]
-        if rank == 3:
-            made = self._conv1d(node, x, w, attrs)
-        elif column:
-            made = self._column(node, x, w, attrs)
-        else:
-            made = edit.insert(node, _own(node), [self.twin(x, node), w], attrs, EDGERT, stem=str(node.outputs[0].name))
+            attrs["output_padding"] = list(edit.attr(node, "output_padding", [0, 0]))
+        made = edit.insert(node, _own(node), [self.twin(x, node), w], attrs, EDGERT, stem=str(node.outputs[0].name))
         bias = node.inputs[2] if len(node.inputs) > 2 else None
-        if bias is not None:
-            made = edit.insert(node, "Add", [made, bias], stem=str(node.outputs[0].name))
-        if column:
-            height = int(edit.shape(made)[2])
-            made = self._seen(node, made, [0, height, 1, int(edit.shape(made)[3])])
-        if rank == 3:
-            # back to [N, C, L]; neighbours that are 1-D convolutions meet in Transpose pairs, which cancel
-            flat = edit.insert(node, "Squeeze", [made, edit.constant("axes", np.array([1], np.int64))])
-            edit.replace(node.outputs[0], edit.insert(node, "Transpose", [flat], {"perm": [0, 2, 1]}))
-            return None
-        return made
-
-    def _conv1d(self, node: ir.Node, x: ir.Value, w: ir.Value, attrs: dict) -> ir.Value:
-        """A convolution over one axis is one over two, of height 1."""
-        edit = self.edit
-        attrs["strides"], attrs["dilations"] = [1, *attrs["strides"]], [1, *attrs["dilations"]]
-        attrs["pads"] = [0, attrs["pads"][0], 0, attrs["pads"][1]]
-        if "output_padding" in attrs:
-            attrs["output_padding"] = [0, *attrs["output_padding"]]
-        last = edit.insert(node, "Transpose", [x], {"perm": [0, 2, 1]})
-        wide = edit.insert(node, "Unsqueeze", [last, edit.constant("axes", np.array([1], np.int64))])
-        shape = edit.shape(w)
-        data = edit.facts.constants.tensor(str(w.name))
-        flat = edit.constant(
-            f"{w.name}.2d", lambda: np.expand_dims(data.numpy(), 2), ((shape[0], shape[1], 1, shape[2]), edit.dtype(w))
-        )
-        return edit.insert(node, _own(node), [wide, flat], attrs, EDGERT, stem=str(node.outputs[0].name))
-
-    def _column(self, node: ir.Node, x: ir.Value, w: ir.Value, attrs: dict) -> ir.Value:
-        """A convolution over images of width 1 works along rows: the same bytes seen as height 1."""
-        edit = self.edit
-        attrs = {name: v if isinstance(v, int) else [v[1], v[0]] if len(v) == 2 else [v[1], v[0], v[3], v[2]] for name, v in attrs.items()}
-        shape, data = edit.shape(w), edit.facts.constants.tensor(str(w.name))
-        flat = edit.constant(
-            f"{w.name}.row", lambda: data.numpy().transpose(0, 1, 3, 2), ((*shape[:2], shape[3], shape[2]), edit.dtype(w))
-        )
-        source = self.twin(x, node)
-        _, height, _, channels = edit.shape(source)
-        row = self._seen(node, source, [0, 1, int(height), int(channels)])
-        return edit.insert(node, _own(node), [row, flat], attrs, EDGERT, stem=str(node.outputs[0].name))
-
-    def _seen(self, node: ir.Node, x: ir.Value, shape: list[int]) -> ir.Value:
-        """`x` with another shape; 0 keeps the dimension."""
-        return self.edit.insert(node, "Reshape", [x, self.edit.constant("shape", np.array(shape, np.int64))])
+        return made if bias is None else edit.insert(node, "Add", [made, bias], stem=str(node.outputs[0].name))
 
     def pool(self, node: ir.Node) -> ir.Value | None:
         edit = self.edit
         x = node.inputs[0]
-        if x is None or len(edit.shape(x)) != 4 or edit.dtype(x) != "float32" or len([o for o in node.outputs if o.uses()]) > 1:
+        used = [v for v in node.outputs if v.uses() or v.is_graph_output()]
+        if x is None or len(edit.shape(x)) != 4 or edit.dtype(x) != "float32" or used != [node.outputs[0]]:
             return None
         spatial = edit.shape(x)[2:]
         if not all(isinstance(d, int) for d in spatial):
@@ -171,7 +124,10 @@ class _Sweep:
         x = node.inputs[0]
         if x is None or len(self.edit.shape(x)) != 4 or self.edit.dtype(x) != "float32":
             return None
-        return self._mean(node, self.twin(x, node))
+        if node.op_type == "GlobalAveragePool":
+            return self._mean(node, self.twin(x, node))
+        axes = self.edit.constant("axes", np.array([1, 2], np.int64))
+        return self.edit.insert(node, "ReduceMax", [self.twin(x, node), axes], {"keepdims": 1})
 
     def reduce_mean(self, node: ir.Node) -> ir.Value | None:
         edit = self.edit
@@ -182,16 +138,31 @@ class _Sweep:
             axes = None if given is None else given.tolist()
         if x is None or axes is None or len(edit.shape(x)) != 4 or sorted(a % 4 for a in axes) != [2, 3]:
             return None
-        if str(x.name) not in self.twins or not edit.attr(node, "keepdims", 1):
+        if str(x.name) not in self.twins:
             return None
-        return self._mean(node, self.twin(x, node))
+        mean = self._mean(node, self.twin(x, node))
+        if edit.attr(node, "keepdims", 1):
+            return mean
+        # [N, 1, 1, C] without the axes of 1 is what was asked for, and the bytes lie alike
+        spatial = edit.constant("axes", np.array([1, 2], np.int64))
+        edit.replace(node.outputs[0], edit.insert(node, "Squeeze", [mean, spatial]))
+        return None
 
     def _mean(self, node: ir.Node, x: ir.Value) -> ir.Value:
         return self.edit.insert(node, "GlobalAveragePool2d", [x], {}, EDGERT, stem=str(node.outputs[0].name))
 
+    def slice(self, node: ir.Node) -> ir.Value | None:
+        """A cut at known axes, where its input has a twin."""
+        x, axes = node.inputs[0], self.edit.const(node.inputs[3]) if len(node.inputs) > 3 else None
+        if x is None or str(x.name) not in self.twins or axes is None or len(self.edit.shape(x)) != 4:
+            return None
+        places = np.array([TO_NHWC.index(int(a) % 4) for a in axes.reshape(-1)], np.int64)
+        inputs = [self.twin(x, node), *node.inputs[1:3], self.edit.constant("axes", places), *node.inputs[4:]]
+        return self.edit.insert(node, "Slice", inputs, {}, stem=str(node.outputs[0].name))
+
     def concat(self, node: ir.Node) -> ir.Value | None:
         edit = self.edit
-        if len(edit.shape(node.outputs[0])) != 4 or not any(v is not None and str(v.name) in self.twins for v in node.inputs):
+        if len(edit.shape(node.outputs[0])) != 4 or not self._any_twin(node):
             return None
         axis = TO_NHWC.index(int(edit.attr(node, "axis")) % 4)
         return edit.insert(node, "Concat", [self.twin(v, node) for v in node.inputs if v is not None], {"axis": axis})
@@ -200,12 +171,17 @@ class _Sweep:
         edit = self.edit
         x = node.inputs[0]
         shapes = [edit.shape(v) for v in (x, node.outputs[0]) if v is not None]
-        if x is None or str(x.name) not in self.twins or any(len(s) != 4 or not all(isinstance(d, int) for d in s) for s in shapes):
+        known = all(len(s) == 4 and all(isinstance(d, int) for d in s) for s in shapes)
+        if x is None or str(x.name) not in self.twins or not known or shapes[0][:2] != shapes[1][:2]:
             return None
-        attrs = {n: edit.attr(node, n) for n in ("mode", "coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a")}
-        if shapes[0][:2] != shapes[1][:2] or attrs["mode"] not in (None, "nearest", "linear") or edit.attr(node, "antialias", 0):
+        attrs = {n: edit.attr(node, n) for n in RESIZE}
+        if (
+            attrs["mode"] not in (None, "nearest", "linear")
+            or edit.attr(node, "antialias", 0)
+            or edit.attr(node, "axes")
+        ):
             return None
-        if edit.attr(node, "axes") or attrs["coordinate_transformation_mode"] in ("tf_crop_and_resize", "half_pixel_symmetric"):
+        if attrs["coordinate_transformation_mode"] in ("tf_crop_and_resize", "half_pixel_symmetric"):
             return None
         kept = {n: v for n, v in attrs.items() if v is not None}
         scales = edit.const(node.inputs[2]) if len(node.inputs) > 2 else None
@@ -217,7 +193,7 @@ class _Sweep:
     def elementwise(self, node: ir.Node) -> ir.Value | None:
         """Any element-wise operator on values that have twins; per-channel constants move to the last axis."""
         edit = self.edit
-        if not any(v is not None and str(v.name) in self.twins for v in node.inputs):
+        if not self._any_twin(node):
             return None
         inputs: list[ir.Value | None] = []
         for value in node.inputs:
@@ -225,7 +201,9 @@ class _Sweep:
                 inputs.append(None)
                 continue
             shape = edit.shape(value)
-            if all(isinstance(d, int) and d == 1 for d in shape):
+            if str(value.name) in self.twins:
+                inputs.append(self.twin(value, node))
+            elif all(isinstance(d, int) and d == 1 for d in shape):
                 rank1 = len(shape) <= 1
                 inputs.append(value if rank1 or value.name not in edit.facts.constants else self._reshaped(value, ()))
             elif len(shape) == 4 and value.name not in edit.facts.constants:
@@ -240,7 +218,7 @@ class _Sweep:
         return edit.insert(node, node.op_type, inputs, attrs, stem=str(node.outputs[0].name), version=version)
 
     def _reshaped(self, value: ir.Value, full: tuple[int, ...]) -> ir.Value:
-        data = np.asarray(self.edit.facts.constants[value.name]).reshape(full)
+        data = np.asarray(self.edit.const(value)).reshape(full)
         return self.edit.constant(f"{value.name}.nhwc", data.transpose(TO_NHWC) if full else data)
 
 

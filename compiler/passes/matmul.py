@@ -1,7 +1,7 @@
 """Matrix products in the two forms that have kernels.
 
-A constant right side is packed at compile time and the left side's leading axes are just more rows: edgert.Gemm. Anything
-else is edgert.MatMul, which reads either side transposed in its last two axes, so such transposes go.
+A constant right side is packed at compile time and the left side's leading axes are just more rows: edgert.Gemm.
+Anything else is edgert.MatMul, which reads either side transposed in its last two axes, so such transposes go.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from .edit import EDGERT, Edit
 
 
 def run(edit: Edit, target: Target) -> bool:
+    """float32 ones; others stay as they are."""
     changed = False
     for node in edit.nodes("MatMul", "Gemm"):
         if any(v is None or edit.dtype(v) != "float32" for v in node.inputs[:2]):
@@ -60,7 +61,7 @@ def _matmul(edit: Edit, node: ir.Node) -> ir.Value | None:
 def _untransposed(edit: Edit, value: ir.Value) -> tuple[ir.Value, int]:
     """The value before a transpose of its last two axes, and 1; or the value itself, and 0."""
     node = value.producer()
-    if node is None or node.op_type != "Transpose" or node.domain or node.inputs[0] is None or edit.only_use(value) is None:
+    if node is None or node.op_type != "Transpose" or node.domain or node.inputs[0] is None:
         return value, 0
     rank = len(edit.shape(value))
     perm = edit.attr(node, "perm") or list(range(rank))[::-1]

@@ -16,6 +16,7 @@ NOTHING = {"Identity", "Dropout"}
 
 
 def run(edit: Edit, target: Target) -> bool:
+    """Graph outputs keep the node that makes them."""
     changed = False
     for node in list(edit.graph):
         if node.domain or not node.inputs or node.inputs[0] is None or not node.outputs[0].uses():
@@ -38,6 +39,11 @@ def run(edit: Edit, target: Target) -> bool:
             edit.replace(y, x)
             changed = True
             continue
+        origin = None if used_beyond or y.is_graph_output() else _origin(edit, x, y)
+        if origin is not None:
+            edit.replace(y, origin)
+            changed = True
+            continue
         before = x.producer()
         kind = find(before.domain, before.op_type, op_version(before, edit.facts)) if before is not None else None
         if kind is not None and kind.kind == "view" and before is not None and before.inputs[0] is not None:
@@ -48,6 +54,18 @@ def run(edit: Edit, target: Target) -> bool:
                     edit.replace(y, new)
                     changed = True
     return changed
+
+
+def _origin(edit: Edit, x: ir.Value, y: ir.Value) -> ir.Value | None:
+    """The value under a chain of views that has `y`'s shape already."""
+    while (node := x.producer()) is not None and not node.domain and node.inputs and node.inputs[0] is not None:
+        definition = find(node.domain, node.op_type, op_version(node, edit.facts))
+        if definition is None or definition.kind != "view":
+            return None
+        x = node.inputs[0]
+        if same_shape(edit.shape(x), edit.shape(y)) and edit.dtype(x) == edit.dtype(y):
+            return x
+    return None
 
 
 def _reshape(edit: Edit, node: ir.Node, x: ir.Value, like: ir.Value) -> ir.Value | None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 
 def resolve_pads(
-    auto_pad: str, pads: Sequence[int], size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+    auto_pad: str, pads: Sequence[int], size: Sequence[int], kernel: Sequence[int], strides: Sequence[int],
+    dilations: Sequence[int],
 ) -> list[int]:  # fmt: skip
-    """[begin of each axis, end of each axis] for a convolution or pool (ONNX Conv: SAME_UPPER puts the odd one last)."""
+    """[begin of each axis, end of each axis] for a convolution or pool (SAME_UPPER puts an odd one at the end)."""
     rank = len(size)
     if auto_pad in ("NOTSET", "", None):
         return list(pads) or [0] * (2 * rank)
