@@ -116,15 +116,19 @@ def scores(
     sources: list[Tensor] = [biased, most, total]
     alive = None
     if bias is not None:
+        # counted in float32: TVM's simplifier refuses to name a vector of bools
+        yes, no = tirx.const(1, "float32"), tirx.const(0, "float32")
         alive = reduce(
-            row, "bool", [k.length], "any", lambda i, r: bias(*i[:3], r[0]) > tirx.const(-INFINITY, acc),
-            bias_sources, None, "row_alive",
+            row, "float32", [k.length], "sum",
+            lambda i, r: tirx.if_then_else(bias(*i[:3], r[0]) > tirx.const(-INFINITY, acc), yes, no),
+            bias_sources, None, "keys_seen",
         )  # fmt: skip
         sources.append(alive)
 
     def probability(n: Index, h: Index, i: Index, j: Index) -> Scalar:
         p = power(n, h, i, j) / total(n, h, i, as_expr(0))
-        return p if alive is None else tirx.if_then_else(alive(n, h, i, as_expr(0)), p, zero)
+        seen = None if alive is None else alive(n, h, i, as_expr(0)) > tirx.const(0, "float32")
+        return p if seen is None else tirx.if_then_else(seen, p, zero)
 
     return Scores(raw, capped, biased, compute(shape, inner, probability, sources, "probabilities"))
 

@@ -40,7 +40,7 @@ def all_cases() -> list[Case]:
     operators = {case.name: case.model.graph.node[0].op_type for case in found}
     cases = []
     for case in found:
-        inputs, outputs = case.data_sets[0]
+        inputs, outputs = ([_array(v) for v in values] for values in case.data_sets[0])
         base = re.sub(r"_expanded.*$", "", case.name)
         cases.append(
             Case(
@@ -51,6 +51,13 @@ def all_cases() -> list[Case]:
             )
         )  # fmt: skip
     return cases
+
+
+def _array(value: Any) -> Any:
+    """A tensor that ONNX gives as a message or as numpy's scalar, as an array; anything else as it is."""
+    if isinstance(value, np.generic):
+        return np.asarray(value)
+    return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
 
 
 def with_constant_shapes(case: Case) -> Case | None:

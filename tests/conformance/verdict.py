@@ -56,7 +56,7 @@ def _attempt(case: Case) -> tuple[str, str]:
         source, artifact = Path(folder, "case.onnx"), Path(folder, "case.edge")
         source.write_bytes(case.model.SerializeToString())
         try:
-            edgert.compile(source, artifact, shapes=_open_shapes(case), golden=False)
+            edgert.compile(source, artifact, shapes=_open_shapes(case), dims=_sequence_dims(case), golden=False)
         except UnsupportedModel as error:
             return REFUSED, _brief(error)
         except EdgertError as error:
@@ -84,6 +84,17 @@ def _open_shapes(case: Case) -> dict[str, tuple[int, ...]]:
         if value.type.HasField("tensor_type") and not known and isinstance(array, np.ndarray):
             shapes[value.name] = tuple(array.shape)
     return shapes
+
+
+def _sequence_dims(case: Case) -> dict[str, tuple[int, int]]:
+    """Bounds for the dimensions that only sequences have: those are refused, but for being sequences."""
+    names = set()
+    for value in case.model.graph.input:
+        if value.type.HasField("sequence_type"):
+            names |= {d.dim_param for d in value.type.sequence_type.elem_type.tensor_type.shape.dim if d.dim_param}
+    for value in case.model.graph.input:
+        names -= {d.dim_param for d in value.type.tensor_type.shape.dim}
+    return {name: (1, 64) for name in names}
 
 
 def _difference(name: str, got: np.ndarray | None, wanted: Any, case: Case) -> str:
