@@ -13,6 +13,7 @@ import onnx_ir as ir
 from compiler.ops.registry import Unsupported
 
 from .branches import known_condition, take_out
+from .constants import ConstantFolder
 from .facts import Facts
 from .functions import CHAIN, Copier, Inliner
 from .nodes import op_version
@@ -43,8 +44,6 @@ class _Work:
         self.made: list[ir.Node] = []
 
     def constant(self, data: np.ndarray) -> ir.Value:
-        from .constants import ConstantFolder
-
         name = self.inliner.name(f"{self.label}/constant")
         tensor = ir.tensor(data, name=name)
         value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(data.shape), const_value=tensor)
@@ -67,8 +66,6 @@ class _Work:
 
     def adopt(self, graph: ir.Graph) -> None:
         """Moves a body's initializers out: its copies share them."""
-        from .constants import ConstantFolder
-
         values = list(graph.initializers.values())
         graph.initializers.clear()
         for value in values:
@@ -104,8 +101,6 @@ def _select(node: ir.Node, facts: Facts, inliner: Inliner) -> list[ir.Node]:
     sides = []
     for graph in graphs:
         branch = take_out(graph, work.graph)
-        from .constants import ConstantFolder
-
         ConstantFolder(facts).adopt(branch.initializers)
         work.made += branch.nodes
         sides.append(branch.outputs)

@@ -12,6 +12,8 @@ from tvm import tirx
 from edgert.errors import UnsupportedModel
 from targets.kernels.tensor import Index
 
+from .dims import make_var
+
 SHOWN = 3  # nodes named in one line of the table
 
 
@@ -80,8 +82,6 @@ class Facts:
 
     def declare(self, name: str, low: int, high: int) -> tirx.Var:
         """The variable of symbolic dim `name`, made at first use with these bounds."""
-        from .dims import make_var
-
         if name not in self.vars:
             self.vars[name] = make_var(name, low, high)
             self.bounds[name] = (low, high)

@@ -39,11 +39,20 @@ def filled(node: ir.Node, shape: Sequence[Index], inputs: Mapping[str, np.ndarra
     count = product(shape)
     if not isinstance(count, int) or count * value.itemsize > MOST_FILL:
         return None
-    uses = [u for v in node.outputs for u in v.uses()]
-    weight = bool(uses) and all(u.idx >= WEIGHT_INPUTS.get(u.node.op_type, 1 << 30) for u in uses)
-    if count * value.itemsize > MOST_BYTES and not weight:
+    if count * value.itemsize > MOST_BYTES and not _is_weight(node.outputs[0]):
         return None
     return np.broadcast_to(value.reshape(-1)[0], tuple(int(d) for v in inputs.values() for d in v))
+
+
+def _is_weight(value: ir.Value) -> bool:
+    """Whether everybody who reads `value`, perhaps reshaped, takes it as a weight."""
+    for use in value.uses():
+        if use.node.op_type in ("Reshape", "Transpose", "Identity") and use.idx == 0:
+            if not _is_weight(use.node.outputs[0]):
+                return False
+        elif use.idx < WEIGHT_INPUTS.get(use.node.op_type, 1 << 30):
+            return False
+    return bool(value.uses()) and not value.is_graph_output()
 
 
 def foldable(node: ir.Node) -> bool:
