@@ -60,6 +60,8 @@ def conv_shape(call: Call) -> ConvShape | None:
     _, out_height, out_width, out_channels = call.outputs[0].shape
     if not all(isinstance(s, int) for s in (*rest, out_height, out_width, out_channels)):
         return None
+    if any(isinstance(size, int) and size == 0 for size in (*x.shape, *w.shape, *call.outputs[0].shape)):
+        return None
     height, width, channels = rest
     a = call.attrs
     top, left, bottom, right = a.get("pads") or (0, 0, 0, 0)

@@ -53,7 +53,8 @@ def conv_transpose(call: Call, target: Target) -> list[Stage] | None:
     if x is None or w is None or w.data is None or x.dtype != "float32" or w.dtype != "float32":
         return None
     out = call.outputs[0].shape
-    if not all(isinstance(size, int) for size in (*x.shape[1:], *out[1:])):
+    sizes = (*x.shape[1:], *out[1:])
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or x.shape[0] == 0 or 0 in w.shape:
         return None
     a = call.attrs
     strides, dilations = a.get("strides") or (1, 1), a.get("dilations") or (1, 1)

@@ -24,6 +24,8 @@ def gemm(call: Call, target: Target) -> list[Stage] | None:
     swapped = bool(call.attrs.get("transB", 0))
     depth, cols = (int(s) for s in (w.shape[::-1] if swapped else w.shape))
     rows = product(a.shape[:-1])
+    if 0 in (depth, cols) or (isinstance(rows, int) and rows == 0):
+        return None
 
     def matrix(data: np.ndarray) -> np.ndarray:
         return data.T if swapped else data

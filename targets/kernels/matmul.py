@@ -14,6 +14,7 @@ from targets.target import Target
 
 from .builder import Builder
 from .gemm_tasks import known_rows, row_tiles, rows_a_task
+from .matmul_dot import dot_products, takes
 from .matmul_pack import packed
 from .registry import Call, template
 from .stage import Leaf, Stage
@@ -33,6 +34,12 @@ def matmul(call: Call, target: Target) -> list[Stage] | None:
         return None
     if min(a.ndim, w.ndim, call.outputs[0].ndim) < 2:
         return None
+    if any(isinstance(size, int) and size == 0 for size in (*a.shape, *w.shape)):
+        return None
+    trans_a, trans_b = bool(call.attrs.get("transA", 0)), bool(call.attrs.get("transB", 0))
+    if takes(a, call.outputs[0], trans_a, trans_b):
+        where = partial(_broadcast, shape=a.shape[:-2]), partial(_broadcast, shape=w.shape[:-2])
+        return [dot_products(call, a, w, *where, target)]
     return _Product(call, a, w, target).stages()
 
 

@@ -67,6 +67,18 @@ def test_tuned_tiles_give_the_same(target) -> None:
         assert_close(got, a.astype(float) @ w, np.abs(a) @ np.abs(w))
 
 
+def test_empty_products_are_left_to_others() -> None:
+    from targets.kernels.gemm import gemm
+    from targets.kernels.matmul import matmul
+    from targets.kernels.registry import Call
+
+    for m, k, n in [(0, 3, 4), (3, 0, 4), (3, 4, 0)]:
+        a, w, _, out = arrays(m, k, n)
+        call = Call("", {}, [leaf(a, "a"), leaf(w, "w", constant=True)], [leaf(out, "y")], leaf(out, "y"), [])
+        assert gemm(call, ISAS[0].values[0]) is None
+        assert matmul(call, ISAS[0].values[0]) is None
+
+
 def test_weights_only_known_at_run_time_are_left_to_others() -> None:
     from targets.kernels.gemm import gemm
     from targets.kernels.registry import Call

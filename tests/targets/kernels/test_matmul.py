@@ -18,6 +18,8 @@ CASES = [
     ((3,), (), 14, 33, 32, 1, 1),
     ((2, 3), (2, 3), 1, 40, 19, 0, 1),
     ((), (4,), 3, 16, 7, 0, 0),
+    ((2,), (), 4, 35, 6, 0, 1),
+    ((), (), 2, 3, 1, 0, 1),
     ((), (), 96, 200, 144, 0, 0),
 ]
 
@@ -79,4 +81,25 @@ def test_packed_and_unpacked_agree_with_numpy(target, pack: int) -> None:
     A, W = leaf(a, "a"), leaf(w, "w")
     config = {"mr": 4, "nr": 2 * target.lanes("float32"), "pack": pack}
     got = run("edgert.MatMul", {}, [A, W], (2, 19, 41), {A: a, W: w}, target, config=config)
+    assert_close(got, a.astype(float) @ w, np.abs(a) @ np.abs(w))
+
+
+@pytest.mark.parametrize("target", ISAS)
+@pytest.mark.parametrize("seq", [1, 6, 37])
+def test_one_query_against_a_symbolic_sequence(target, seq: int) -> None:
+    length = tirx.Var("seq", "int64")
+    a, w = operands((2,), (2,), 1, 24, seq)
+    keys = stored(w, 1)
+    A, W = leaf(a, "a"), leaf(keys, "w", (2, length, 24))
+    got = run("edgert.MatMul", {"transB": 1}, [A, W], (2, 1, length), {A: a, W: keys}, target, dims={"seq": seq})
+    assert_close(got, a.astype(float) @ w, np.abs(a) @ np.abs(w))
+
+
+@pytest.mark.parametrize("target", ISAS)
+def test_dot_products_of_a_symbolic_depth(target) -> None:
+    depth = tirx.Var("k", "int64")
+    a, w = operands((), (), 2, 29, 5)
+    rows = stored(w, 1)
+    A, W = leaf(a, "a", (2, depth)), leaf(rows, "w", (5, depth))
+    got = run("edgert.MatMul", {"transB": 1}, [A, W], (2, 5), {A: a, W: rows}, target, dims={"k": 29})
     assert_close(got, a.astype(float) @ w, np.abs(a) @ np.abs(w))
