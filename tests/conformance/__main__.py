@@ -49,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
     for verdict in verdicts:
         if verdict["verdict"] in ("wrong", "crashed"):
             print(f"{verdict['verdict']} {verdict['name']}: {verdict['reason']}")
+        elif verdict["verdict"] == "passed" and verdict["reason"]:
+            print(f"note {verdict['name']}: {verdict['reason']}")
     print(table(rows(verdicts)))
     print(totals(verdicts))
     print(f"{time.monotonic() - started:.0f} s")

@@ -87,6 +87,24 @@ def with_constant_shapes(case: Case) -> Case | None:
     return Case(case.name, case.operator, model, left, case.outputs, case.rtol, case.atol)
 
 
+def exact_outputs(case: Case) -> dict[str, np.ndarray] | None:
+    """The outputs worked out in double precision, for operators whose expected outputs are rounded more than allowed.
+
+    ONNX computes the inverse DFT's expectation in float32: where the truth is zero it has 1.9e-7, and atol is 1e-7.
+    """
+    node = case.model.graph.node[0]
+    attrs = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    if len(case.model.graph.node) != 1 or node.op_type != "DFT" or not attrs.get("inverse") or attrs.get("onesided"):
+        return None
+    given = dict(zip(("x", "dft_length", "axis"), (case.inputs.get(name) for name in node.input), strict=False))
+    x, axis = given["x"], given.get("axis")
+    if x is None or x.shape[-1] != 2 or given.get("dft_length") is not None:
+        return None
+    along = int(attrs.get("axis", -2) if axis is None else axis)
+    y = np.fft.ifft(x[..., 0].astype(np.float64) + 1j * x[..., 1].astype(np.float64), axis=along)
+    return {node.output[0]: np.stack([y.real, y.imag], axis=-1).astype(x.dtype)}
+
+
 def _input_names(node: onnx.NodeProto, model: onnx.ModelProto) -> list[str]:
     version = {o.domain: o.version for o in model.opset_import}.get(node.domain, 1)
     try:
