@@ -28,7 +28,7 @@ def run(edit: Edit, target: Target) -> bool:
         if node.domain or not node.inputs or node.inputs[0] is None or len(node.outputs) != 1:
             continue
         x, y = node.inputs[0], node.outputs[0]
-        if y.name in edit.facts.constants or not y.uses():
+        if y.name in edit.facts.constants or not (y.uses() or y.is_graph_output()):
             continue
         rule = NOTHING.get(node.op_type)
         source = rule(edit, node) if rule else None
