@@ -28,8 +28,8 @@ def unflatten(position: tirx.Expr, shape: Sequence[Index]) -> list[tirx.Expr]:
     indices: list[tirx.Expr] = []
     for extent in reversed(shape[1:]):
         size = as_expr(extent, "int64")
-        indices.append(tirx.floormod(position, size))
-        position = tirx.floordiv(position, size)
+        indices.append(tirx.truncmod(position, size))
+        position = tirx.truncdiv(position, size)
     return [position, *reversed(indices)] if shape else []
 
 
