@@ -14,6 +14,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -131,9 +132,9 @@ def find(domain: str, name: str, version: int) -> OpDef | None:
     return able[-1] if able else None
 
 
+@cache  # not "when REGISTRY is empty": whoever imports one module of operators fills it in part
 def load_all() -> None:
     """Imports every module of this package, which registers the operators."""
-    if not REGISTRY:
-        package = importlib.import_module("compiler.ops")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"compiler.ops.{module.name}")
+    package = importlib.import_module("compiler.ops")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"compiler.ops.{module.name}")
