@@ -16,6 +16,7 @@ from . import (
     common_subexpressions,
     dead_code,
     fold_affine,
+    fold_affine_ahead,
     fold_padding,
     gelu,
     hardswish,
@@ -25,8 +26,10 @@ from . import (
     matmul,
     merge_views,
     one_hot,
+    outer_products,
     rows,
     sink_views,
+    sums,
     swish,
     tables,
     transposes,
@@ -40,9 +43,11 @@ PHASES: list[tuple[str, list[Pass]]] = [
     # nothing computed twice, no node that does nothing; what works on one axis works along rows of images
     ("clean", [common_subexpressions.run, identities.run, rows.run, merge_views.run]),
     # compound operators spelled out by exporters become one node each (ONNX's own where there is one)
-    ("patterns", [gelu.run, hardswish.run, swish.run, layer_norm.run, one_hot.run, tables.run, sink_views.run]),
+    ("patterns", [gelu.run, hardswish.run, swish.run, layer_norm.run, one_hot.run, tables.run]),
+    # what is left in an order that stores less and fuses more
+    ("order", [sums.run, outer_products.run, sink_views.run]),
     # batch norm, scales and biases inside the weights; padding inside the convolution
-    ("fold", [fold_padding.run, fold_affine.run]),
+    ("fold", [fold_padding.run, fold_affine.run, fold_affine_ahead.run]),
     # matrix products by what the kernels take: constant right side (packed), or batched
     ("matmul", [matmul.run, attention.run]),
     # convolutions and pools on NHWC, transposes only at the borders
