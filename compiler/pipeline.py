@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import tvm
 
 from compiler.codegen.entry import ENTRY, entry_object
@@ -26,7 +27,7 @@ from compiler.ops.registry import Unsupported
 from compiler.passes import run_passes
 from compiler.placement import Placement, place, weight_chunks
 from compiler.program import Port, Program
-from edgert.errors import UnsupportedModel
+from targets.errors import UnsupportedModel
 from targets.kernels.tensor import Index, extent
 from targets.target import Target
 
@@ -39,12 +40,24 @@ class Compiled:
 
     manifest: dict[str, Any]
     code: bytes
-    objects: dict[str, bytes]  # what `code` was linked from
     weights: Callable[[], Iterator[bytes]]
     program: Program
     placement: Placement
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)  # per phase
+
+
+class Clock:
+    """Seconds of each phase, in order."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def phase(self, label: str) -> None:
+        """Ends the phase called `label`."""
+        now = time.perf_counter()
+        self.seconds[label], self._last = round(now - self._last, 4), now
 
 
 def compile_model(
@@ -62,42 +75,50 @@ def compile_model(
     shapes: fixed shapes of inputs. dims: bounds (least, most) of symbolic dimensions by name. Raises EdgertError and its
     kinds for a broken model, wrong shapes, or operators that are not supported (all of them in one report).
     """
-    clock, seconds, dump = time.perf_counter(), {}, Dump(debug_dump)
-
-    def phase(label: str) -> None:
-        nonlocal clock
-        seconds[label] = round(time.perf_counter() - clock, 4)
-        clock = time.perf_counter()
-
+    clock, dump = Clock(), Dump(debug_dump)
     # 1. front end: read, fix shapes, infer every shape and type, fold what is constant
     graph, facts = load(model, dict(shapes or {}), dict(dims or {}))
     raise_if_unsupported(facts.problems)
     dump.graph("1-frontend", graph, facts)
-    phase("frontend")
+    clock.phase("frontend")
+    opset = graph.opset_imports.get("", 1)
+    # 2. to 4.
+    program, placement = plan_graph(graph, facts, target, tiles, dump, clock)
+    # 5. code: every kernel to an object (cached by content), the entry that calls them, one shared object
+    objects = build_objects(program, target, progress)
+    clock.phase("kernels")
+    code = link_shared(objects, target, ENTRY)
+    clock.phase("link")
+    manifest = make_manifest(program, placement, target, name or Path(model).stem)
+    manifest["source"] = {"opset": opset, "sha256": _sha256(Path(model))}
+    return Compiled(manifest, code, lambda: weight_chunks(program), program, placement, list(facts.notes), clock.seconds)
+
+
+def plan_graph(
+    graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., dict] | None = None, dump: Dump | None = None,
+    clock: Clock | None = None,
+) -> tuple[Program, Placement]:  # fmt: skip
+    """A graph that passed inference to a program with every buffer in its place; no code is made yet.
+
+    Raises UnsupportedModel for a form that inference let pass and no kernel takes.
+    """
+    clock, dump = clock or Clock(), dump or Dump(None)
     # 2. graph passes: simplify, recognise patterns, choose layouts (compiler/passes has the list)
     graph, facts = run_passes(graph, facts, target, dump)
-    phase("passes")
+    clock.phase("passes")
     # 3. fuse operators into kernels, and give each its template or a loop nest
-    opset = graph.opset_imports.get("", 1)
     nodes = [n for n in graph.graph if any(o.name not in facts.constants for o in n.outputs)]
     groups = fuse(nodes, facts, {str(v.name) for v in graph.graph.outputs})
     try:
         program = lower_graph(graph, facts, target, groups, tiles)
     except Unsupported as error:
-        raise UnsupportedModel(f"{model}: {error.reason}") from None
-    phase("lower")
+        raise UnsupportedModel(f"no kernel takes this form: {error.reason}") from None
+    clock.phase("lower")
     # 4. memory: life times, one arena, verified
     placement = place(program)
     dump.program("4-plan", program, placement)
-    phase("memory")
-    # 5. code: every kernel to an object (cached by content), the entry that calls them, one shared object
-    objects = build_objects(program, target, progress)
-    phase("kernels")
-    code = link_shared(objects, target, ENTRY)
-    phase("link")
-    manifest = make_manifest(program, placement, target, name or Path(model).stem, facts)
-    manifest["source"] = {"opset": opset, "sha256": _sha256(Path(model))}
-    return Compiled(manifest, code, objects, lambda: weight_chunks(program), program, placement, list(facts.notes), seconds)
+    clock.phase("memory")
+    return program, placement
 
 
 def build_objects(program: Program, target: Target, progress: Progress | None = None) -> dict[str, bytes]:
@@ -122,7 +143,7 @@ def build_objects(program: Program, target: Target, progress: Progress | None = 
     return done
 
 
-def make_manifest(program: Program, placement: Placement, target: Target, name: str, facts: Facts) -> dict[str, Any]:
+def make_manifest(program: Program, placement: Placement, target: Target, name: str) -> dict[str, Any]:
     """What the artifact says of itself; docs/artifact.md has the meaning of each entry."""
     low = {n: b[0] for n, b in program.bounds.items()}
     high = {n: b[1] for n, b in program.bounds.items()}

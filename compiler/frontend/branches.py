@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 from tvm import tirx
 
-from edgert.errors import EdgertError
+from targets.errors import EdgertError
 
 from .dims import provable
 from .facts import Facts

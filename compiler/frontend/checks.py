@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import onnx
 
-from edgert.errors import EdgertError, UnsupportedModel
+from targets.errors import EdgertError, UnsupportedModel
 
 OLDEST = 7  # opset: the first with today's broadcasting
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from tvm import tirx
 
-from edgert.errors import UnsupportedModel
+from targets.errors import UnsupportedModel
 from targets.kernels.tensor import Index
 
 from .dims import make_var

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from edgert.errors import EdgertError
+from targets.errors import EdgertError
 
 from .facts import Facts
 from .nodes import op_domain, wanted

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import onnx_ir as ir
 
 from compiler.ops.registry import Custom, Node, OpDef, Unsupported, find
-from edgert.errors import EdgertError
+from targets.errors import EdgertError
 from targets.kernels.tensor import Index, Tensor
 
 from . import control, symbolic

@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from edgert.errors import EdgertError
+from targets.errors import EdgertError
 
 from . import wire
 from .checks import check_model, check_versions

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from edgert.errors import UsageError
+from targets.errors import UsageError
 
 BATCH = re.compile(r"(?i)^(batch|batch[_ ]?size|batches|bs|n|b|unk__\d+|batch.*|.*_batch)$")
 MOST = 2**31 - 1

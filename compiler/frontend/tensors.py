@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from edgert.errors import EdgertError, UnsupportedModel
+from targets.errors import EdgertError, UnsupportedModel
 
 from .mapped import MappedFile, mapped_tensor
 

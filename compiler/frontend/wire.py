@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from edgert.errors import EdgertError
+from targets.errors import EdgertError
 
 GRAPH, INITIALIZER, NAME, RAW_DATA = 7, 5, 8, 9  # field numbers in ModelProto, GraphProto, TensorProto
 SMALL = 4096  # bytes: smaller tensors are left where they are

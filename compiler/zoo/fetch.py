@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from compiler.zoo.model import Wheel
-from edgert.errors import EdgertError
+from targets.errors import EdgertError
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage's name, bytes done and bytes in all (0 where unknown)."""

