@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,9 @@ import numpy as np
 
 from edgert import __version__, artifact
 from edgert.errors import UsageError
+
+
+FACTS_BYTES = 1 << 16  # more than that beside a model is not a description of it
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def compile(
     tiles = Tuner(chosen, tune, Records(chosen), progress)
     done = compile_model(Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress)
     done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
+    if facts := _facts_beside(Path(model)):
+        done.manifest["facts"] = facts
     feeds: dict[str, np.ndarray] = {}
     answers: dict[str, np.ndarray] = {}
     if golden:
@@ -80,3 +86,13 @@ def compile(
         manifest = artifact.write(path, done.manifest, done.code, done.weights(), feeds, answers)
     done.seconds["total"] = round(time.perf_counter() - started, 4)
     return CompileReport(path, manifest, path.stat().st_size, done.seconds, done.notes)
+
+
+def _facts_beside(model: Path) -> dict[str, Any] | None:
+    """What `edgert pull` wrote about the model (labels, how inputs are prepared), which then travels in the artifact."""
+    try:
+        text = model.with_suffix(".json").read_text(encoding="utf-8")
+        found = json.loads(text) if len(text) <= FACTS_BYTES else None
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "name" in found else None

@@ -102,18 +102,10 @@ def _model(
 
 def _plan(graph: "ir.Model", facts: "Facts", target: "Target") -> dict[str, Any]:
     """The manifest the model would get: the compiler's phases up to the memory plan, no code made."""
-    from compiler.debug import Dump
-    from compiler.fusion import fuse
-    from compiler.lowering import lower_graph
-    from compiler.passes import run_passes
-    from compiler.pipeline import make_manifest
-    from compiler.placement import place
+    from compiler.pipeline import make_manifest, plan_graph
 
-    graph, facts = run_passes(graph, facts, target, Dump(None))
-    nodes = [node for node in graph.graph if any(out.name not in facts.constants for out in node.outputs)]
-    groups = fuse(nodes, facts, {str(value.name) for value in graph.graph.outputs})
-    program = lower_graph(graph, facts, target, groups, None)
-    return make_manifest(program, place(program), target, graph.graph.name or "model", facts)
+    name = graph.graph.name or "model"
+    return make_manifest(*plan_graph(graph, facts, target), target, name)
 
 
 def memory_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
