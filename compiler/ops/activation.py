@@ -30,8 +30,24 @@ def gelu(x: Scalar, tanh: bool) -> Scalar:
 
 
 def softplus(x: Scalar) -> Scalar:
-    """log(1 + e^x) without overflow: max(x, 0) + log1p(e^-|x|)."""
-    return fn.relu(x) + fn.log1p(fn.exp(fn.neg(fn.absolute(x))))
+    """log(1 + e^x) = max(x, 0) + log1p(e^-|x|), which does not overflow."""
+    return fn.relu(x) + log1p_unit(fn.exp(fn.neg(fn.absolute(x))))
+
+
+def log1p_unit(t: Scalar) -> Scalar:
+    """log(1 + t) for 0 <= t <= 1: 2 artanh(s) with s = t / (t + 2) <= 1/3, by its series. No conditions.
+
+    The first term left out is below 2e-8 of the sum for float32, 1e-17 for float64.
+    """
+    terms = 17 if fn.dtype_of(t) == "float64" else 8
+
+    def series(s: Scalar, square: Scalar) -> Scalar:
+        total = fn.like(2.0 / (2 * terms - 1), s)
+        for k in range(terms - 2, -1, -1):
+            total = total * square + fn.like(2.0 / (2 * k + 1), s)
+        return total * s
+
+    return let(t, lambda t: let(t / (t + fn.like(2, t)), lambda s: let(s * s, lambda q: series(s, q))))
 
 
 def elu(x: Scalar, alpha: float) -> Scalar:

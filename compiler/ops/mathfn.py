@@ -6,6 +6,7 @@ written so that a NaN passes through. Functions that vectorise come from targets
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from tvm import tirx
@@ -74,14 +75,12 @@ def widen(fn: Callable[..., Scalar]) -> Callable[..., Scalar]:
     return wrapped
 
 
-def extern(name: str) -> Callable[[Scalar], Scalar]:
-    """A libm function of one argument: NAMEf for float32, NAME for float64."""
+def llvm(name: str) -> Callable[[Scalar], Scalar]:
+    """LLVM's intrinsic for a libm function of one argument.
 
-    def call(x: Scalar) -> Scalar:
-        dtype = dtype_of(x)
-        return tirx.call_pure_extern(dtype, name + ("f" if dtype == "float32" else ""), x)
-
-    return widen(call)
+    Not call_pure_extern: TVM scalarises a vector loop with such a call wrongly where its value is bound to a name.
+    """
+    return widen(lambda x: tirx.call_llvm_pure_intrin(dtype_of(x), "llvm." + name, x))
 
 
 def select(condition: Scalar, yes: Scalar, no: Scalar) -> Scalar:
@@ -92,11 +91,76 @@ def select(condition: Scalar, yes: Scalar, no: Scalar) -> Scalar:
 sqrt = widen(tirx.sqrt)
 floor, ceil, trunc = widen(tirx.floor), widen(tirx.ceil), widen(tirx.trunc)
 round_even = widen(tirx.nearbyint)
-sin, cos, tan = widen(tirx.sin), widen(tirx.cos), extern("tan")
-asin, acos, atan = extern("asin"), extern("acos"), extern("atan")
-sinh, cosh = extern("sinh"), extern("cosh")
-asinh, acosh, atanh = extern("asinh"), extern("acosh"), extern("atanh")
-log1p, expm1 = extern("log1p"), extern("expm1")
+sin, cos, tan = llvm("sin"), llvm("cos"), llvm("tan")
+asin, acos, atan = llvm("asin"), llvm("acos"), llvm("atan")
+sinh, cosh = llvm("sinh"), llvm("cosh")
+
+
+@widen
+def log1p(x: Scalar) -> Scalar:
+    """log(1 + x) without loss near zero."""
+
+    def body(v: Scalar) -> Scalar:
+        edge = tirx.any(v <= like(-1, v), v > like(1e30, v))  # -1 and infinity, where the correction is 0/0
+        return select(edge, log(like(1, v) + v), log1p_inside(select(edge, like(0, v), v)))
+
+    return let(x, body)
+
+
+def log1p_inside(x: Scalar) -> Scalar:
+    """log(1 + x) for -1 < x < infinity: log(u) + (x - (u - 1)) / u, where u is 1 + x rounded.
+
+    One logarithm and no condition: nested conditions on bound names take TVM's simplifier exponential time.
+    """
+    return let(x, lambda v: let(v + like(1, v), lambda u: log(u) + (v - (u - like(1, u))) / u))
+
+
+@widen
+def expm1(x: Scalar) -> Scalar:
+    """e^x - 1 without loss near zero; float64 by (u - 1) x / log(u) with u = e^x rounded (Kahan)."""
+    if dtype_of(x) == "float32":
+        # by 88 the 1 is far below the last digit, and vmath's expm1 is good up to there
+        clamp = lambda v: select(v < like(-80, v), like(-80, v), select(v > like(80, v), like(80, v), v))  # noqa: E731
+        return let(x, lambda v: select(v > like(80, v), exp(v), let(clamp(v), vmath._expm1)))
+
+    def body(v: Scalar, u: Scalar) -> Scalar:
+        d = u - like(1, u)
+        far = tirx.any(v > like(1, v), v < like(-1, v), is_nan(v))  # no digits are lost out there
+        g = let(log(u), lambda g: select(g == like(0, g), like(1, g), g))
+        return select(far, d, select(d == like(0, d), v, d * (v / g)))
+
+    return let(x, lambda v: let(exp(v), lambda u: body(v, u)))
+
+
+@widen
+def asinh(x: Scalar) -> Scalar:
+    """log(|x| + sqrt(x^2 + 1)) with x's sign, arranged so that neither small nor large x loses digits."""
+
+    def body(a: Scalar) -> Scalar:
+        large = a > like(1e9, a)
+        b = select(large, like(1, a), a)  # its square must not overflow
+        small = let(b, lambda b: log1p_inside(b + b * b / (like(1, b) + tirx.sqrt(b * b + like(1, b)))))
+        return select(large, log(a) + like(0.6931471805599453, a), small)
+
+    return let(x, lambda v: tirx.copysign(let(absolute(v), body), v))
+
+
+@widen
+def acosh(x: Scalar) -> Scalar:
+    """log(x + sqrt(x^2 - 1)); NaN below 1."""
+
+    def body(t: Scalar) -> Scalar:
+        near = log1p_inside(t + tirx.sqrt(t * t + t + t))
+        value = select(t > like(1e9, t), log(t + like(1, t)) + like(0.6931471805599453, t), near)
+        return select(t < like(0, t), like(float("nan"), t), value)
+
+    return let(x - like(1, x), body)
+
+
+@widen
+def atanh(x: Scalar) -> Scalar:
+    """log((1 + x) / (1 - x)) / 2."""
+    return let(x, lambda v: like(0.5, v) * log1p((v + v) / (like(1, v) - v)))
 
 
 def is_nan(x: Scalar) -> Scalar:
@@ -125,12 +189,21 @@ def is_inf(x: Scalar, positive: bool = True, negative: bool = True) -> Scalar:
 
 def maximum(a: Scalar, b: Scalar) -> Scalar:
     """The larger; a NaN if either is one."""
-    return _extreme(a, b, lambda x, y: x > y)
+    bounded = _bound(tirx.max, a, b)
+    return _extreme(a, b, lambda x, y: x > y) if bounded is None else bounded
 
 
 def minimum(a: Scalar, b: Scalar) -> Scalar:
     """The smaller; a NaN if either is one."""
-    return _extreme(a, b, lambda x, y: x < y)
+    bounded = _bound(tirx.min, a, b)
+    return _extreme(a, b, lambda x, y: x < y) if bounded is None else bounded
+
+
+def _bound(extreme: Callable[[Scalar, Scalar], Scalar], a: Scalar, b: Scalar) -> Scalar | None:
+    """One instruction where one side is a number. It stands first: LLVM's maximum and minimum give the second operand
+    when either is a NaN."""
+    limit, x = (a, b) if isinstance(a, tirx.FloatImm) else (b, a)
+    return extreme(limit, x) if isinstance(limit, tirx.FloatImm) and not math.isnan(float(limit.value)) else None
 
 
 def _extreme(a: Scalar, b: Scalar, better: Callable[[Scalar, Scalar], Scalar]) -> Scalar:
@@ -141,7 +214,7 @@ def _extreme(a: Scalar, b: Scalar, better: Callable[[Scalar, Scalar], Scalar]) -
 
 
 def relu(x: Scalar) -> Scalar:
-    return let(x, lambda v: select(v < like(0, v), like(0, v), v))
+    return maximum(like(0, x), x)
 
 
 def power(a: Scalar, b: Scalar) -> Scalar:
@@ -157,8 +230,7 @@ def power(a: Scalar, b: Scalar) -> Scalar:
     x = a.astype(wide) if wide != dtype else a
     value = _known_power(x, known) if known is not None else None
     if value is None:
-        name = "powf" if wide == "float32" else "pow"
-        value = tirx.call_pure_extern(wide, name, x, b.astype(wide))
+        value = tirx.pow(x, b.astype(wide))
     return value if wide == dtype else value.astype(dtype)
 
 
@@ -250,8 +322,7 @@ def remainder(a: Scalar, b: Scalar, c_style: bool) -> Scalar:
 
 
 def _float_remainder(a: Scalar, b: Scalar, c_style: bool) -> Scalar:
-    dtype = dtype_of(a)
-    rest = tirx.call_pure_extern(dtype, "fmodf" if dtype == "float32" else "fmod", a, b)
+    rest = tirx.Mod(a, b)  # LLVM's frem, C's fmod
     if c_style:
         return rest
 

@@ -223,13 +223,15 @@ def depth_to_space(node: Node) -> Tensor:
 
 @op("SpaceToDepth", since=1, kind="injective")
 def space_to_depth(node: Node) -> Tensor:
-    """[N, C, H, W] to [N, C·b², H/b, W/b]."""
+    """[N, C, H, W] to [N, C·b², H/b, W/b]; mode DCR (the default) or CRD says which part of the channels is the block."""
     x, b = node.need(0), int(node.attr("blocksize"))
     n, c, h, w = x.shape
+    crd = node.attr("mode", "DCR") == "CRD"
 
     def element(i: Index, ch: Index, y: Index, z: Index) -> tirx.Expr:
-        block = floordiv(ch, as_expr(c))
-        return x(i, floormod(ch, as_expr(c)), y * b + floordiv(block, b), z * b + floormod(block, b))
+        block = floormod(ch, b * b) if crd else floordiv(ch, as_expr(c))
+        channel = floordiv(ch, b * b) if crd else floormod(ch, as_expr(c))
+        return x(i, channel, y * b + floordiv(block, b), z * b + floormod(block, b))
 
     return compute([n, simplify(c * b * b), floordiv(h, b), floordiv(w, b)], x.dtype, element, [x], "space_to_depth")
 

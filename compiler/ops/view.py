@@ -80,7 +80,7 @@ def unsqueeze(node: Node) -> Tensor:
     return reshaped(x, [1 if i in new else next(rest) for i in range(x.ndim + len(new))], "unsqueeze")
 
 
-@op("Dropout", since=7, kind="view")
+@op("Dropout", since=7, kind="elementwise")  # not a view: the mask is no part of the input
 def dropout(node: Node) -> list[Tensor | None]:
     """Inference: the data itself, and a mask of ones. Training mode (random) is refused."""
     x = node.need(0)
