@@ -45,10 +45,10 @@ int64_t edgert_piece_begin(int64_t n, int64_t pieces, int64_t index) {
 static void work(edgert_pool *pool, uint32_t number) {
   uint64_t ticket = atomic_load(&pool->ticket);
   while ((uint32_t)(ticket >> 32) == number) {
-    edgert_task task = atomic_load_explicit(&pool->task, memory_order_relaxed);
-    edgert_ctx *ctx = atomic_load_explicit(&pool->ctx, memory_order_relaxed);
-    int64_t n = atomic_load_explicit(&pool->n, memory_order_relaxed);
-    uint32_t pieces = atomic_load_explicit(&pool->pieces, memory_order_relaxed);
+    edgert_task task = atomic_load_explicit(&pool->task, memory_order_acquire);
+    edgert_ctx *ctx = atomic_load_explicit(&pool->ctx, memory_order_acquire);
+    int64_t n = atomic_load_explicit(&pool->n, memory_order_acquire);
+    uint32_t pieces = atomic_load_explicit(&pool->pieces, memory_order_acquire);
     uint32_t index = (uint32_t)ticket;
     if (index >= pieces) return;
     /* Success proves that the loop did not change since the ticket was read, hence that the reads above are its own. */
@@ -131,12 +131,15 @@ void edgert_pool_run(edgert_pool *pool, edgert_ctx *ctx, edgert_task task, int64
     return;
   }
   uint32_t number = atomic_load(&pool->posted) + 1;
-  /* The last loop's ticket has no piece left, so nobody can act on these until the new ticket stands. */
-  atomic_store_explicit(&pool->task, task, memory_order_relaxed);
-  atomic_store_explicit(&pool->ctx, ctx, memory_order_relaxed);
-  atomic_store_explicit(&pool->n, n, memory_order_relaxed);
-  atomic_store_explicit(&pool->pieces, (uint32_t)pieces, memory_order_relaxed);
-  atomic_store_explicit(&pool->left, (uint32_t)pieces, memory_order_relaxed);
+  /* First a ticket of the new loop without a piece: whoever still holds the last loop's ticket then fails to swap it,
+   * even if the new number of pieces would make its next piece seem to exist. Each release orders that before the
+   * value; the reader's acquire makes the swap see it. */
+  atomic_store(&pool->ticket, (uint64_t)number << 32 | UINT32_MAX);
+  atomic_store_explicit(&pool->task, task, memory_order_release);
+  atomic_store_explicit(&pool->ctx, ctx, memory_order_release);
+  atomic_store_explicit(&pool->n, n, memory_order_release);
+  atomic_store_explicit(&pool->pieces, (uint32_t)pieces, memory_order_release);
+  atomic_store_explicit(&pool->left, (uint32_t)pieces, memory_order_release);
   atomic_store(&pool->ticket, (uint64_t)number << 32);
   atomic_store(&pool->posted, number);
   int32_t asleep = atomic_load(&pool->sleepers);

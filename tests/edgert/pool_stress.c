@@ -47,8 +47,28 @@ static void *caller(void *threads) {
   return NULL;
 }
 
+static int64_t runs[8];
+
+static void count(edgert_ctx *ctx, int64_t begin, int64_t end) {
+  (void)ctx;
+  for (int64_t i = begin; i < end; i++) __atomic_fetch_add(&runs[i], 1, __ATOMIC_RELAXED);
+}
+
+/* Loops of 2 pieces and of 8 in turn: a worker late for the one must not take a piece of the other by its ticket. */
+static void alternate(void) {
+  edgert_pool *pool = edgert_pool_get(2);
+  edgert_ctx ctx = {0};
+  for (int k = 0; k < 300000; k++) {
+    int n = k % 2 ? 2 : 8;
+    for (int i = 0; i < 8; i++) runs[i] = 0;
+    edgert_pool_run(pool, &ctx, count, n, 1);
+    for (int i = 0; i < 8; i++) wrong |= runs[i] != (i < n);
+  }
+}
+
 int main(void) {
   pthread_t threads[CALLERS];
+  alternate();
   for (int64_t n = 1; n < 40; n++)
     for (int64_t pieces = 1; pieces <= n; pieces++) {
       if (edgert_piece_begin(n, pieces, 0) != 0 || edgert_piece_begin(n, pieces, pieces) != n) wrong = 1;
