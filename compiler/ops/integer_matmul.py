@@ -117,7 +117,9 @@ def convolve(x: Tensor, w: Tensor, bias: Tensor | None, win: Window, group: int)
     return reduce((x.shape[0], o, *win.out), "int32", (depth, *win.kernel), "sum", body, used, finish, "conv_integer")
 
 
-def _sums(node: Node, x: Tensor, x_zero: Tensor | None, w: Tensor, w_zero: Tensor | None, bias: Tensor | None) -> Tensor:
+def _sums(
+    node: Node, x: Tensor, x_zero: Tensor | None, w: Tensor, w_zero: Tensor | None, bias: Tensor | None
+) -> Tensor:
     if x_zero is not None:
         single(x_zero, "x's zero point")
     win = window(node, x.shape[2:], [number(k, "kernel") for k in w.shape[2:]])
