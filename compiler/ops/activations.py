@@ -45,14 +45,16 @@ FUNCTIONS: dict[str, tuple[Callable[..., Scalar], float | None, float | None]] =
 }  # fmt: skip
 
 
-def functions(names: Sequence[str], alphas: Sequence[float], betas: Sequence[float], clip: float | None) -> list[Function]:
+def functions(
+    names: Sequence[str], alphas: Sequence[float], betas: Sequence[float], clips: Sequence[float | None]
+) -> list[Function]:
     """A function of x for each name. Those that take a parameter consume `alphas` and `betas` in order, then defaults.
 
-    clip: the bound that x is brought into first. Raises Unsupported for an unknown name.
+    clips: for each the bound that x is brought into first, or None. Raises Unsupported for an unknown name.
     """
     left, right = list(alphas), list(betas)
     result: list[Function] = []
-    for name in names:
+    for name, clip in zip(names, clips, strict=True):
         if name.lower() not in FUNCTIONS:
             raise Unsupported(f"activation {name}", ", ".join(FUNCTIONS))
         fn, alpha, beta = FUNCTIONS[name.lower()]

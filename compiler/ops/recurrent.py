@@ -82,8 +82,9 @@ def layer(node: Node, defaults: Sequence[str], initial: Sequence[int]) -> Layer:
     names = list(node.attr("activations") or list(defaults) * len(reverse))
     if len(names) != len(defaults) * len(reverse):
         raise Unsupported(f"{len(names)} activations for {len(reverse)} directions")
-    clip = node.attr("clip")
-    made = functions(names, node.attr("activation_alpha") or [], node.attr("activation_beta") or [], clip)
+    # the threshold bounds what goes into the gates; like ONNX Runtime, not what goes into the LSTM's third function
+    clips = [node.attr("clip") if k % len(defaults) < 2 else None for k in range(len(names))]
+    made = functions(names, node.attr("activation_alpha") or [], node.attr("activation_beta") or [], clips)
     each = len(defaults)
     return Layer(
         x, w, r, node.input(3), node.input(4), [node.input(i) for i in initial],

@@ -1,0 +1,1 @@
+"""Operators against ONNX Runtime, through artifact and runner."""
