@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.edgert-installed
 EXTRAS ?= compiler,dev,media
 JOBS ?= auto
+# The editable install builds libedgert.so from these, so a change to one installs anew.
+NATIVE := $(wildcard edgert/native/*.c edgert/native/*.h) edgert/native/build.py
 
 .PHONY: setup demo test test-fast lint format bench conformance clean
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt hatch_build.py
+$(STAMP): pyproject.toml constraints.txt hatch_build.py $(NATIVE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "edgert needs Python 3.11 or newer: make PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
