@@ -1,4 +1,4 @@
-"""Elements picked by a condition: NonZero, Compress, Unique. How many there are is known only at run time."""
+"""Elements picked by a condition: NonZero and Compress. How many there are is known only at run time."""
 
 from __future__ import annotations
 
