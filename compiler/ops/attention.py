@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce, simplify
+from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, compute, reduce, same_dim, simplify
 
 from . import mathfn
-from .elementwise import broadcast_to, same_dim
-from .numbers import both, cast, floordiv, floormod, need_float, number, wide
+from .elementwise import broadcast_to
+from .numbers import both, cast, floordiv, floormod, need_float, number, stored, wide
 from .registry import Node, Unsupported, op
 
-Scalar = tirx.Expr
 INFINITY = float("inf")
 
 
@@ -98,7 +97,7 @@ def scores(
     capped = raw
     if cap:
         limit = tirx.const(cap, acc)
-        capped = compute(shape, acc, lambda *i: mathfn.tanh(raw(*i) / limit) * limit, [raw], "capped")
+        capped = stored(shape, acc, lambda *i: mathfn.tanh(raw(*i) / limit) * limit, [raw], "capped")
     biased = capped
     if bias is not None:
         biased = compute(shape, acc, lambda *i: capped(*i) + bias(*i), [capped, *bias_sources], "biased")
@@ -130,7 +129,7 @@ def scores(
         seen = None if alive is None else alive(n, h, i, as_expr(0)) > tirx.const(0, "float32")
         return p if seen is None else tirx.if_then_else(seen, p, zero)
 
-    return Scores(raw, capped, biased, compute(shape, inner, probability, sources, "probabilities"))
+    return Scores(raw, capped, biased, stored(shape, inner, probability, sources, "probabilities"))
 
 
 def weighted(p: Tensor, v: Heads, acc: str, layout: str, dtype: str) -> Tensor:

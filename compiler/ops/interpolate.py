@@ -12,13 +12,11 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, reduce
+from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, reduce
 
 from . import mathfn
-from .numbers import clamp
+from .numbers import clamp, stored
 from .registry import Unsupported
-
-Scalar = tirx.Expr
 
 
 def f64(value: float) -> Scalar:
@@ -61,18 +59,13 @@ class Axis:
 
     def table(self, extra: list[Tensor]) -> Tensor:
         """The input coordinate of every output position, [out]. extra: what the region of interest is read from."""
-        return table((self.out,), "float64", lambda y: self.source(y), extra, "coordinates")
+        return stored((self.out,), "float64", lambda y: self.source(y), extra, "coordinates")
 
     def outside(self, x: Scalar) -> Scalar | None:
         """Whether input coordinate x lies outside the region that the mode crops to; None where it has none."""
         if self.coordinates != "tf_crop_and_resize":
             return None
         return tirx.any(x < f64(0), x > f64(self.size - 1))
-
-
-def table(shape: tuple[int, ...], dtype: str, fn: Callable[..., Scalar], inputs: list[Tensor], name: str) -> Tensor:
-    """A small map that is worked out once and stored: a reduction over one element."""
-    return reduce(shape, dtype, [1], "sum", lambda i, _: fn(*i), inputs, None, name)
 
 
 def nearest(axis: Axis, x: Scalar, rule: str) -> Scalar:
@@ -153,13 +146,13 @@ def resample(x: Tensor, at: int, axis: Axis, kern: Kernel, exclude: bool, acc: s
             value = tirx.if_then_else(tirx.all(p >= as_expr(0, "int64"), p < as_expr(axis.size, "int64")), value, f64(0))
         return value
 
-    places = table((axis.out, kern.taps), "int64", lambda y, k: as_expr(clamp(position(y, k), 0, axis.size - 1)),
+    places = stored((axis.out, kern.taps), "int64", lambda y, k: as_expr(clamp(position(y, k), 0, axis.size - 1)),
                    [coordinates], "positions")  # fmt: skip
-    weights = table((axis.out, kern.taps), "float64", weight, [coordinates], "weights")
+    weights = stored((axis.out, kern.taps), "float64", weight, [coordinates], "weights")
     if kern.normalise:
         raw = weights
         total = reduce((axis.out,), "float64", [kern.taps], "sum", lambda i, k: raw(i[0], k[0]), [raw], None, "total")
-        weights = table((axis.out, kern.taps), "float64", lambda y, k: raw(y, k) / total(y), [raw, total], "weights")
+        weights = stored((axis.out, kern.taps), "float64", lambda y, k: raw(y, k) / total(y), [raw, total], "weights")
 
     def body(i: tuple, k: tuple) -> Scalar:
         place = [*i[:at], places(i[at], k[0]), *i[at + 1 :]]

@@ -8,15 +8,12 @@ from tvm import tirx
 
 from targets.kernels.builder import Builder
 from targets.kernels.stage import Stage, Temp
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, product
+from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, compute, product
 from targets.target import Target
 
 from . import mathfn
-from .interpolate import table
-from .numbers import need_float, number, wide
+from .numbers import need_float, number, stored, wide
 from .registry import Custom, Node, Unsupported, op
-
-Scalar = tirx.Expr
 
 
 @op("Det", since=11)
@@ -90,7 +87,7 @@ def mel_weight_matrix(node: Node) -> Tensor:
         hertz = c(700) * mathfn.expm1(at * c(math.log(10) / 2595))
         return tirx.floor(c(length + 1) * hertz / real(rate))
 
-    edges = table((bins + 2,), "float64", edge, [rate, low, high], "edges")
+    edges = stored((bins + 2,), "float64", edge, [rate, low, high], "edges")
 
     def weight(j: Index, i: Index) -> Scalar:
         left, centre, right = (edges(as_expr(i) + k) for k in range(3))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, simplify
+from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce, simplify
 
 from .registry import Unsupported
 
@@ -31,6 +31,13 @@ def cast(t: Tensor, dtype: str) -> Tensor:
     if t.dtype == dtype:
         return t
     return compute(t.shape, dtype, lambda *i: t(*i).astype(dtype), [t], "cast")
+
+
+def stored(
+    shape: Sequence[Index], dtype: str, fn: Callable[..., tirx.Expr], inputs: Sequence[Tensor], name: str
+) -> Tensor:
+    """A map whose elements are worked out once and kept in a buffer: a reduction over one element."""
+    return reduce(shape, dtype, [1], "sum", lambda i, _: fn(*i), inputs, None, name)
 
 
 def floordiv(a: Index, b: Index) -> Index:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute
+from targets.kernels.tensor import Index, Tensor, as_expr, compute, same_dim
 
 from . import mathfn
-from .elementwise import same_dim
-from .interpolate import Axis, kernel, nearest, resample, table
-from .numbers import axis_of, number
+from .interpolate import Axis, kernel, nearest, resample
+from .numbers import axis_of, number, stored
 from .registry import Node, Unsupported, op
 
 MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "trilinear": "linear", "cubic": "cubic"}
@@ -162,4 +161,4 @@ def _nearest(x: Tensor, plan: list[tuple[int, Axis]], rounding: str, extra: list
 
 
 def _places(axis: Axis, coordinates: Tensor, rounding: str) -> Tensor:
-    return table((axis.out,), "int64", lambda y: nearest(axis, coordinates(y), rounding), [coordinates], "places")
+    return stored((axis.out,), "int64", lambda y: nearest(axis, coordinates(y), rounding), [coordinates], "places")

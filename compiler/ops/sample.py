@@ -6,23 +6,16 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, product, reduce
+from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, compute, product, reduce
 
 from . import mathfn
-from .numbers import both, cast, clamp, floordiv, need_float, number, wide
+from .numbers import both, cast, clamp, floordiv, need_float, number, stored, wide
 from .registry import Node, Unsupported, op
 from .window import window
-
-Scalar = tirx.Expr
 
 
 def _c(value: float, like: Scalar) -> Scalar:
     return tirx.const(value, str(like.ty.dtype))
-
-
-def held(shape: Sequence[Index], dtype: str, fn: Callable[..., Scalar], inputs: Sequence[Tensor], name: str) -> Tensor:
-    """A map that is stored: a reduction over one element."""
-    return reduce(shape, dtype, [1], "sum", lambda i, _: fn(*i), inputs, None, name)
 
 
 # ---- GridSample -------------------------------------------------------------------------------------------------------
@@ -78,7 +71,7 @@ def grid_sample(node: Node) -> Tensor:
         # a pixel index takes padding by itself in the cubic mode, and interpolation before it in the others
         return value if mode == "cubic" else padded(value, _pick(size, axis))
 
-    points = held((grid.shape[0], *outs, rank), acc, coordinate, [grid], "points")
+    points = stored((grid.shape[0], *outs, rank), acc, coordinate, [grid], "points")
 
     def pixel(n: Index, c: Index, at: Sequence[Scalar]) -> Scalar:
         """The pixel at whole-numbered floats, with padding."""

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce
+from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, compute, reduce
 
-from .interpolate import table
-from .numbers import axis_of, cast, floormod, need_float, number
+from .numbers import axis_of, cast, floormod, need_float, number, stored
 from .registry import Node, Unsupported, op
 
-Scalar = tirx.Expr
 ACC = "float64"  # sums of hundreds of terms that nearly cancel
 
 
@@ -26,7 +24,7 @@ def twiddles(n: int, inverse: bool) -> Tensor:
         off = tirx.if_then_else(as_expr(c) < as_expr(p), sine, tirx.const(0, ACC) - sine)
         return tirx.if_then_else(tirx.EQ(as_expr(c, "int64"), as_expr(p, "int64")), tirx.cos(angle), off)
 
-    return table((n, 2, 2), ACC, fn, [], "twiddles")
+    return stored((n, 2, 2), ACC, fn, [], "twiddles")
 
 
 @op("DFT", since=17)
