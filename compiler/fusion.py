@@ -9,9 +9,8 @@ import onnx_ir as ir
 from compiler.frontend.facts import Facts
 from compiler.frontend.nodes import op_version
 from compiler.ops.registry import Kind, find
-from compiler.program import same_dim
 from targets.kernels.registry import TEMPLATES
-from targets.kernels.tensor import Index, product
+from targets.kernels.tensor import Index, product, same_dim
 
 # Injective, but better as a kernel of its own: an element picks its source among many inputs
 SOLITARY = {"Concat", "Resize", "GridSample"}

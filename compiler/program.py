@@ -10,7 +10,7 @@ import numpy as np
 from tvm import tirx
 
 from targets.kernels.stage import Stage
-from targets.kernels.tensor import Index, simplify
+from targets.kernels.tensor import Index, same_dim
 
 Space = Literal["arena", "weights", "io", "dims"]
 
@@ -88,7 +88,3 @@ class Program:
         return len(self.dims) + len(self.derived) - 1
 
 
-def same_dim(a: Index, b: Index) -> bool:
-    """Whether two dimensions are provably equal."""
-    difference = simplify(a - b)
-    return isinstance(difference, int) and difference == 0

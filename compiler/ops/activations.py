@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tvm import tirx
+from targets.kernels.tensor import Scalar
 
 from . import mathfn
 from .registry import Unsupported
 
-Scalar = tirx.Expr
 Function = Callable[[Scalar], Scalar]
 
 

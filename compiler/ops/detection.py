@@ -6,13 +6,11 @@ from tvm import tirx
 
 from targets.kernels.builder import Builder
 from targets.kernels.stage import Stage, Temp
-from targets.kernels.tensor import Index, Tensor, as_expr
+from targets.kernels.tensor import Index, Scalar, Tensor, as_expr
 from targets.target import Target
 
 from .numbers import dim_leaf, number
 from .registry import Custom, Node, Unsupported, op
-
-Scalar = tirx.Expr
 
 
 def _scalar(t: Tensor) -> Scalar:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, simplify
+from targets.kernels.tensor import Index, Tensor, as_expr, compute, same_dim
 
 from .registry import Node, Unsupported
 
@@ -28,10 +28,6 @@ def broadcast_shape(*shapes: Sequence[Index]) -> tuple[Index, ...]:
     return tuple(result)
 
 
-def same_dim(a: Index, b: Index) -> bool:
-    """Whether two dimensions are provably equal."""
-    difference = simplify(a - b)
-    return isinstance(difference, int) and difference == 0
 
 
 def broadcast_to(t: Tensor, shape: Sequence[Index]) -> Callable[..., tirx.Expr]:

@@ -6,14 +6,12 @@ from tvm import tirx
 
 from targets.kernels.builder import Builder
 from targets.kernels.stage import Stage
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, product, reduce
+from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, compute, product, reduce
 from targets.target import Target
 
 from . import mathfn
 from .numbers import axis_of, both, cast, equal, floordiv, floormod, number, wide
 from .registry import Custom, Node, Unsupported, op
-
-Scalar = tirx.Expr
 
 
 @op("Col2Im", since=18)

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce
+from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce, same_dim
 
 from . import mathfn as fn
-from .elementwise import same_dim
 from .matmul import product_of
 from .numbers import floordiv, number
 from .quantize import SCALES, requantize, rounded

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from targets.kernels.tensor import Tensor
+from targets.kernels.tensor import Scalar, Tensor
 from targets.kernels.vmath import let
 
 from . import mathfn as fn
 from .elementwise import binary, map_broadcast, unary
 from .registry import Node, op
-
-Scalar = tirx.Expr
 
 
 def _compare(a: Scalar, b: Scalar, fold) -> Scalar:  # noqa: ANN001

@@ -6,13 +6,11 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce
+from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, compute, reduce
 
 from . import mathfn
 from .numbers import cast, clamp, equal, need_float, wide
 from .registry import Node, Unsupported, op
-
-Scalar = tirx.Expr
 
 
 @op("NegativeLogLikelihoodLoss", since=12)

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from tvm import tirx
 
 from targets.kernels import vmath
-from targets.kernels.tensor import as_expr
+from targets.kernels.tensor import Scalar, as_expr
 from targets.kernels.vmath import let
 
-Scalar = tirx.Expr
 NARROW = ("float16", "bfloat16")
 
 exp, log, tanh, sigmoid, erf = vmath.exp, vmath.log, vmath.tanh, vmath.sigmoid, vmath.erf

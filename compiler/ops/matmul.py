@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce
+from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce, same_dim
 
-from .elementwise import broadcast_shape, same_dim
+from .elementwise import broadcast_shape
 from .numbers import cast, wide
 from .registry import Node, Unsupported, op
 

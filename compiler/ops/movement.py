@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, simplify
+from targets.kernels.tensor import Index, Tensor, as_expr, compute, same_dim, simplify
 
-from .elementwise import broadcast_shape, broadcast_to, same_dim
+from .elementwise import broadcast_shape, broadcast_to
 from .numbers import both, clamp, floordiv, floormod
 from .registry import Node, Unsupported, op
 from .shapes import axes_of, axis_of

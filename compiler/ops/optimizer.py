@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 from tvm import tirx
 
-from targets.kernels.tensor import Tensor, as_expr, compute
+from targets.kernels.tensor import Scalar, Tensor, as_expr, compute
 
 from . import mathfn
 from .numbers import need_float
 from .registry import Node, Unsupported, op
 
-Scalar = tirx.Expr
 TRAINING = "ai.onnx.preview.training"
 Step = Callable[[list[Scalar]], list[Scalar]]  # one element's X, G and states -> new X and states
 

@@ -12,14 +12,12 @@ from tvm import tirx
 
 from targets.kernels.builder import Builder
 from targets.kernels.stage import Stage, Temp
-from targets.kernels.tensor import Index, Tensor, as_expr
+from targets.kernels.tensor import Index, Scalar, Tensor, as_expr
 from targets.target import Target
 
 from .activations import Function, functions
 from .numbers import need_float, number, wide
 from .registry import Custom, Node, Unsupported, op
-
-Scalar = tirx.Expr
 
 
 @dataclass(eq=False)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tvm import tirx
-
 from targets.kernels.builder import Builder
 from targets.kernels.loops import unflatten
 from targets.kernels.nest import lower_nest
 from targets.kernels.stage import Stage
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, product
+from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, compute, product
 from targets.target import Target
 
 from . import mathfn as fn
@@ -18,8 +16,6 @@ from .indexing import wrapped
 from .numbers import number, wide
 from .registry import Custom, Node, Unsupported, op
 from .shapes import axis_of
-
-Scalar = tirx.Expr
 
 
 def _combine(node: Node, dtype: str) -> Callable[[Scalar, Scalar], Scalar]:

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, product, simplify
+from targets.kernels.tensor import Index, Tensor, as_expr, compute, product, same_dim, simplify
 
-from .elementwise import same_dim
 from .registry import Node, Unsupported
 
 Late = Callable[[], tirx.Expr]  # an int64 number that a kernel reads or knows

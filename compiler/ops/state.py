@@ -8,14 +8,12 @@ from tvm import tirx
 
 from targets.kernels.builder import Builder
 from targets.kernels.stage import Stage, Temp
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce
+from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, compute, reduce
 from targets.target import Target
 
 from . import mathfn
 from .numbers import axis_of, cast, floormod, need_float, number, wide
 from .registry import Custom, Node, Unsupported, op
-
-Scalar = tirx.Expr
 
 
 @op("TensorScatter", since=24)

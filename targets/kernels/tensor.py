@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from tvm import tirx
 from tvm.sym import Analyzer
 
-Index = int | tirx.Expr  # a dimension or an index: a number known now, or an int64 expression over symbolic dims
+Scalar: TypeAlias = tirx.Expr  # one element's value as an expression
+Index: TypeAlias = int | tirx.Expr  # a dimension or an index: a number known now, or an int64 expression of symbolic dims
 
 _READERS: list[Callable[[Tensor, tuple], tirx.Expr]] = []
 _ANALYZER = Analyzer()
@@ -99,6 +101,12 @@ def simplify(value: Index) -> Index:
         return int(value)
     value = _ANALYZER.simplify(value)
     return int(value.value) if isinstance(value, tirx.IntImm) else value
+
+
+def same_dim(a: Index, b: Index) -> bool:
+    """Whether two dimensions are provably equal."""
+    difference = simplify(a - b)
+    return isinstance(difference, int) and difference == 0
 
 
 def product(values: Sequence[Index]) -> Index:
