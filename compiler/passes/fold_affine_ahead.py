@@ -37,6 +37,7 @@ def _fold(edit: Edit, conv: ir.Node) -> bool:
         numbers = _per_channel(edit, value, other)
         if numbers is not None and value is not None:
             conv.replace_input_with(0, value)
+            edit.remove(node)
             _into_weights(edit, conv, weight, bias, node.op_type, numbers)
             return True
     return False

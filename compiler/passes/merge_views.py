@@ -19,7 +19,7 @@ def run(edit: Edit, target: Target) -> bool:
     """Graph outputs keep the node that makes them."""
     changed = False
     for node in list(edit.graph):
-        if node.domain or not node.inputs or node.inputs[0] is None or not node.outputs[0].uses():
+        if node.domain or not node.inputs or node.inputs[0] is None or not _wanted(node):
             continue
         x, y = node.inputs[0], node.outputs[0]
         if str(y.name) not in edit.facts.values or str(x.name) not in edit.facts.values:
@@ -54,6 +54,10 @@ def run(edit: Edit, target: Target) -> bool:
                     edit.replace(y, new)
                     changed = True
     return changed
+
+
+def _wanted(node: ir.Node) -> bool:
+    return bool(node.outputs[0].uses()) or node.outputs[0].is_graph_output()
 
 
 def _origin(edit: Edit, x: ir.Value, y: ir.Value) -> ir.Value | None:

@@ -29,7 +29,8 @@ SOMETHING = {
     "half": ("a = Cast <to = 10> (x) b = Cast <to = 1> (a) y = Neg(b)", "Cast"),
 }
 OTHER = {
-    "one": 1.0, "zero": 0.0, "four": np.zeros(4, np.int64), "shift": np.array([0, 1, 0, -1]), "wide": np.float32([[1] * 6]) * 2,
+    "one": 1.0, "zero": 0.0, "four": np.zeros(4, np.int64), "shift": np.array([0, 1, 0, -1]),
+    "wide": np.full((1, 6), 2, np.float32),
     "starts": np.array([-99, -99]), "axes": np.array([0, 1]), "steps": np.array([-1, -1]),
 }  # fmt: skip
 
