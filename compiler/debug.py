@@ -42,7 +42,9 @@ class Dump:
         lines = []
         for i, step in enumerate(program.steps):
             buffers = ", ".join(("*" if k in step.writes else "") + b.name for k, b in enumerate(step.buffers))
-            lines.append(f"{i:4} {step.stage.kernel:40} tasks={step.stage.tasks} macs={step.macs} {step.name} ({buffers})")
+            lines.append(
+                f"{i:4} {step.stage.kernel:40} tasks={step.stage.tasks} macs={step.macs} {step.name} ({buffers})"
+            )
         lines.append(f"arena {placement.arena_bytes} bytes (at least {placement.lower_bound}), {placement.planner}")
         for buffer, (first, last) in zip(placement.buffers, placement.lives, strict=True):
             lines.append(f"{buffer.offset:10} {buffer.bytes:10} {first:4}-{last:4} {buffer.name}")

@@ -38,7 +38,7 @@ def fuse(nodes: list[ir.Node], facts: Facts, outputs: set[str]) -> list[Group]:
     consumers: dict[str, list[ir.Node]] = {}
     for node in nodes:
         for value in node.inputs:
-            if value is not None:
+            if value is not None and value.name:
                 consumers.setdefault(value.name, []).append(node)
     kinds = {id(n): kind_of(n, facts) for n in nodes}
     group_of: dict[int, Group] = {}
@@ -67,13 +67,20 @@ def fuse(nodes: list[ir.Node], facts: Facts, outputs: set[str]) -> list[Group]:
     return ordered
 
 
-def _home(node, group_of, kinds, consumers, shapes, outputs) -> Group | None:
+def _home(
+    node: ir.Node,
+    group_of: dict[int, Group],
+    kinds: dict[int, Kind],
+    consumers: dict[str, list[ir.Node]],
+    shapes: dict[str, tuple[Index, ...]],
+    outputs: set[str],
+) -> Group | None:
     """The group that `node` can join as its new last node."""
-    mine = shapes.get(node.outputs[0].name)
+    mine = shapes.get(node.outputs[0].name or "")
     joined: Group | None = None
     for value in node.inputs:
         producer = value.producer() if value is not None else None
-        if producer is None or id(producer) not in group_of:
+        if value is None or not value.name or producer is None or id(producer) not in group_of:
             continue
         group = group_of[id(producer)]
         if joined is not None or group.nodes[-1] is not producer or len(group.nodes) >= MAX_CHAIN:

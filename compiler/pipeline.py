@@ -40,7 +40,7 @@ class Compiled:
 
     manifest: dict[str, Any]
     code: bytes
-    weights: Callable[[], Iterator[bytes]]
+    weights: Callable[[], Iterator[bytes | memoryview]]
     program: Program
     placement: Placement
     notes: list[str] = field(default_factory=list)

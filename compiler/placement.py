@@ -50,12 +50,13 @@ def place(program: Program) -> Placement:
     return Placement(made.arena_bytes, end, made.lower_bound, made.planner, buffers, spans)
 
 
-def weight_chunks(program: Program) -> Iterator[bytes]:
+def weight_chunks(program: Program) -> Iterator[bytes | memoryview]:
     """The bytes of weights.bin, one tensor at a time, in order of use."""
     for buffer in program.buffers("weights"):
         assert buffer.data is not None
         array = np.ascontiguousarray(buffer.data())
-        raw = array.view(np.uint8).reshape(-1) if array.ndim and array.size else np.frombuffer(array.tobytes(), np.uint8)
+        plain = array.ndim and array.size  # numpy views neither a scalar nor nothing as bytes
+        raw = array.view(np.uint8).reshape(-1) if plain else np.frombuffer(array.tobytes(), np.uint8)
         if raw.nbytes != buffer.bytes:
             raise RuntimeError(f"weight {buffer.name} has {raw.nbytes} bytes, planned {buffer.bytes}")
         yield raw.data

@@ -1,4 +1,7 @@
-"""The lowered model: kernel calls in order and the buffers they use. What memory planning and code generation work on."""
+"""The lowered model: kernel calls in order and the buffers they use.
+
+What memory planning and code generation work on.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ Space = Literal["arena", "weights", "io", "dims"]
 
 @dataclass(eq=False)
 class Buffer:
-    """A run of bytes that kernels read or write. `index` is its place among inputs then outputs (io) or dim slots (dims)."""
+    """A run of bytes that kernels read or write.
+
+    `index` is its place among inputs then outputs (io) or dim slots (dims).
+    """
 
     name: str
     space: Space
@@ -86,5 +92,3 @@ class Program:
                 return i
         self.derived.append(dim)
         return len(self.dims) + len(self.derived) - 1
-
-

@@ -21,7 +21,9 @@ def verify(model: ir.Model, facts: Facts, phase: str) -> None:
     for node in model.graph:
         for value in node.inputs:
             if value is not None and value.name not in known:
-                raise BrokenGraph(f"after {phase}: {node.op_type} {node.name} reads {value.name}, which nothing made before")
+                raise BrokenGraph(
+                    f"after {phase}: {node.op_type} {node.name} reads {value.name}, which nothing made before"
+                )
         for value in node.outputs:
             if not value.name:
                 continue

@@ -43,7 +43,9 @@ def get_target(name: str = "host") -> Target:
         flags = host_features()
         able = [t for t in targets.values() if t.features and flags >= set(t.features)]
         if not able:
-            raise UnknownTarget("no target fits this machine's CPU (AVX2 and FMA are the least); name one with --target")
+            raise UnknownTarget(
+                "no target fits this machine's CPU (AVX2 and FMA are the least); name one with --target"
+            )
         return max(able, key=lambda t: t.vector_bytes)
     if name not in targets:
         raise UnknownTarget(f"unknown target {name!r}; there are: host, {', '.join(sorted(targets))}")

@@ -25,7 +25,10 @@ def _toolchain() -> str:
 
 
 def cached(kind: str, source: str, make: Callable[[], bytes]) -> bytes:
-    """What `make` gives for `source`, from the cache when it was made before by the same tools. Safe across processes."""
+    """What `make` gives for `source`, from the cache when it was made before by the same tools.
+
+    Safe across processes.
+    """
     digest = hashlib.sha256(f"{kind}\0{_toolchain()}\0{source}".encode()).hexdigest()
     path = cache_dir() / kind / digest[:2] / digest
     with contextlib.suppress(OSError):

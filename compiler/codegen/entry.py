@@ -25,7 +25,7 @@ ARENA, WEIGHTS, IO, DIMS, PARALLEL, MARK = range(6)
 
 
 def entry_ir(program: Program, target: Target) -> str:
-    """The LLVM IR of `edgert_run` and of one small function a step, which finds the step's pointers and calls its kernel."""
+    """The LLVM IR of `edgert_run` and of a small function for each step, which finds its pointers, calls its kernel."""
     module = ir.Module("entry")
     module.triple = target.triple
     run = ir.Function(module, ir.FunctionType(I32, [PTR]), ENTRY)
@@ -119,7 +119,13 @@ class _Dims:
         if isinstance(e, tirx.Select):
             return b.select(self.condition(e.condition), self.value(e.true_value), self.value(e.false_value))
         x, y = self.value(e.a), self.value(e.b)
-        simple: dict[type, Callable] = {tirx.Add: b.add, tirx.Sub: b.sub, tirx.Mul: b.mul, tirx.Div: b.sdiv, tirx.Mod: b.srem}
+        simple: dict[type, Callable] = {
+            tirx.Add: b.add,
+            tirx.Sub: b.sub,
+            tirx.Mul: b.mul,
+            tirx.Div: b.sdiv,
+            tirx.Mod: b.srem,
+        }
         if type(e) in simple:
             return simple[type(e)](x, y)
         if isinstance(e, tirx.Min | tirx.Max):

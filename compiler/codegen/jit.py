@@ -48,7 +48,9 @@ def numpy_dtype(dtype: str) -> np.dtype:
     return np.dtype(dtype)
 
 
-def compile_stages(stages: Sequence[Stage], target: Target) -> Callable[[Mapping[int, np.ndarray], Mapping[str, int]], None]:
+def compile_stages(
+    stages: Sequence[Stage], target: Target
+) -> Callable[[Mapping[int, np.ndarray], Mapping[str, int]], None]:
     """A function `(arrays by id(leaf), dims by name)` that runs the stages in order on one thread."""
     names = [symbol(stage, target) for stage in stages]
     objects = {name: compile_object(stage, target) for name, stage in zip(names, stages, strict=True)}
@@ -64,7 +66,9 @@ def compile_stages(stages: Sequence[Stage], target: Target) -> Callable[[Mapping
             pointers = [ctypes.c_void_p(arrays[id(leaf)].ctypes.data) for leaf in stage.operands]
             scalars = [ctypes.c_int64(dims[var.name]) for var in stage.dims]
             tasks = extent(stage.tasks, dims)
-            calls.append((getattr(libraries[name], name), (*pointers, *scalars, ctypes.c_int64(0), ctypes.c_int64(tasks))))
+            calls.append(
+                (getattr(libraries[name], name), (*pointers, *scalars, ctypes.c_int64(0), ctypes.c_int64(tasks)))
+            )
 
         def call() -> None:
             for function, arguments in calls:

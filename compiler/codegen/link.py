@@ -21,7 +21,8 @@ class LinkError(RuntimeError):
 
 def zig(*arguments: str, cwd: Path) -> str:
     """Runs zig (from the ziglang package), gives what it prints. Raises LinkError with its first lines otherwise."""
-    done = subprocess.run([sys.executable, "-m", "ziglang", *arguments], cwd=cwd, capture_output=True, text=True)
+    command = [sys.executable, "-m", "ziglang", *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode:
         raise LinkError(f"zig {arguments[0]}: " + " ".join(done.stderr.split("\n")[:4]))
     return done.stdout
@@ -54,7 +55,8 @@ def link_shared(objects: Mapping[str, bytes], target: Target, export: str) -> by
         folder.joinpath("exports").write_text(f"{{ global: {export}; local: *; }};")
         names = [file + ".o" for file in objects]
         folder.joinpath("inputs").write_text("\n".join(names))
-        zig("ld.lld", "-shared", "--gc-sections", "-s", "--no-undefined", "--version-script=exports", "-z", "noexecstack", "-z", "now",
-            "-z", "separate-loadable-segments", "--hash-style=gnu", "-o", "code", "@inputs", "libm.a",
+        zig("ld.lld", "-shared", "--gc-sections", "-s", "--no-undefined", "--version-script=exports",
+            "-z", "noexecstack", "-z", "now", "-z", "separate-loadable-segments",
+            "--hash-style=gnu", "-o", "code", "@inputs", "libm.a",
             cwd=folder)  # fmt: skip
         return folder.joinpath("code").read_bytes()

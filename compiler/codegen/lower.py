@@ -1,4 +1,4 @@
-"""TIR functions to object files through TVM's own passes and LLVM, as plain C functions: no packed calls, no TVM runtime."""
+"""TIR functions to object files through TVM's passes and LLVM, as plain C functions: no packed calls, no runtime."""
 
 from __future__ import annotations
 

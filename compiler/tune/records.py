@@ -38,7 +38,9 @@ class Records:
             # a damaged records file costs speed, not the compile
             with contextlib.suppress(OSError, ValueError):
                 loaded = json.loads(path.read_text())
-                self.found |= {k: v for k, v in loaded.items() if isinstance(v, dict) and isinstance(v.get("config"), dict)}
+                self.found |= {
+                    k: v for k, v in loaded.items() if isinstance(v, dict) and isinstance(v.get("config"), dict)
+                }
 
     def __call__(self, call: Call) -> dict[str, int]:
         """The tiles on record for `call`; empty when there are none."""

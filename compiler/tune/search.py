@@ -22,11 +22,14 @@ REPEATS = 15  # the best of so many runs counts: the others had company on the m
 class Tuner:
     """Gives a call's tiles from the records, or measures up to `trials` candidates and records the best."""
 
-    def __init__(self, target: Target, trials: int, records: Records, progress: Callable[[str, int, int], None] | None = None) -> None:
+    def __init__(
+        self, target: Target, trials: int, records: Records, progress: Callable[[str, int, int], None] | None = None
+    ) -> None:
         self.target, self.trials, self.records, self.progress = target, trials, records, progress
         self.measured = 0
 
     def __call__(self, call: Call) -> dict[str, int]:
+        """The tiles to use for `call`; empty for the template's own."""
         known = self.records(call)
         if known or not self.trials:
             return known
@@ -68,7 +71,10 @@ class Tuner:
         dims = dict.fromkeys(names, SYMBOLIC)
         rng = np.random.default_rng(0)
         arrays = stage_arrays(stages, {}, [], dims)
-        for leaf in {id(leaf): leaf for stage in stages for leaf in stage.operands if isinstance(leaf, Tensor) and leaf.data is None}.values():
+        operands = {id(operand): operand for stage in stages for operand in stage.operands}
+        for leaf in operands.values():
+            if not isinstance(leaf, Tensor) or leaf.data is not None:
+                continue
             arrays[id(leaf)][...] = rng.standard_normal(arrays[id(leaf)].shape)
         run = compile_stages(stages, self.target).prepare(arrays, dims)  # type: ignore[attr-defined]
         best = float("inf")

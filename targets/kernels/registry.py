@@ -1,7 +1,7 @@
 """Which schedule template takes which fused group.
 
-A template is a function `(Call, Target) -> list[Stage] | None`; None leaves the group to the next one, and at last to the
-generic loop nest. Importing this package's modules registers them.
+A template is a function `(Call, Target) -> list[Stage] | None`; None leaves the group to the next one, and at last to
+the generic loop nest. Importing this package's modules registers them.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ TEMPLATES: dict[tuple[str, str], list[Template]] = {}
 class Call:
     """One fused group as a template sees it: an anchor operator and the element-wise tail that follows it.
 
-    inputs: the anchor's inputs, all leaves; one known at compile time has `.data`. outputs: what the anchor computes, as
-    leaves nobody stores. final: the group's result as an expression over outputs[0] and further leaves (outputs[0] itself
-    when nothing follows). result: the leaf to store it in. A template binds outputs[0] to its accumulator, reads `final`
-    and stores that; anchors with several outputs store `results` and have no tail.
+    inputs: the anchor's inputs, all leaves; one known at compile time has `.data`. outputs: what the anchor computes,
+    as leaves nobody stores. final: the group's result as an expression over outputs[0] and further leaves (outputs[0]
+    itself when nothing follows). result: the leaf to store it in. A template binds outputs[0] to its accumulator, reads
+    `final` and stores that; anchors with several outputs store `results` and have no tail.
     """
 
     op: str
@@ -35,10 +35,11 @@ class Call:
     outputs: list[Tensor]
     final: Tensor
     results: list[Tensor]
-    config: dict[str, int] = field(default_factory=dict)  # tile sizes from the tuning records; empty: the template's own
+    config: dict[str, int] = field(default_factory=dict)  # tile sizes from the records; empty: the template's own
 
     @property
     def result(self) -> Tensor:
+        """The leaf that the group's result is stored in."""
         return self.results[0]
 
 

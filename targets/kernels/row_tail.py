@@ -1,4 +1,4 @@
-"""Kernels that work on whole rows (softmax, normalisations): how they walk them and store results through the fused tail."""
+"""Kernels that work on whole rows (softmax, normalisations): how they walk them, and store through the fused tail."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Rows:
 
 
 def fits(call: Call, axis: int) -> bool:
-    """Whether Rows takes the call: floats, one result, and a tail that reads its operands along a row as if it were flat."""
+    """Whether Rows takes the call: floats, one result, a tail that reads its operands along a row as if flat."""
     x = call.inputs[0]
     if x is None or x.dtype not in COMPUTE or any(r is not None for r in call.results[1:]):
         return False

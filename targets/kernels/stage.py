@@ -25,7 +25,10 @@ class Temp:
 
 @dataclass(eq=False)
 class Const:
-    """Data made at compile time (packed weights, tables). `make` runs when weights.bin is written, one tensor at a time."""
+    """Data made at compile time (packed weights, tables).
+
+    `make` runs when weights.bin is written, one tensor at a time.
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -41,8 +44,9 @@ Leaf = Tensor | Temp | Const
 class Stage:
     """One kernel call.
 
-    `func` takes a pointer for each of `operands`, then the int64 `dims`, then begin and end of the outermost loop, whose
-    extent is `tasks` (1: the kernel has no parallel loop). The runtime gives a thread at least `grain` iterations.
+    `func` takes a pointer for each of `operands`, then the int64 `dims`, then begin and end of the outermost loop,
+    whose extent is `tasks` (1: the kernel has no parallel loop). The runtime gives a thread at least `grain`
+    iterations.
     """
 
     kernel: str

@@ -1,8 +1,8 @@
 """Tensor expressions: what an operator computes, as a function from indices to a scalar TIR expression.
 
-A light form of TVM's TE. A Tensor is a leaf (a graph value, held in a buffer), a map (each element from an expression over
-other tensors) or a reduction. Reading one with `t(i, j)` while a Builder is active inlines maps and loads leaves, so
-fusing is function composition. `to_te` turns a Tensor into TVM's own TE where its schedules are wanted.
+A light form of TVM's TE. A Tensor is a leaf (a graph value, held in a buffer), a map (each element from an expression
+over other tensors) or a reduction. Reading one with `t(i, j)` while a Builder is active inlines maps and loads leaves,
+so fusing is function composition. `to_te` turns a Tensor into TVM's own TE where its schedules are wanted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from tvm import tirx
 from tvm.sym import Analyzer
 
 Scalar: TypeAlias = tirx.Expr  # one element's value as an expression
-Index: TypeAlias = int | tirx.Expr  # a dimension or an index: a number known now, or an int64 expression of symbolic dims
+# a dimension or an index: a number known now, or an int64 expression over symbolic dims
+Index: TypeAlias = int | tirx.Expr
 
 _READERS: list[Callable[[Tensor, tuple], tirx.Expr]] = []
 _ANALYZER = Analyzer()
@@ -46,18 +47,20 @@ class Tensor:
     data: Callable[[], np.ndarray] | None = None  # a leaf known at compile time: reads it, perhaps from disk
 
     def __call__(self, *indices: Index) -> tirx.Expr:
+        """The element at `indices`, as the reader bound last gives it (see bind_reader)."""
         assert len(indices) == len(self.shape), f"{self.name}: {len(indices)} indices for shape {self.shape}"
         return _READERS[-1](self, indices)
 
     @property
     def ndim(self) -> int:
+        """The number of dimensions."""
         return len(self.shape)
 
 
 def compute(
     shape: Sequence[Index], dtype: str, fn: Callable[..., tirx.Expr], inputs: Sequence[Tensor], name: str = "t"
 ) -> Tensor:
-    """A map: element at (i, j, ...) is `fn(i, j, ...)`, which reads `inputs` by calling them. dtype bool is TIR's bool."""
+    """A map: element (i, j, ...) is `fn(i, j, ...)`, which reads `inputs` by calling them. dtype bool is TIR's."""
     return Tensor(tuple(simplify(s) for s in shape), dtype, name, fn, tuple(inputs))
 
 

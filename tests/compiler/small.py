@@ -54,4 +54,6 @@ def same(got: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray], terms:
     for name, value in wanted.items():
         assert got[name].shape == value.shape and got[name].dtype == value.dtype, name
         scale = float(np.abs(value).max()) if value.size else 1.0
-        np.testing.assert_allclose(got[name], value, rtol=4e-6, atol=1e-7 * (terms + 4) * max(scale, 1e-30), err_msg=name)
+        np.testing.assert_allclose(
+            got[name], value, rtol=4e-6, atol=1e-7 * (terms + 4) * max(scale, 1e-30), err_msg=name
+        )

@@ -18,7 +18,7 @@ def array(*shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def node(op: str, inputs: str, outputs: str, **attrs: object):  # noqa: ANN201
+def node(op: str, inputs: str, outputs: str, **attrs: object):
     return helper.make_node(op, inputs.split(), outputs.split(), **attrs)
 
 
@@ -36,7 +36,12 @@ def test_fused_tail_with_residual(tmp_path: Path) -> None:
 
 
 def test_value_that_is_output_and_read_inside(tmp_path: Path) -> None:
-    path = save(tmp_path / "m.onnx", [node("Relu", "x", "y"), node("Add", "y x", "z")], {"x": [3, 5]}, {"y": [3, 5], "z": [3, 5]})
+    path = save(
+        tmp_path / "m.onnx",
+        [node("Relu", "x", "y"), node("Add", "y x", "z")],
+        {"x": [3, 5]},
+        {"y": [3, 5], "z": [3, 5]},
+    )
     feeds = {"x": array(3, 5)}
     same(build(path).run(feeds), reference(path, feeds))
 
@@ -102,7 +107,12 @@ def test_code_imports_nothing(tmp_path: Path) -> None:
     from compiler.pipeline import compile_model
     from targets import get_target
 
-    path = save(tmp_path / "m.onnx", [node("Tanh", "x", "a"), node("Exp", "a", "b"), node("Sin", "b", "y")], {"x": [9]}, {"y": [9]})
+    path = save(
+        tmp_path / "m.onnx",
+        [node("Tanh", "x", "a"), node("Exp", "a", "b"), node("Sin", "b", "y")],
+        {"x": [9]},
+        {"y": [9]},
+    )
     code = compile_model(path, get_target()).code
     (tmp_path / "code").write_bytes(code)
     assert undefined_symbols(code) == []
@@ -112,7 +122,7 @@ def undefined_symbols(elf: bytes) -> list[str]:
     """Names in a 64-bit little-endian ELF's dynamic symbol table that no section of it defines."""
     import struct
 
-    section_at, = struct.unpack_from("<Q", elf, 40)
+    (section_at,) = struct.unpack_from("<Q", elf, 40)
     size, count = struct.unpack_from("<HH", elf, 58)
     sections = [struct.unpack_from("<IIQQQQIIQQ", elf, section_at + i * size) for i in range(count)]
     names = []
