@@ -1,4 +1,4 @@
-"""Scaled dot-product attention with everything ONNX gives it (Attention-23 to 25), and the compiler's own plain form."""
+"""Scaled dot-product attention with all that ONNX gives it (Attention-23 to 25), and the compiler's own plain form."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def scores(
     most = reduce(row, acc, [k.length], "max", lambda i, r: biased(*i[:3], r[0]), [biased], None, "row_max")
     zero = tirx.const(0, inner)
 
-    def power(n: Index, h: Index, i: Index, j: Index) -> Scalar:
-        return mathfn.exp(biased(n, h, i, j).astype(inner) - most(n, h, i, as_expr(0)).astype(inner))
+    def power(*i: Index) -> Scalar:
+        return mathfn.exp(biased(*i).astype(inner) - most(*i[:3], as_expr(0)).astype(inner))
 
     total = reduce(
         row, inner, [k.length], "sum", lambda i, r: power(*i[:3], r[0]), [biased, most], None, "row_sum"
@@ -161,7 +161,8 @@ def attention(node: Node) -> list[Tensor | None]:
     q_in, k_in, v_in, mask, past_k, past_v, valid = (node.input(i) for i in range(7))
     q_in, k_in, v_in = node.need(0), node.need(1), node.need(2)
     if q_in.dtype == "bfloat16":
-        raise Unsupported("Attention on bfloat16: ONNX rounds each step to 8 bits, the kernels do not", "Attention on float32")
+        reason = "Attention on bfloat16: ONNX rounds each step to 8 bits, the kernels do not"
+        raise Unsupported(reason, "Attention on float32")
     acc = wide(need_float(q_in.dtype, node.op))
     q = heads_of(q_in, "BHSD", node.attr("q_num_heads"))
     k_new = heads_of(k_in, "BHSD", node.attr("kv_num_heads"))

@@ -53,6 +53,7 @@ def convolve(x: Tensor, w: Tensor, bias: Tensor | None, win: Window, group: int,
 
 @op("Conv", since=1)
 def conv(node: Node) -> Tensor:
+    """X [N, C, *spatial], W [O, C/group, *kernel], B [O]; any number of spatial axes."""
     x, w = node.need(0), node.need(1)
     kernel = [number(k, "kernel") for k in w.shape[2:]]
     return convolve(x, w, node.input(2), window(node, x.shape[2:], kernel), int(node.attr("group", 1)))
@@ -100,7 +101,7 @@ def transposed(node: Node, size: Sequence[Index], kernel: Sequence[int]) -> Wind
 def convolve_transposed(
     x: Tensor, w: Tensor, bias: Tensor | None, win: Window, group: int, channels_last: bool = False
 ) -> Tensor:
-    """x [N, C, *spatial], w [C, O/group, *kernel] -> [N, O, *win.size]; channels last: [N, *spatial, C] and out alike."""
+    """x [N, C, *spatial], w [C, O/group, *kernel] -> [N, O, *win.size]; channels last: [N, *spatial, C], and so out."""
     need_float(x.dtype, "ConvTranspose")
     channel = x.ndim - 1 if channels_last else 1
     c, per = number(x.shape[channel], "channels"), number(w.shape[1], "channels")
@@ -138,6 +139,7 @@ def convolve_transposed(
 
 @op("ConvTranspose", since=1)
 def conv_transpose(node: Node) -> Tensor:
+    """X [N, C, *spatial], W [C, O/group, *kernel], B [O]; any number of spatial axes."""
     x, w = node.need(0), node.need(1)
     kernel = [number(k, "kernel") for k in w.shape[2:]]
     win = transposed(node, x.shape[2:], kernel)

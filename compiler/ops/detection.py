@@ -64,8 +64,9 @@ def non_max_suppression(node: Node) -> Custom:
                         b.store(alive, best[0], as_expr(0, "uint8"))
                         # without a threshold it is 0: any overlap
                         threshold = tirx.const(0, "float32") if overlap is None else _scalar(overlap)
-                        with b.serial(count, "i") as i, b.when(alive[i] > as_expr(0, "uint8")):
-                            with b.when(_overlaps(boxes, n, i, best[0], threshold, centred)):
+                        with b.serial(count, "i") as i:
+                            gone = _overlaps(boxes, n, i, best[0], threshold, centred)
+                            with b.when(alive[i] > as_expr(0, "uint8")), b.when(gone):
                                 b.store(alive, i, as_expr(0, "uint8"))
             b.store(slot, 0, total[0])
         return [b.stage()]
@@ -85,7 +86,7 @@ def _find_best(b: Builder, alive: tirx.Var, scores: Tensor, n: Index, c: Index, 
 
 def _overlaps(boxes: Tensor, n: Index, i: Index, j: Index, threshold: Scalar, centred: bool) -> Scalar:
     """Whether the intersection over union of boxes i and j is above the threshold."""
-    (x1, X1, y1, Y1), (x2, X2, y2, Y2) = (_corners(boxes, n, k, centred) for k in (i, j))  # noqa: N806
+    (x1, X1, y1, Y1), (x2, X2, y2, Y2) = (_corners(boxes, n, k, centred) for k in (i, j))
     width = tirx.min(X1, X2) - tirx.max(x1, x2)
     height = tirx.min(Y1, Y2) - tirx.max(y1, y2)
     zero = tirx.const(0, "float32")

@@ -88,7 +88,9 @@ def max_unpool(node: Node) -> Custom:
     stride, pads = node.attr("strides") or [1] * rank, node.attr("pads") or [0] * (2 * rank)
     image = [*x.shape[:2]]
     for a in range(rank):
-        image.append((number(x.shape[a + 2], "a pooled dimension") - 1) * stride[a] + kernel[a] - pads[a] - pads[a + rank])
+        image.append(
+            (number(x.shape[a + 2], "a pooled dimension") - 1) * stride[a] + kernel[a] - pads[a] - pads[a + rank]
+        )
     wanted = node.ints(2, "output_shape")
     shape = list(wanted) if wanted else image
     total = product(image)

@@ -20,6 +20,7 @@ from .registry import Unsupported
 
 
 def f64(value: float) -> Scalar:
+    """A float64 constant."""
     return tirx.const(float(value), "float64")
 
 
@@ -59,7 +60,7 @@ class Axis:
 
     def table(self, extra: list[Tensor]) -> Tensor:
         """The input coordinate of every output position, [out]. extra: what the region of interest is read from."""
-        return stored((self.out,), "float64", lambda y: self.source(y), extra, "coordinates")
+        return stored((self.out,), "float64", self.source, extra, "coordinates")
 
     def outside(self, x: Scalar) -> Scalar | None:
         """Whether input coordinate x lies outside the region that the mode crops to; None where it has none."""
@@ -132,7 +133,9 @@ def _cubic(a: float) -> Callable[[Scalar], Scalar]:
     return fn
 
 
-def resample(x: Tensor, at: int, axis: Axis, kern: Kernel, exclude: bool, acc: str, extra: list[Tensor], fill: float) -> Tensor:
+def resample(
+    x: Tensor, at: int, axis: Axis, kern: Kernel, exclude: bool, acc: str, extra: list[Tensor], fill: float
+) -> Tensor:
     """x resampled along dimension `at`, in type `acc`. extra: tensors that the region of interest is read from."""
     coordinates = axis.table(extra)
 
@@ -143,7 +146,9 @@ def resample(x: Tensor, at: int, axis: Axis, kern: Kernel, exclude: bool, acc: s
         value = kern.weight(kern.split(coordinates(y))[1], as_expr(k))
         if exclude:
             p = position(y, k)
-            value = tirx.if_then_else(tirx.all(p >= as_expr(0, "int64"), p < as_expr(axis.size, "int64")), value, f64(0))
+            value = tirx.if_then_else(
+                tirx.all(p >= as_expr(0, "int64"), p < as_expr(axis.size, "int64")), value, f64(0)
+            )
         return value
 
     places = stored((axis.out, kern.taps), "int64", lambda y, k: as_expr(clamp(position(y, k), 0, axis.size - 1)),

@@ -50,11 +50,10 @@ def det(node: Node) -> Custom:
                             b.store(m, (p, pivot[0], j), swap[0])
                         b.store(value, 0, tirx.const(0, acc) - value[0])
                     b.store(value, 0, value[0] * m[p, c, c])
-                    with b.when(tirx.abs(m[p, c, c]) > tirx.const(0, acc)):
-                        with b.serial(n - 1 - c, "i") as i:
-                            b.store(swap, 0, m[p, c + 1 + i, c] / m[p, c, c])
-                            with b.serial(n, "j") as j:
-                                b.store(m, (p, c + 1 + i, j), m[p, c + 1 + i, j] - swap[0] * m[p, c, j])
+                    with b.when(tirx.abs(m[p, c, c]) > tirx.const(0, acc)), b.serial(n - 1 - c, "i") as i:
+                        b.store(swap, 0, m[p, c + 1 + i, c] / m[p, c, c])
+                        with b.serial(n, "j") as j:
+                            b.store(m, (p, c + 1 + i, j), m[p, c + 1 + i, j] - swap[0] * m[p, c, j])
                 b.store(out, p, value[0])
         return [b.stage()]
 

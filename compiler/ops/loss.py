@@ -44,7 +44,11 @@ def _log_softmax(x: Tensor, acc: str) -> Tensor:
 
     total = reduce(row, acc, classes, "sum", power, [x, most], lambda v, *_: mathfn.log(v), "log_sum")
     return compute(
-        x.shape, acc, lambda n, c, *d: x(n, c, *d).astype(acc) - most(n, *d) - total(n, *d), [x, most, total], "log_softmax"
+        x.shape,
+        acc,
+        lambda n, c, *d: x(n, c, *d).astype(acc) - most(n, *d) - total(n, *d),
+        [x, most, total],
+        "log_softmax",
     )
 
 
@@ -78,5 +82,7 @@ def _loss(
     total = reduce((), acc, target.shape, "sum", lambda _, r: loss(r), used, None, "loss_sum")
     if how == "sum":
         return cast(total, x.dtype)
-    count = reduce((), acc, target.shape, "sum", lambda _, r: unless_ignored(r, lambda: weight_of(r)), used, None, "weights")
+    count = reduce(
+        (), acc, target.shape, "sum", lambda _, r: unless_ignored(r, lambda: weight_of(r)), used, None, "weights"
+    )
     return compute((), x.dtype, lambda: (total() / count()).astype(x.dtype), [total, count], "loss_mean")

@@ -10,13 +10,15 @@ from targets.kernels.tensor import Index, Tensor, as_expr, compute, product, red
 
 from . import mathfn
 from .elementwise import broadcast_to
-from .numbers import axis_of, cast, floordiv, need_float, number, wide
+from .numbers import axis_of, floordiv, need_float, number, wide
 from .pool import lp
 from .registry import Node, Unsupported, op
 from .window import Window
 
 
-def mean_over(x: Tensor, axes: Sequence[int], value: Callable[..., tirx.Expr], acc: str, name: str, of: Sequence = ()) -> Tensor:
+def mean_over(
+    x: Tensor, axes: Sequence[int], value: Callable[..., tirx.Expr], acc: str, name: str, of: Sequence = ()
+) -> Tensor:
     """The mean of `value(*indices of x)` over `axes`, which stay with extent 1."""
     axes = list(axes)
     shape = [1 if a in axes else d for a, d in enumerate(x.shape)]
@@ -105,7 +107,9 @@ def batch_normalization(node: Node) -> list[Tensor | None]:
     momentum = node.attr("momentum", 0.9)
     axes = [0, *range(2, x.ndim)]
     now, spread = moments(x, axes, acc)
-    y = normalised(x, now, inverse_deviation(spread, epsilon), per_channel(scale), per_channel(bias), [scale, bias], acc)
+    y = normalised(
+        x, now, inverse_deviation(spread, epsilon), per_channel(scale), per_channel(bias), [scale, bias], acc
+    )
 
     def running(old: Tensor, new: Tensor) -> Tensor:
         at = lambda c: [as_expr(0), c, *[as_expr(0)] * (x.ndim - 2)]  # noqa: E731
@@ -117,11 +121,13 @@ def batch_normalization(node: Node) -> list[Tensor | None]:
         )  # fmt: skip
 
     fresh = moments(x, axes, acc)  # expressions of their own for outputs of their own
-    return [y, running(mean, fresh[0]), running(variance, moments(x, axes, acc)[1])][: len(node.outputs)]
+    results: list[Tensor | None] = [y, running(mean, fresh[0]), running(variance, moments(x, axes, acc)[1])]
+    return results[: len(node.outputs)]
 
 
 @op("InstanceNormalization", since=6)
 def instance_normalization(node: Node) -> Tensor:
+    """X [N, C, ...]: each channel of each sample by its own mean and variance."""
     x, scale, bias = node.need(0), node.need(1), node.need(2)
     acc = wide(need_float(x.dtype, node.op))
     mean, variance = moments(x, range(2, x.ndim), acc)
@@ -159,6 +165,7 @@ def layer_normalization(node: Node) -> list[Tensor | None]:
 
 @op("RMSNormalization", since=23)
 def rms_normalization(node: Node) -> Tensor:
+    """x / sqrt(mean(x^2) + epsilon) * scale over the axes from `axis` on."""
     x, scale = node.need(0), node.need(1)
     need_float(x.dtype, node.op)
     acc, axis = _stash(node, x), axis_of(int(node.attr("axis", -1)), x.ndim)

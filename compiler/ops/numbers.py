@@ -55,14 +55,17 @@ def floormod(a: Index, b: Index) -> Index:
 
 
 def ceildiv(a: Index, b: int) -> Index:
+    """a/b rounded up."""
     return floordiv(a + (b - 1), b)
 
 
 def smallest(a: Index, b: Index) -> Index:
+    """The smaller of two numbers or expressions."""
     return min(a, b) if isinstance(a, int) and isinstance(b, int) else tirx.min(as_expr(a), as_expr(b))
 
 
 def largest(a: Index, b: Index) -> Index:
+    """The larger of two numbers or expressions."""
     return max(a, b) if isinstance(a, int) and isinstance(b, int) else tirx.max(as_expr(a), as_expr(b))
 
 

@@ -35,7 +35,9 @@ def _each(node: Node, states: int, step: Step) -> list[Tensor | None]:
             need_float(x.dtype, node.op)
             if x.dtype not in ("float32", "float64"):
                 raise Unsupported(f"{node.op} on {x.dtype}", "float32")
-            results.append(compute(x.shape, x.dtype, _element(tensors, step, kind), [*tensors, rate, turn], node.op.lower()))
+            results.append(
+                compute(x.shape, x.dtype, _element(tensors, step, kind), [*tensors, rate, turn], node.op.lower())
+            )
     return results
 
 
@@ -83,7 +85,13 @@ def adagrad(node: Node) -> list[Tensor | None]:
 @op("Adam", domain=TRAINING)
 def adam(node: Node) -> list[Tensor | None]:
     """First and second moments of the gradient, corrected for their start from step 1 on (Kingma and Ba 2015)."""
-    names = (("alpha", 0.9), ("beta", 0.999), ("epsilon", 1e-6), ("norm_coefficient", 0.0), ("norm_coefficient_post", 0.0))
+    names = (
+        ("alpha", 0.9),
+        ("beta", 0.999),
+        ("epsilon", 1e-6),
+        ("norm_coefficient", 0.0),
+        ("norm_coefficient_post", 0.0),
+    )
     alpha, beta, epsilon, norm, post = (float(node.attr(n, d)) for n, d in names)
 
     def step(v: list[Scalar]) -> list[Scalar]:
@@ -104,5 +112,3 @@ def adam(node: Node) -> list[Tensor | None]:
 
 def _type(x: Scalar) -> str:
     return str(x.ty.dtype)
-
-

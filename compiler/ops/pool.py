@@ -57,6 +57,7 @@ def _kernel(node: Node) -> list[int]:
 
 @op("MaxPool", since=1)
 def max_pool(node: Node) -> list[Tensor | None]:
+    """The largest of each window, and its flat index into X where wanted."""
     x = node.need(0)
     win = window(node, x.shape[2:], _kernel(node), bool(node.attr("ceil_mode", 0)))
     largest = pooled(x, win, "max", x.dtype, tirx.min_value(x.dtype), name="max_pool")
@@ -98,6 +99,7 @@ def _argmax(x: Tensor, win: Window, largest: Tensor, column_major: bool) -> Tens
 
 @op("AveragePool", since=1)
 def average_pool(node: Node) -> Tensor:
+    """The mean of each window, over X or over X and its padding."""
     x = node.need(0)
     win = window(node, x.shape[2:], _kernel(node), bool(node.attr("ceil_mode", 0)))
     return averaged(x, win, bool(node.attr("count_include_pad", 0)))
@@ -105,6 +107,7 @@ def average_pool(node: Node) -> Tensor:
 
 @op("LpPool", since=2)
 def lp_pool(node: Node) -> Tensor:
+    """The p-norm of each window."""
     x = node.need(0)
     win = window(node, x.shape[2:], _kernel(node), bool(node.attr("ceil_mode", 0)))
     acc = wide(need_float(x.dtype, "LpPool"))
@@ -146,6 +149,7 @@ def _whole(node: Node, kind: str, power: Callable | None = None, finish: Callabl
 
 @op("GlobalAveragePool", since=1)
 def global_average_pool(node: Node) -> Tensor:
+    """[N, C, ...] -> [N, C, 1, ...], the mean."""
     x = node.need(0)
     count = as_expr(product(x.shape[2:]), "int64").astype(wide(x.dtype))
     return _whole(node, "sum", finish=lambda total, *_: total / count)
@@ -153,11 +157,13 @@ def global_average_pool(node: Node) -> Tensor:
 
 @op("GlobalMaxPool", since=1)
 def global_max_pool(node: Node) -> Tensor:
+    """[N, C, ...] -> [N, C, 1, ...], the largest."""
     return _whole(node, "max")
 
 
 @op("GlobalLpPool", since=2)
 def global_lp_pool(node: Node) -> Tensor:
+    """[N, C, ...] -> [N, C, 1, ...], the p-norm."""
     power, root = lp(int(node.attr("p", 2)), wide(node.need(0).dtype))
     return _whole(node, "sum", power, lambda total, *_: root(total))
 
@@ -174,12 +180,14 @@ def _window_2d(node: Node) -> Window:
 
 @op("MaxPool2d", domain="edgert")
 def max_pool2d(node: Node) -> Tensor:
+    """[N, H, W, C] -> [N, OH, OW, C]."""
     x = node.need(0)
     return pooled(x, _window_2d(node), "max", x.dtype, tirx.min_value(x.dtype), _last, name="max_pool")
 
 
 @op("AveragePool2d", domain="edgert")
 def average_pool2d(node: Node) -> Tensor:
+    """[N, H, W, C] -> [N, OH, OW, C]."""
     return averaged(node.need(0), _window_2d(node), bool(node.attr("count_include_pad", 0)), _last)
 
 

@@ -37,18 +37,22 @@ class Layer:
 
     @property
     def steps(self) -> Index:
+        """T."""
         return self.x.shape[1 if self.batch_first else 0]
 
     @property
     def batch(self) -> Index:
+        """N."""
         return self.x.shape[0 if self.batch_first else 1]
 
     @property
     def hidden(self) -> int:
+        """H."""
         return number(self.r.shape[2], "hidden_size")
 
     @property
     def directions(self) -> int:
+        """D."""
         return len(self.reverse)
 
     def act(self, which: int, d: Scalar, value: Scalar) -> Scalar:
@@ -59,6 +63,7 @@ class Layer:
         return tirx.if_then_else(tirx.EQ(d, as_expr(0, str(d.ty.dtype))), first, self.acts[1][which](value))
 
     def state_at(self, d: Index, n: Index, j: Index) -> tuple:
+        """The indices of unit j of a state tensor."""
         return (n, d, j) if self.batch_first else (d, n, j)
 
     def outputs(self, count: int) -> list[Tensor]:
@@ -166,12 +171,15 @@ class Kernel:
         return self.b.arg(self.states[state])[self.d, self.n, self.parity, j]
 
     def set_new(self, state: int, j: Index, value: Scalar) -> None:
+        """Stores the state after this step."""
         self.b.store(self.b.arg(self.states[state]), (self.d, self.n, 1 - self.parity, j), value)
 
     def gate(self, i: int, j: Index) -> Scalar:
+        """Unit j of a gate kept for this step."""
         return self.b.arg(self.scratch[i])[self.d, self.n, j]
 
     def set_gate(self, i: int, j: Index, value: Scalar) -> None:
+        """Keeps unit j of a gate for this step."""
         self.b.store(self.b.arg(self.scratch[i]), (self.d, self.n, j), value)
 
     def from_input(self, gate: int, j: Index) -> Scalar:
@@ -194,7 +202,7 @@ class Kernel:
         )
 
     def hold(self, value: Scalar) -> Scalar:
-        """`value` kept in a register. Not `let`: TVM's simplifier refuses a bound expression that binds names itself."""
+        """`value` in a register. Not `let`: TVM's simplifier refuses a bound expression that binds names itself."""
         held = self.b.local((1,), self.lay.acc)
         self.b.store(held, 0, value)
         return held[0]

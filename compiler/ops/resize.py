@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
@@ -102,7 +102,7 @@ def _resize(
         kern = kernel(mode, axis.scale, antialias, float(node.attr("cubic_coeff_a", -0.75)), exclude)
         result = resample(result, a, axis, kern, exclude, acc, extra, fill)
     if result.dtype == x.dtype:
-        return compute(x.shape, x.dtype, lambda *i: x(*i), [x], "resize") if result is x else result
+        return compute(x.shape, x.dtype, x, [x], "resize") if result is x else result
     return compute(result.shape, x.dtype, lambda *i: _rounded(result(*i), x.dtype), [result], "resize")
 
 
@@ -112,7 +112,7 @@ def _rounded(value: tirx.Expr, dtype: str) -> tirx.Expr:
     return mathfn.saturate(mathfn.round_even(value), dtype)
 
 
-def _reader(roi: Tensor, i: int):  # noqa: ANN202
+def _reader(roi: Tensor, i: int) -> Callable[[], tirx.Expr]:
     return lambda: roi(as_expr(i))
 
 

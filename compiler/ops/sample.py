@@ -18,7 +18,7 @@ def _c(value: float, like: Scalar) -> Scalar:
     return tirx.const(value, str(like.ty.dtype))
 
 
-# ---- GridSample -------------------------------------------------------------------------------------------------------
+# ---- GridSample --------------------------------------------------------------------------------------------
 def _denormalise(v: Scalar, size: Index, align: bool) -> Scalar:
     """[-1, 1] to pixels: to the corner pixels' centres (align), or to their outer edges."""
     n = as_expr(size, "int64").astype(str(v.ty.dtype))
@@ -51,7 +51,11 @@ def grid_sample(node: Node) -> Tensor:
         raise Unsupported("cubic over other than two axes", "linear")
     if mode not in ("nearest", "linear", "cubic") or padding not in ("zeros", "border", "reflection"):
         raise Unsupported(f"mode {mode}, padding_mode {padding}")
-    acc = "float64" if "float64" in (x.dtype, grid.dtype) or x.dtype not in ("float16", "bfloat16", "float32") else "float32"
+    acc = (
+        "float64"
+        if "float64" in (x.dtype, grid.dtype) or x.dtype not in ("float16", "bfloat16", "float32")
+        else "float32"
+    )
     outs = grid.shape[1:-1]
 
     def bounds(n: Index, like: Scalar) -> tuple[Scalar, Scalar]:
@@ -127,7 +131,7 @@ def _tap_weight(distance: Scalar, mode: str) -> Scalar:
     return tirx.Select(distance <= _c(1, distance), near, far)
 
 
-# ---- AffineGrid -------------------------------------------------------------------------------------------------------
+# ---- AffineGrid --------------------------------------------------------------------------------------------
 @op("AffineGrid", since=20)
 def affine_grid(node: Node) -> Tensor:
     """theta [N, d, d + 1], size (N, C, *D) -> [N, *D, d]: the affine image of the grid over [-1, 1]."""
@@ -154,7 +158,7 @@ def affine_grid(node: Node) -> Tensor:
     return compute((size[0], *dims, len(dims)), theta.dtype, fn, [theta], "affine_grid")
 
 
-# ---- bilinear reads ---------------------------------------------------------------------------------------------------
+# ---- bilinear reads ----------------------------------------------------------------------------------------
 def bilinear(read: Callable[[Index, Index], Scalar], y: Scalar, x: Scalar, h: Index, w: Index) -> Scalar:
     """The image at (y, x), zero outside; pixels outside count as zero."""
     result: Scalar = _c(0, y)
@@ -173,7 +177,7 @@ def bilinear(read: Callable[[Index, Index], Scalar], y: Scalar, x: Scalar, h: In
 
 @op("DeformConv", since=19)
 def deform_conv(node: Node) -> Tensor:
-    """Convolution whose taps are displaced by offset [N, groups*kH*kW*2, OH, OW] (Dai et al. 2017), and scaled by mask."""
+    """Convolution with taps displaced by offset [N, groups*kH*kW*2, OH, OW] (Dai et al. 2017) and scaled by mask."""
     x, w, offset, bias, mask = node.need(0), node.need(1), node.need(2), node.input(3), node.input(4)
     if x.ndim != 4:
         raise Unsupported("other than two spatial axes")
@@ -181,7 +185,11 @@ def deform_conv(node: Node) -> Tensor:
     kernel = [number(k, "kernel") for k in w.shape[2:]]
     win = window(node, x.shape[2:], kernel)
     group, groups = int(node.attr("group", 1)), int(node.attr("offset_group", 1))
-    channels, depth, outs = number(x.shape[1], "channels"), number(w.shape[1], "channels"), number(w.shape[0], "channels")
+    channels, depth, outs = (
+        number(x.shape[1], "channels"),
+        number(w.shape[1], "channels"),
+        number(w.shape[0], "channels"),
+    )
     taps = product(kernel)
     if channels != depth * group or channels % groups or outs % group:
         raise Unsupported(f"{channels} channels in {group} groups and {groups} offset groups")
@@ -265,7 +273,9 @@ def _roi_taps(read: Callable[[Index, Index], Scalar], y: Scalar, x: Scalar, h: I
     result = []
     for dy, wy in ((0, one - ly), (1, ly)):
         for dx, wx in ((0, one - lx), (1, lx)):
-            value = read(clamp(mathfn.saturate(fy, "int64") + dy, 0, h - 1), clamp(mathfn.saturate(fx, "int64") + dx, 0, w - 1))
+            value = read(
+                clamp(mathfn.saturate(fy, "int64") + dy, 0, h - 1), clamp(mathfn.saturate(fx, "int64") + dx, 0, w - 1)
+            )
             result.append(tirx.if_then_else(gone, _c(0, y), value * (wy * wx)))
     return result
 

@@ -68,7 +68,8 @@ def causal_conv_with_state(node: Node) -> list[Tensor | None]:
     state = compute(
         (x.shape[0], x.shape[1], k - 1), x.dtype, lambda n, c, j: before(n, c, as_expr(j) + length), used, "state"
     )
-    return [cast(y, x.dtype), state][: len(node.outputs)]
+    results: list[Tensor | None] = [cast(y, x.dtype), state]
+    return results[: len(node.outputs)]
 
 
 @op("LinearAttention", since=27)
@@ -142,5 +143,3 @@ def linear_attention(node: Node) -> Custom:
         return [b.stage()]
 
     return Custom(outputs, emit, tuple(t for t in node.inputs if t is not None))
-
-

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-# Inputs that fix an output's shape (or the form of the computation): real models hold them as constants, ONNX's cases give
-# them at run time. Integers and booleans of rank 0 or 1 count by themselves; these are floats.
+# Inputs that fix an output's shape (or the form of the computation): real models hold them as constants, ONNX's cases
+# give them at run time. Integers and booleans of rank 0 or 1 count by themselves; these are floats.
 SHAPING_FLOATS = {"Resize": ("roi", "scales"), "Upsample": ("scales",), "Range": ("start", "limit", "delta")}
 
 
@@ -37,9 +37,11 @@ def all_cases() -> list[Case]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # overflows in the cases' own arithmetic
         found = collect_testcases(None)
-    operators = {case.name: case.model.graph.node[0].op_type for case in found}
+    operators = {case.name: case.model.graph.node[0].op_type for case in found if case.model}
     cases = []
     for case in found:
+        if case.model is None or not case.data_sets:
+            continue
         inputs, outputs = ([_array(v) for v in values] for values in case.data_sets[0])
         base = re.sub(r"_expanded.*$", "", case.name)
         cases.append(

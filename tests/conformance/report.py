@@ -67,15 +67,20 @@ def totals(verdicts: Sequence[dict]) -> str:
     failed = kinds["wrong"] + kinds["crashed"]
     return (
         f"{kinds['passed']} passed, {failed} failed, {kinds['refused']} skipped\n"
-        f"{kinds['passed']} passed (of those {constant} with shape inputs as constants), {kinds['refused']} refused with a "
-        f"reason, {kinds['wrong']} wrong, {kinds['crashed']} crashed, of {len(verdicts)} cases"
+        f"{kinds['passed']} passed (of those {constant} with shape inputs as constants), {kinds['refused']} refused "
+        f"with a reason, {kinds['wrong']} wrong, {kinds['crashed']} crashed, of {len(verdicts)} cases"
     )
 
 
 def markdown(verdicts: Sequence[dict]) -> str:
     """The table of README.md: every operator with a case that passes, then the names of those without."""
     found = rows(verdicts)
-    lines = [totals(verdicts).splitlines()[1] + ".", "", "| operator | passed | of | refused because |", "|---|--:|--:|---|"]
+    lines = [
+        totals(verdicts).splitlines()[1] + ".",
+        "",
+        "| operator | passed | of | refused because |",
+        "|---|--:|--:|---|",
+    ]
     for r in found:
         if r.passed:
             reason = r.reason.replace("|", "\\|") if r.refused else ""

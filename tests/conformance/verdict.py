@@ -83,7 +83,9 @@ def _attempt(case: Case) -> tuple[str, str]:
 
 def _faults(answers: Mapping[str, Any], wanted: Mapping[str, Any], case: Case) -> str:
     """What is wrong with a case's answers, output by output; nothing when they are right."""
-    return "; ".join(fault for name, value in wanted.items() if (fault := _difference(name, answers.get(name), value, case)))
+    return "; ".join(
+        fault for name, value in wanted.items() if (fault := _difference(name, answers.get(name), value, case))
+    )
 
 
 def _open_shapes(case: Case) -> dict[str, tuple[int, ...]]:
@@ -106,11 +108,11 @@ def _sequence_dims(case: Case) -> dict[str, tuple[int, int]]:
             names |= {d.dim_param for d in value.type.sequence_type.elem_type.tensor_type.shape.dim if d.dim_param}
     for value in case.model.graph.input:
         names -= {d.dim_param for d in value.type.tensor_type.shape.dim}
-    return {name: (1, 64) for name in names}
+    return dict.fromkeys(names, (1, 64))
 
 
 def _difference(name: str, got: np.ndarray | None, wanted: Any, case: Case) -> str:
-    """What is wrong with an output; nothing when it is right. Integers must be equal, floats within the case's tolerance."""
+    """What is wrong with an output; nothing when it is right. Integers must be equal, floats within the tolerance."""
     wanted = np.asarray(wanted)
     if got is None:
         return f"{name} is missing"

@@ -1,13 +1,16 @@
 """Convolution and pooling in forms that ONNX's own cases do not have."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from .reference import check, normal
 
-CONVS = {
+Shape = tuple[int, ...]
+
+CONVS: dict[str, tuple[Shape, Shape, dict[str, Any]]] = {
     "1d": ((2, 3, 17), (4, 3, 5), {"pads": [2, 1], "strides": [2]}),
     "1d same lower": ((1, 2, 10), (3, 2, 4), {"auto_pad": "SAME_LOWER", "strides": [3]}),
     "2d asymmetric": ((1, 3, 9, 8), (5, 3, 3, 2), {"pads": [2, 0, 1, 1], "strides": [2, 1]}),
@@ -25,7 +28,7 @@ def test_conv(name: str, constant: bool, tmp_path: Path) -> None:
     check(tmp_path, "Conv", [normal(*x), normal(*w), normal(w[0])], constant=[1, 2] if constant else [], **attrs)
 
 
-TRANSPOSED = {
+TRANSPOSED: dict[str, tuple[Shape, Shape, dict[str, Any]]] = {
     "1d": ((1, 3, 6), (3, 2, 4), {"strides": [3], "output_padding": [2], "pads": [1, 0]}),
     "grouped": ((1, 4, 5, 4), (4, 3, 3, 2), {"group": 2, "strides": [2, 1], "dilations": [1, 2]}),
     "output_shape": ((1, 2, 4, 4), (2, 3, 3, 3), {"strides": [2, 2], "output_shape": [8, 9]}),
@@ -38,11 +41,11 @@ TRANSPOSED = {
 @pytest.mark.parametrize("name", TRANSPOSED)
 def test_conv_transpose(name: str, constant: bool, tmp_path: Path) -> None:
     x, w, attrs = TRANSPOSED[name]
-    bias = normal(w[1] * int(attrs.get("group", 1)))  # type: ignore[call-overload]
+    bias = normal(w[1] * int(attrs.get("group", 1)))
     check(tmp_path, "ConvTranspose", [normal(*x), normal(*w), bias], constant=[1, 2] if constant else [], **attrs)
 
 
-POOLS = {
+POOLS: dict[str, tuple[Shape, dict[str, Any]]] = {
     "1d": ((2, 3, 15), {"kernel_shape": [4], "strides": [3], "pads": [1, 2]}),
     "2d ceil": ((1, 2, 10, 9), {"kernel_shape": [3, 2], "strides": [2, 2], "ceil_mode": 1, "pads": [1, 0, 1, 1]}),
     "2d dilated": ((1, 3, 12, 11), {"kernel_shape": [3, 3], "dilations": [2, 3], "pads": [1, 2, 2, 1]}),

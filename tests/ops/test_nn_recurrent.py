@@ -15,7 +15,8 @@ STEPS, BATCH, WIDTH, HIDDEN = 6, 3, 5, 4
 def tensors(op: str, directions: int, lengths: bool, peephole: bool = False) -> list[np.ndarray | None]:
     gates = GATES[op]
     given: list[np.ndarray | None] = [
-        normal(STEPS, BATCH, WIDTH), normal(directions, gates * HIDDEN, WIDTH), normal(directions, gates * HIDDEN, HIDDEN),
+        normal(STEPS, BATCH, WIDTH), normal(directions, gates * HIDDEN, WIDTH),
+        normal(directions, gates * HIDDEN, HIDDEN),
         normal(directions, 2 * gates * HIDDEN), np.array([6, 2, 4], np.int32) if lengths else None,
         normal(directions, BATCH, HIDDEN, seed=1),
     ]  # fmt: skip
@@ -39,7 +40,10 @@ def test_directions(op: str, direction: str, lengths: bool, tmp_path: Path) -> N
 
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "gru linear": ("GRU", {"linear_before_reset": 1}),
-    "gru activations": ("GRU", {"activations": ["HardSigmoid", "Softsign"], "activation_alpha": [0.3], "activation_beta": [0.4]}),
+    "gru activations": (
+        "GRU",
+        {"activations": ["HardSigmoid", "Softsign"], "activation_alpha": [0.3], "activation_beta": [0.4]},
+    ),
     "lstm clip": ("LSTM", {"clip": 0.5}),
     "gru clip": ("GRU", {"clip": 0.5}),
     "rnn clip": ("RNN", {"clip": 0.5}),
@@ -71,11 +75,14 @@ def test_batch_first_gives_the_same(op: str, tmp_path: Path) -> None:
     given = tensors(op, 2, True)
     turned = list(given)
     for k in (0, 5, 6):
-        if k < len(given) and given[k] is not None:
-            turned[k] = np.ascontiguousarray(np.swapaxes(given[k], 0, 1))  # type: ignore[arg-type]
+        state = given[k] if k < len(given) else None
+        if state is not None:
+            turned[k] = np.ascontiguousarray(state.swapaxes(0, 1))
     results = []
     for layout, arrays in enumerate((given, turned)):
-        model = model_of(op, arrays, outputs(op), [1, 2, 3], 17, direction="bidirectional", hidden_size=HIDDEN, layout=layout)
+        model = model_of(
+            op, arrays, outputs(op), [1, 2, 3], 17, direction="bidirectional", hidden_size=HIDDEN, layout=layout
+        )
         feeds = {f"i{k}": v for k, v in enumerate(arrays) if v is not None and k not in (1, 2, 3)}
         results.append(answers(model, feeds, tmp_path))
     first, second = results

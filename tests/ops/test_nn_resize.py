@@ -50,7 +50,15 @@ def test_older_forms(opset: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["linear", "nearest", "cubic"])
 def test_grid_sample(mode: str, padding: str, align: int, tmp_path: Path) -> None:
     grid = normal(2, 5, 4, 2) * np.float32(1.2)  # well past both edges
-    check(tmp_path, "GridSample", [normal(2, 3, 6, 7), grid], opset=20, mode=mode, padding_mode=padding, align_corners=align)
+    check(
+        tmp_path,
+        "GridSample",
+        [normal(2, 3, 6, 7), grid],
+        opset=20,
+        mode=mode,
+        padding_mode=padding,
+        align_corners=align,
+    )
 
 
 NORMS: dict[str, tuple[str, list[tuple[int, ...]], dict[str, Any]]] = {
