@@ -1,6 +1,9 @@
 """A sample of ONNX's node cases: none wrong, none crashed, no fewer passed than recorded. All: `make conformance`."""
 
 import json
+import os
+import signal
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -57,8 +60,6 @@ def test_a_shape_given_at_run_time_is_baked_in_and_counted() -> None:
 
 
 def test_a_dying_worker_costs_one_case(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-    import signal
 
     from . import verdict as module
 
@@ -77,7 +78,7 @@ def test_a_dying_worker_costs_one_case(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SIGSEGV" in found[1]["reason"]
 
 
-def test_readme_changes_between_the_markers_only(tmp_path) -> None:  # noqa: ANN001
+def test_readme_changes_between_the_markers_only(tmp_path: Path) -> None:
     verdicts = [
         {"name": "a", "operator": "Add", "verdict": "passed", "reason": "", "constant": True},
         {"name": "b", "operator": "Add", "verdict": "refused", "reason": "not | like this", "constant": False},
@@ -94,5 +95,5 @@ def test_readme_changes_between_the_markers_only(tmp_path) -> None:  # noqa: ANN
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "| Add | 1 | 2 | not \\| like this |" in text
     readme.write_text("no markers")
-    with pytest.raises(ValueError, match="markers|needs one"):
+    with pytest.raises(ValueError, match="needs one"):
         update_readme(readme, verdicts)
