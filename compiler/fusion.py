@@ -10,7 +10,7 @@ from compiler.frontend.facts import Facts
 from compiler.frontend.nodes import op_version
 from compiler.ops.registry import Kind, find
 from targets.kernels.registry import TEMPLATES
-from targets.kernels.tensor import Index, product, same_dim
+from targets.kernels.tensor import Index, same_shape, same_size
 
 # Injective, but better as a kernel of its own: an element picks its source among many inputs
 SOLITARY = {"Concat", "Resize", "GridSample"}
@@ -103,13 +103,3 @@ def _home(
 def _tail_allowed(anchor: ir.Node) -> bool:
     key = f"{anchor.domain}.{anchor.op_type}" if anchor.domain else anchor.op_type
     return ("cpu", key) in TEMPLATES
-
-
-def same_shape(a: tuple[Index, ...], b: tuple[Index, ...]) -> bool:
-    """Whether two shapes are provably equal."""
-    return len(a) == len(b) and all(same_dim(x, y) for x, y in zip(a, b, strict=True))
-
-
-def same_size(a: tuple[Index, ...], b: tuple[Index, ...]) -> bool:
-    """Whether two shapes provably have as many elements."""
-    return same_dim(product(a), product(b))

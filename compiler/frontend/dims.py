@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from tvm import tirx
 from tvm.ir import Range
 
-from targets.kernels import tensor
-from targets.kernels.tensor import Index, extent, simplify
+from targets.kernels.tensor import ANALYZER, Index, extent, simplify
 
 UNBOUNDED = 2**62  # above any size; what an expression without a known upper bound is taken for
 
@@ -16,36 +15,30 @@ UNBOUNDED = 2**62  # above any size; what an expression without a known upper bo
 def make_var(name: str, low: int, high: int) -> tirx.Var:
     """A new int64 variable, its range low..high made known to the simplifier, so that max(seq, 1) becomes seq."""
     var = tirx.Var(name, "int64")
-    tensor._ANALYZER.bind(var, Range(tirx.const(low, "int64"), tirx.const(high + 1, "int64")))
+    ANALYZER.bind(var, Range(tirx.const(low, "int64"), tirx.const(high + 1, "int64")))
     return var
 
 
 def smallest(value: Index) -> int:
     """A lower bound of `value` over the bounds of its variables."""
-    return value if isinstance(value, int) else int(tensor._ANALYZER.const_int_bound(value).min_value)
+    return value if isinstance(value, int) else int(ANALYZER.const_int_bound(value).min_value)
 
 
 def largest(value: Index) -> int:
     """An upper bound of `value` over the bounds of its variables."""
-    return value if isinstance(value, int) else int(tensor._ANALYZER.const_int_bound(value).max_value)
+    return value if isinstance(value, int) else int(ANALYZER.const_int_bound(value).max_value)
 
 
 def provable(condition: tirx.Expr | bool) -> bool | None:
     """True or False where `condition` is the same for all values of its variables, else None."""
     if isinstance(condition, bool):
         return condition
-    result = tensor._ANALYZER.simplify(condition)
+    result = ANALYZER.simplify(condition)
     if isinstance(result, tirx.IntImm):
         return bool(result.value)
-    if tensor._ANALYZER.can_prove(result):
+    if ANALYZER.can_prove(result):
         return True
-    return False if tensor._ANALYZER.can_prove(tirx.Not(result)) else None
-
-
-def same_shape(a: Sequence[Index], b: Sequence[Index]) -> bool:
-    """Whether two shapes are provably equal."""
-    differences = [simplify(x - y) for x, y in zip(a, b, strict=False)]
-    return len(a) == len(b) and all(isinstance(d, int) and d == 0 for d in differences)
+    return False if ANALYZER.can_prove(tirx.Not(result)) else None
 
 
 def at_corner(value: Index, bounds: Mapping[str, tuple[int, int]], which: int) -> int:

@@ -13,12 +13,12 @@ import onnx_ir as ir
 
 from compiler.ops.registry import Custom, Node, OpDef, Unsupported, find
 from targets.errors import EdgertError
-from targets.kernels.tensor import Index, Tensor
+from targets.kernels.tensor import Index, Tensor, same_shape
 
 from . import control, symbolic
 from .branches import constant_branch, has_subgraph
 from .constants import ConstantFolder
-from .dims import at_corner, dim_text, same_shape, shape_text
+from .dims import at_corner, dim_text, shape_text
 from .facts import Facts, Problem, ValueFact
 from .functions import Inliner
 from .nearest import nearest_form

@@ -13,8 +13,8 @@ import numpy as np
 import onnx_ir as ir
 
 from compiler.frontend.nodes import op_version
-from compiler.fusion import same_shape
 from targets.kernels.registry import TEMPLATES
+from targets.kernels.tensor import same_shape
 from targets.target import Target
 
 from .algebra import NoMatch, operands

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from compiler.fusion import same_shape
 from compiler.ops.elementwise import broadcast_shape
 from compiler.ops.registry import Unsupported
+from targets.kernels.tensor import same_shape
 from targets.target import Target
 
 from .edit import Edit

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from compiler.fusion import same_shape
+from targets.kernels.tensor import same_shape
 from targets.target import Target
 
 from .algebra import WIDE, NoMatch, Pattern, operands

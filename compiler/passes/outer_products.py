@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from compiler.fusion import same_shape
+from targets.kernels.tensor import same_shape
 from targets.target import Target
 
 from .algebra import WIDE

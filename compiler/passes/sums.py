@@ -6,8 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from compiler.frontend.nodes import op_version
-from compiler.fusion import same_shape
-from targets.kernels.tensor import product
+from targets.kernels.tensor import product, same_shape
 from targets.target import Target
 
 from .algebra import WIDE, NoMatch, close, operands

@@ -6,9 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from compiler.frontend.nodes import op_version
-from compiler.fusion import same_shape
 from compiler.ops.registry import find
-from targets.kernels.tensor import Index
+from targets.kernels.tensor import Index, same_shape
 from targets.target import Target
 
 from .edit import Edit

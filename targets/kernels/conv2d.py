@@ -8,7 +8,7 @@ import numpy as np
 
 from targets.target import Target
 
-from .conv2d_direct import MAX_BORDER_TILES, border_tiles, direct, packed_weights, pick_tile
+from .conv2d_direct import MAX_BORDER_TILES, direct, packed_weights, pick_tile
 from .conv2d_pad import padded
 from .conv2d_shape import ConvShape, conv_shape
 from .depthwise import depthwise, depthwise_space
@@ -44,7 +44,7 @@ def direct_stages(call: Call, x: Tensor, w: Tensor, s: ConvShape, target: Target
     tile = pick_tile(call, s, target)
     source: Leaf = x
     stages = []
-    before, _, after = border_tiles(s, tile)
+    before, _, after = s.border_tiles(tile.rows)
     if len(before) + len(after) > MAX_BORDER_TILES and (s.pads[1] or s.pads[3]):
         stage, source, s = padded(x, s, target)
         stages.append(stage)

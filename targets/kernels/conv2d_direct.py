@@ -14,7 +14,7 @@ from tvm import tirx
 from targets.target import Target
 
 from .builder import Builder
-from .conv2d_shape import ConvShape, valid_outputs
+from .conv2d_shape import ConvShape
 from .packing import pack_panels
 from .registry import Call
 from .stage import Const, Leaf, Stage
@@ -32,27 +32,6 @@ def pick_tile(call: Call, s: ConvShape, target: Target) -> Tile:
     if "mr" in call.config:
         return Tile(call.config["mr"], call.config["nr"] // lanes, lanes)
     return choose_tile(s.out_width, s.group_out, s.depth, target, s.out_height, max_rows=14)
-
-
-def border_tiles(s: ConvShape, tile: Tile) -> tuple[list[int], range, list[int]]:
-    """First pixels of the left border's tiles, the numbers of the whole inner tiles, first pixels of the others."""
-    starts = list(range(0, s.out_width, tile.rows))
-
-    def inner(first: int) -> bool:
-        return first + tile.rows <= s.out_width and all(
-            len(_reach(s, k, first, tile.rows)) == tile.rows for k in range(s.kernel[1])
-        )
-
-    flags = [inner(first) for first in starts]
-    if True not in flags:
-        return starts, range(0), []
-    low = flags.index(True)
-    high = low + flags[low:].index(False) if False in flags[low:] else len(starts)
-    return starts[:low], range(low, high), starts[high:]
-
-
-def _reach(s: ConvShape, tap: int, first: int, count: int) -> range:
-    return valid_outputs(tap, s.strides[1], s.dilations[1], s.pads[1], s.width, first, count)
 
 
 def packed_weights(w: Tensor, s: ConvShape, width: int) -> Const:
@@ -101,7 +80,7 @@ def direct(
             # neighbouring kernel columns lie side by side in memory: those that reach the same pixels are one long run
             merge = dw == 1 and s.group == 1
             known = isinstance(first, int)
-            reach = [_reach(s, k, first, count) if known else range(count) for k in range(kw)]
+            reach = [s.reach(k, first, count) if known else range(count) for k in range(kw)]
             for _, run in groupby(range(kw), lambda k: (reach[k], 0 if merge else k)):
                 columns = list(run)
                 base = b.let((first * sw + (columns[0] * dw - left)) * s.channels + group * s.group_in)
@@ -129,7 +108,7 @@ def direct(
             store_tile(b, acc, count, width, tile, write)
 
         def band(n: tirx.Expr, first_row: tirx.Expr, at: tuple, width: int) -> None:
-            before, inner, after = border_tiles(s, tile)
+            before, inner, after = s.border_tiles(tile.rows)
             with b.serial(b.let(tirx.min(tirx.const(rows, "int64"), s.out_height - first_row)), "row") as r:
                 oh = b.let(first_row + r)
                 for first in before:

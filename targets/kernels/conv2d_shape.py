@@ -50,6 +50,24 @@ class ConvShape:
         """Every channel by itself, with one filter each."""
         return self.group == self.channels == self.out_channels > 1
 
+    def reach(self, tap: int, first: int, count: int) -> range:
+        """Which of the output pixels first..first+count-1 of a row read inside the image at kernel column `tap`."""
+        return valid_outputs(tap, self.strides[1], self.dilations[1], self.pads[1], self.width, first, count)
+
+    def border_tiles(self, pixels: int) -> tuple[list[int], range, list[int]]:
+        """First pixels of the left border's tiles, the numbers of the whole inner tiles, first pixels of the others."""
+        starts = list(range(0, self.out_width, pixels))
+        taps = range(self.kernel[1])
+        inner = [
+            first + pixels <= self.out_width and all(len(self.reach(k, first, pixels)) == pixels for k in taps)
+            for first in starts
+        ]
+        if True not in inner:
+            return starts, range(0), []
+        low = inner.index(True)
+        high = low + inner[low:].index(False) if False in inner[low:] else len(starts)
+        return starts[:low], range(low, high), starts[high:]
+
 
 def conv_shape(call: Call) -> ConvShape | None:
     """The sizes of a call of edgert.Conv2d; None when it is not float32, not static or its weights are not constant."""

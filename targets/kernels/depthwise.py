@@ -14,7 +14,7 @@ from tvm import tirx
 from targets.target import Target
 
 from .builder import Builder
-from .conv2d_shape import ConvShape, valid_outputs
+from .conv2d_shape import ConvShape
 from .registry import Call
 from .stage import Const, Leaf, Stage
 from .tensor import Index, Tensor, simplify
@@ -82,24 +82,6 @@ def packed_taps(w: Tensor, s: ConvShape, lanes: int) -> Const:
     return Const((blocks, kh, kw, lanes), w.dtype, make, f"{w.name}:depthwise:{lanes}", f"{w.name}_packed")
 
 
-def border_pixels(s: ConvShape, pixels: int) -> tuple[list[int], range, list[int]]:
-    """First pixels of the left border's tiles, the numbers of the whole inner tiles, first pixels of the others."""
-    starts = list(range(0, s.out_width, pixels))
-    inner = [
-        first + pixels <= s.out_width and all(len(_reach(s, k, first, pixels)) == pixels for k in range(s.kernel[1]))
-        for first in starts
-    ]
-    if True not in inner:
-        return starts, range(0), []
-    low = inner.index(True)
-    high = low + inner[low:].index(False) if False in inner[low:] else len(starts)
-    return starts[:low], range(low, high), starts[high:]
-
-
-def _reach(s: ConvShape, tap: int, first: int, count: int) -> range:
-    return valid_outputs(tap, s.strides[1], s.dilations[1], s.pads[1], s.width, first, count)
-
-
 def depthwise(call: Call, x: Leaf, w: Tensor, s: ConvShape, target: Target) -> Stage:
     """X [N, H, W, C], W [C, 1, kH, kW]; every channel by itself, multiplier 1."""
     return _Kernel(call, x, w, s, target).stage()
@@ -129,7 +111,7 @@ class _Kernel:
             first_row = b.let(p // chunks_ % bands * self.plan.rows)
             rows = b.let(tirx.min(tirx.const(self.plan.rows, "int64"), s.out_height - first_row))
             band = (b.let(p // (chunks_ * bands)), first_row, rows, chunk, chunks_)
-            before, inner, after = border_pixels(s, pixels)
+            before, inner, after = s.border_tiles(pixels)
             for first in before:
                 self.strip(band, first, min(pixels, s.out_width - first))
             if len(inner):
@@ -178,7 +160,7 @@ class _Kernel:
         """Adds one kernel row: input pixel by input pixel, each to every output that it reaches."""
         b, s, (line, tap), (block, offset, width) = self.b, self.s, row, piece
         kw, sw, dw, left = s.kernel[1], s.strides[1], s.dilations[1], s.pads[1]
-        reach = [_reach(s, k, first, count) if isinstance(first, int) else range(count) for k in range(kw)]
+        reach = [s.reach(k, first, count) if isinstance(first, int) else range(count) for k in range(kw)]
         for column in sorted({i * sw + k * dw for k in range(kw) for i in reach[k]}):
             for k in range(kw):
                 i, odd = divmod(column - k * dw, sw)

@@ -9,7 +9,7 @@ from tvm import tirx
 from .builder import Builder
 from .loops import unflatten
 from .registry import Call
-from .tensor import Index, Tensor, as_expr, product, simplify
+from .tensor import Index, Tensor, as_expr, product, same_shape
 
 
 def unravel(b: Builder, position: tirx.Expr, extents: Sequence[Index]) -> list[tirx.Expr]:
@@ -34,15 +34,6 @@ def leaves(t: Tensor, seen: dict[int, Tensor] | None = None) -> list[Tensor]:
     for source in t.inputs:
         leaves(source, seen)
     return list(seen.values())
-
-
-def same_shape(a: Sequence[Index], b: Sequence[Index]) -> bool:
-    """Whether two shapes are equal as far as the simplifier can tell."""
-    return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
-
-
-def _equal(a: Index, b: Index) -> bool:
-    return simplify(a - b) == 0 if not (isinstance(a, int) and isinstance(b, int)) else a == b
 
 
 class MatrixTail:

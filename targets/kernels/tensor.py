@@ -20,7 +20,7 @@ Scalar: TypeAlias = tirx.Expr  # one element's value as an expression
 Index: TypeAlias = int | tirx.Expr
 
 _READERS: list[Callable[[Tensor, tuple], tirx.Expr]] = []
-_ANALYZER = Analyzer()
+ANALYZER = Analyzer()  # knows the range of every symbolic dimension (compiler/frontend/dims.py tells it)
 
 
 @dataclass(eq=False)
@@ -102,7 +102,7 @@ def simplify(value: Index) -> Index:
         return int(value.value)
     if not isinstance(value, tirx.Expr):
         return int(value)
-    value = _ANALYZER.simplify(value)
+    value = ANALYZER.simplify(value)
     return int(value.value) if isinstance(value, tirx.IntImm) else value
 
 
@@ -110,6 +110,16 @@ def same_dim(a: Index, b: Index) -> bool:
     """Whether two dimensions are provably equal."""
     difference = simplify(a - b)
     return isinstance(difference, int) and difference == 0
+
+
+def same_shape(a: Sequence[Index], b: Sequence[Index]) -> bool:
+    """Whether two shapes are provably equal."""
+    return len(a) == len(b) and all(same_dim(x, y) for x, y in zip(a, b, strict=True))
+
+
+def same_size(a: Sequence[Index], b: Sequence[Index]) -> bool:
+    """Whether two shapes provably have as many elements."""
+    return same_dim(product(a), product(b))
 
 
 def product(values: Sequence[Index]) -> Index:
