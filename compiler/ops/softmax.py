@@ -8,13 +8,16 @@ from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce
 
 from . import mathfn
 from .numbers import axis_of, need_float, wide
-from .registry import Node, op
+from .registry import Node, Unsupported, op
 
 
 @op("Softmax", "LogSoftmax", since=13)
 def softmax(node: Node) -> Tensor:
     """e^(x - max) over its sum along axis (default the last)."""
     x = node.need(0)
+    if x.dtype in ("float16", "bfloat16"):
+        # the function body rounds after each step, as ONNX's reference does
+        raise Unsupported(f"{node.op} of {x.dtype} in one step", f"{node.op} of float32")
     return _softmax(node, x, [axis_of(int(node.attr("axis", -1)), max(1, x.ndim))])
 
 
