@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from targets.kernels.tensor import Scalar, Tensor
+from targets.kernels.tensor import Scalar, Tensor, compute
 from targets.kernels.vmath import let
 
 from . import mathfn as fn

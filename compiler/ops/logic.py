@@ -14,9 +14,9 @@ from .registry import Node, op
 
 def _compare(a: Scalar, b: Scalar, fold) -> Scalar:  # noqa: ANN001
     """Comparisons of narrow floats go through float32, of bools through uint8."""
-    dtype = fn.dtype_of(a)
-    wide = {"bool": "uint8", "float16": "float32", "bfloat16": "float32"}.get(dtype)
-    return fold(a, b) if wide is None else fold(a.astype(wide), b.astype(wide))
+    if fn.dtype_of(a) == "bool":
+        return fold(a.astype("uint8"), b.astype("uint8"))
+    return fold(fn.single(a), fn.single(b))
 
 
 _COMPARE = {

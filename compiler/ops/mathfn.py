@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 
 from tvm import tirx
+from tvm.ir import Call
+from tvm.ir.expr import TensorLoad
 
 from targets.kernels import vmath
 from targets.kernels.tensor import Scalar, as_expr
@@ -17,7 +19,6 @@ from targets.kernels.vmath import let
 
 NARROW = ("float16", "bfloat16")
 
-exp, log, tanh, sigmoid, erf = vmath.exp, vmath.log, vmath.tanh, vmath.sigmoid, vmath.erf
 
 
 def dtype_of(x: Scalar) -> str:
@@ -61,14 +62,41 @@ def like(value: float | int, x: Scalar) -> Scalar:
     return const(value, dtype_of(x))
 
 
+def single(x: Scalar) -> Scalar:
+    """A float16 or bfloat16 as the float32 of the same value; other types as they are.
+
+    TVM's legalisation does not look into what is bound to a name, where a cast to bfloat16 would reach LLVM and crash it.
+    So a bfloat16 that was just made from a float32 gives that back: exactly, rounding it by hand where need be.
+    """
+    dtype = dtype_of(x)
+    if dtype == "bfloat16" and isinstance(x, tirx.Cast) and dtype_of(x.value) == "float32":
+        value = x.value
+        return value if _is_held(value) else let(value, _round_to_bfloat16)
+    return x.astype("float32") if dtype in NARROW else x
+
+
+def _is_held(x: Scalar) -> bool:
+    """Whether x is a load, or the upper half of a float32 put in place: rounded already."""
+    if isinstance(x, Call) and x.op.name == "tirx.reinterpret":
+        return isinstance(x.args[0], tirx.LShift)
+    return isinstance(x, TensorLoad)
+
+
+def _round_to_bfloat16(x: Scalar) -> Scalar:
+    """A float32 to the nearest (half to even) that has only the upper 16 bits set; a NaN stays one."""
+    bits = tirx.reinterpret("uint32", x)
+    odd = tirx.shift_right(bits, const(16, "uint32")) & const(1, "uint32")
+    rounded = (bits + const(0x7FFF, "uint32") + odd) & const(0xFFFF0000, "uint32")
+    return select(is_nan(x), x, tirx.reinterpret("float32", rounded))
+
+
 def widen(fn: Callable[..., Scalar]) -> Callable[..., Scalar]:
     """`fn` on float16 and bfloat16 through float32; the other types as they are."""
 
     def wrapped(*args: Scalar) -> Scalar:
         dtype = dtype_of(args[0])
         if dtype in NARROW:
-            value = fn(*(a.astype("float32") for a in args))
-            return let(value, lambda v: v.astype(dtype))
+            return fn(*(single(a) for a in args)).astype(dtype)
         return fn(*args)
 
     return wrapped
@@ -80,6 +108,9 @@ def llvm(name: str) -> Callable[[Scalar], Scalar]:
     Not call_pure_extern: TVM scalarises a vector loop with such a call wrongly where its value is bound to a name.
     """
     return widen(lambda x: tirx.call_llvm_pure_intrin(dtype_of(x), "llvm." + name, x))
+
+
+exp, log, tanh, sigmoid, erf = (widen(f) for f in (vmath.exp, vmath.log, vmath.tanh, vmath.sigmoid, vmath.erf))
 
 
 def select(condition: Scalar, yes: Scalar, no: Scalar) -> Scalar:
@@ -166,7 +197,7 @@ def is_nan(x: Scalar) -> Scalar:
     """Whether x is a NaN (false for integers)."""
     if not is_float(dtype_of(x)):
         return const(False, "bool")
-    x = x.astype("float32") if dtype_of(x) in NARROW else x
+    x = single(x)
     # by the bits: TVM's simplifier takes v != v for false
     if dtype_of(x) == "float32":
         return (tirx.reinterpret("int32", x) & const(0x7FFFFFFF, "int32")) > const(0x7F800000, "int32")
@@ -175,7 +206,7 @@ def is_nan(x: Scalar) -> Scalar:
 
 def is_inf(x: Scalar, positive: bool = True, negative: bool = True) -> Scalar:
     """Whether x is an infinity of a wanted sign."""
-    x = x.astype("float32") if dtype_of(x) in NARROW else x
+    x = single(x)
     inf = float("inf")
 
     def test(v: Scalar) -> Scalar:
@@ -226,10 +257,10 @@ def power(a: Scalar, b: Scalar) -> Scalar:
     wide = "float32" if dtype in NARROW else dtype
     wide = "float64" if dtype_of(b) == "float64" else wide
     known = float(b.value) if isinstance(b, tirx.FloatImm | tirx.IntImm) else None
-    x = a.astype(wide) if wide != dtype else a
+    x = single(a).astype(wide) if wide != dtype else a
     value = _known_power(x, known) if known is not None else None
     if value is None:
-        value = tirx.pow(x, b.astype(wide))
+        value = tirx.pow(x, single(b).astype(wide))
     return value if wide == dtype else value.astype(dtype)
 
 
@@ -353,7 +384,7 @@ def saturate(x: Scalar, dtype: str) -> Scalar:
     """A float rounded towards zero to integer `dtype`: out of range gives the nearest end, NaN gives 0."""
     bits, signed = bits_of(dtype), is_signed(dtype)
     low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
-    x = x.astype("float32") if dtype_of(x) in NARROW else x
+    x = single(x)
 
     def clamp(v: Scalar) -> Scalar:
         # float(high) may round up to high + 1, which is out of range: compare with that
@@ -370,9 +401,12 @@ def convert(x: Scalar, dtype: str) -> Scalar:
     if source == dtype:
         return x
     if dtype == "bool":
-        return tirx.NE(x, like(0, x)) if source not in NARROW else convert(x.astype("float32"), "bool")
+        x = single(x)
+        return tirx.NE(x, like(0, x))
     if is_float(source) and not is_float(dtype):
         return saturate(x, dtype)
+    if source == "bfloat16":
+        return single(x).astype(dtype)
     if source == "float64" and dtype in NARROW or dtype == "bfloat16" and not is_float(source):
         return as_expr(x, "float32").astype(dtype)
     return x.astype(dtype)
