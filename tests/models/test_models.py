@@ -9,7 +9,7 @@ import pytest
 
 import edgert
 from targets import all_targets, host_features
-from tests.models.real import MODELS, compiled, inputs, pictures, pull, session
+from tests.models.real import MODELS, compiled, inputs, pictures, session
 
 pytestmark = [pytest.mark.registry, pytest.mark.slow]
 
@@ -27,8 +27,6 @@ def targets() -> list[str]:
 def test_answers_equal_onnxruntimes(name: str, target: str, tmp_path: Path) -> None:
     if target not in targets():
         pytest.skip(f"this machine's CPU lacks {target}'s features")
-    if name == "ppocr-det":
-        pull("mobilenet-v2", tmp_path)  # its JSON says how pictures are prepared
     source, artifact = compiled(name, tmp_path, target)
     reference = session(source)
     with edgert.load(artifact, threads=2) as model:
