@@ -1,7 +1,7 @@
-"""One-dimensional resampling: for each output position the input taps and their weights, in float64.
+"""One-dimensional resampling: for each output position the input taps and their weights.
 
-The coordinate rules are those of ONNX's Resize-19; positions are worked out in float64 as the specification's reference
-does, since float32 puts some of them on the wrong side of a pixel.
+The coordinate rules are those of ONNX's Resize-19. Linear and cubic positions are worked out in float64; the nearest
+mode in float32 like ONNX Runtime, since there a rounding decides which pixel is taken.
 """
 
 from __future__ import annotations
@@ -26,47 +26,55 @@ def f64(value: float) -> Scalar:
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """One axis to resample. roi: reads (start, end) of the region of interest, where the mode has one."""
+    """One axis to resample, with positions of type `dtype`.
+
+    roi: reads (start, end) of the region of interest, where the mode has one.
+    """
 
     size: int
     out: int
     scale: float
     coordinates: str
     roi: tuple[Callable[[], Scalar], Callable[[], Scalar]] | None = None
+    dtype: str = "float64"
+
+    def c(self, value: float) -> Scalar:
+        """A constant of the type that positions are worked out in."""
+        return tirx.const(float(value), self.dtype)
 
     def source(self, y: Index) -> Scalar:
         """The input coordinate of output position y."""
-        at = as_expr(y).astype("float64")
+        at = as_expr(y).astype(self.dtype)
         n, length = self.size, self.scale * self.size
         rule = self.coordinates
         if rule == "align_corners":
-            return f64(0) if length == 1 else at * f64(n - 1) / f64(length - 1)
+            return self.c(0) if length == 1 else at * self.c(n - 1) / self.c(length - 1)
         if rule == "asymmetric":
-            return at / f64(self.scale)
+            return at / self.c(self.scale)
         if rule == "tf_crop_and_resize":
             assert self.roi is not None
-            start, end = (r().astype("float64") for r in self.roi)
-            span = (end - start) * f64(n - 1)
-            inner = span / f64(2) if length == 1 else at * span / f64(length - 1)
-            return inner + start * f64(n - 1)
+            start, end = (r().astype(self.dtype) for r in self.roi)
+            span = (end - start) * self.c(n - 1)
+            inner = span / self.c(2) if length == 1 else at * span / self.c(length - 1)
+            return inner + start * self.c(n - 1)
         if rule == "pytorch_half_pixel" and length == 1:
-            return f64(-0.5)
-        half = (at + f64(0.5)) / f64(self.scale) - f64(0.5)
+            return self.c(-0.5)
+        half = (at + self.c(0.5)) / self.c(self.scale) - self.c(0.5)
         if rule in ("half_pixel", "pytorch_half_pixel"):
             return half
         if rule == "half_pixel_symmetric":
-            return f64(n / 2 * (1 - self.out / length)) + half
+            return self.c(n / 2 * (1 - self.out / length)) + half
         raise Unsupported(f"coordinate_transformation_mode {rule}", "half_pixel")
 
     def table(self, extra: list[Tensor]) -> Tensor:
         """The input coordinate of every output position, [out]. extra: what the region of interest is read from."""
-        return stored((self.out,), "float64", self.source, extra, "coordinates")
+        return stored((self.out,), self.dtype, self.source, extra, "coordinates")
 
     def outside(self, x: Scalar) -> Scalar | None:
         """Whether input coordinate x lies outside the region that the mode crops to; None where it has none."""
         if self.coordinates != "tf_crop_and_resize":
             return None
-        return tirx.any(x < f64(0), x > f64(self.size - 1))
+        return tirx.any(x < self.c(0), x > self.c(self.size - 1))
 
 
 def nearest(axis: Axis, x: Scalar, rule: str) -> Scalar:
@@ -74,12 +82,12 @@ def nearest(axis: Axis, x: Scalar, rule: str) -> Scalar:
     below = tirx.floor(x)
     rest = x - below
     up = {
-        "round_prefer_floor": rest > f64(0.5), "round_prefer_ceil": rest >= f64(0.5),
-        "floor": tirx.const(False, "bool"), "ceil": rest > f64(0),
+        "round_prefer_floor": rest > axis.c(0.5), "round_prefer_ceil": rest >= axis.c(0.5),
+        "floor": tirx.const(False, "bool"), "ceil": rest > axis.c(0),
     }.get(rule)  # fmt: skip
     if up is None:
         raise Unsupported(f"nearest_mode {rule}", "round_prefer_floor")
-    position = (below + tirx.Select(up, f64(1), f64(0))).astype("int64")
+    position = (below + tirx.Select(up, axis.c(1), axis.c(0))).astype("int64")
     return as_expr(clamp(position, 0, axis.size - 1), "int64")
 
 

@@ -90,7 +90,8 @@ def _resize(
         if roi is not None:
             region = (_reader(roi, k), _reader(roi, len(axes) + k))
         size, goal = number(x.shape[a], "a resized dimension"), number(goals[k], "a resized dimension")
-        plan.append((a, Axis(size, goal, factors[k], coordinates, region)))
+        precise = "float32" if mode == "nearest" else "float64"
+        plan.append((a, Axis(size, goal, factors[k], coordinates, region, precise)))
     extra = [roi] if roi is not None else []
     fill = float(node.attr("extrapolation_value", 0.0))
     if mode == "nearest":
