@@ -16,18 +16,16 @@ from .registry import Node, Unsupported, op
 from .shapes import declared_shape, known
 
 
-def not_negative(value: Index) -> bool:
-    """Whether an expression over dimensions is surely 0 or more."""
-    if isinstance(value, int):
-        return value >= 0
-    if isinstance(value, tirx.Var):
+def grows(value: Index) -> bool:
+    """Whether an expression surely never falls as a dimension grows: then it is largest at the largest sizes."""
+    if isinstance(value, int | tirx.Var | tirx.IntImm):
         return True
-    if isinstance(value, tirx.IntImm):
-        return int(value.value) >= 0
-    if isinstance(value, tirx.Add | tirx.Mul | tirx.FloorDiv | tirx.Min):
-        return not_negative(value.a) and not_negative(value.b)
-    if isinstance(value, tirx.Max):
-        return not_negative(value.a) or not_negative(value.b)
+    if isinstance(value, tirx.Add | tirx.Min | tirx.Max):
+        return grows(value.a) and grows(value.b)
+    if isinstance(value, tirx.Sub):
+        return grows(value.a) and isinstance(value.b, tirx.IntImm)
+    if isinstance(value, tirx.Mul | tirx.FloorDiv):
+        return grows(value.a) and isinstance(value.b, tirx.IntImm) and int(value.b.value) > 0
     return False
 
 
@@ -46,9 +44,12 @@ def range_length(node: Node) -> Index:
     start, limit, delta = (v for i in range(3) for v in node.ints(i, "range") or [])
     if not isinstance(delta, int) or delta == 0:
         raise Unsupported("a Range with a symbolic delta", "a constant delta")
-    span = simplify((limit - start) if delta > 0 else (start - limit))
-    steps = simplify(tirx.floordiv(as_expr(span + (abs(delta) - 1), "int64"), as_expr(abs(delta), "int64")))
-    return steps if not_negative(steps) else simplify(tirx.max(as_expr(steps, "int64"), as_expr(0, "int64")))
+    step = as_expr(abs(delta), "int64")
+    span = as_expr(simplify((limit - start) if delta > 0 else (start - limit)), "int64")
+    steps = simplify(tirx.max(tirx.floordiv(span + (step - 1), step), as_expr(0, "int64")))
+    if not grows(steps):  # memory is set aside for the largest sizes
+        raise Unsupported(f"a Range of {steps} elements", "a length that grows with the dimensions")
+    return steps
 
 
 @op("Range", since=11)

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute
+from targets.kernels.tensor import Index, Tensor, as_expr, compute, same_dim
 from targets.kernels.vmath import let
 
 from . import mathfn as fn
 from .cast import element_type
-from .elementwise import same_dim
 from .numbers import ceildiv, floordiv, need_float, wide
 from .reduction import reduce_axes
 from .registry import Node, Unsupported, op
@@ -34,13 +33,10 @@ def requantize(value: tirx.Expr, zero: tirx.Expr | None, dtype: str) -> tirx.Exp
     """
     low, high = (as_expr(v, "int32") for v in limits(dtype))
     offset = as_expr(0, "int32") if zero is None else zero.astype("int32")
-
-    def clamp(v: tirx.Expr, z: tirx.Expr) -> tirx.Expr:
-        least, most = (low - z).astype("float32"), (high - z).astype("float32")
-        above = fn.select(v > least, v, least)
-        return (fn.select(above < most, above, most).astype("int32") + z).astype(dtype)
-
-    return let(offset, lambda z: let(fn.round_even(value), lambda v: clamp(v, z)))
+    least, most = (low - offset).astype("float32"), (high - offset).astype("float32")
+    # the second operand is what TVM's max gives where the first is a NaN
+    held = tirx.min(tirx.max(fn.round_even(value), least), most)
+    return (held.astype("int32") + offset).astype(dtype)
 
 
 def parameter(node: Node, t: Tensor, x: Tensor, what: str) -> Callable[..., tirx.Expr]:

@@ -29,7 +29,7 @@ def one(folder: Path, op: str, x: np.ndarray, opset: int = 13, **attrs: object) 
     return answers(model_of(op, [x], 1, [], opset, **attrs), {"i0": x}, folder)["o0"]
 
 
-@pytest.mark.parametrize(("dtype", "axis"), zip(TYPES, [0, 1, 2, 0, 1, 2, 0, 2], strict=True))
+@pytest.mark.parametrize(("dtype", "axis"), list(zip(TYPES, [0, 1, 2, 0, 1, 2, 0, 2], strict=True)))
 def test_arg(dtype: str, axis: int, tmp_path: Path) -> None:
     """numpy too takes the first NaN, and the first of equal elements."""
     x = data(dtype, 4, 19, 6)
@@ -65,7 +65,7 @@ def best(x: np.ndarray, k: int, axis: int, largest: bool) -> tuple[np.ndarray, n
 FORMS = [(1, 5, 1), (0, 4, 0), (2, 1, 1), (-1, 7, 0)]
 
 
-@pytest.mark.parametrize(("dtype", "form"), zip(TYPES, [*FORMS, *FORMS], strict=True))
+@pytest.mark.parametrize(("dtype", "form"), list(zip(TYPES, [*FORMS, *FORMS], strict=True)))
 def test_top_k(dtype: str, form: tuple[int, int, int], tmp_path: Path) -> None:
     axis, k, largest = form
     x = data(dtype, 4, 23, 7)
@@ -101,9 +101,7 @@ def test_top_k_of_run_time_k(tmp_path: Path) -> None:
         helper.make_tensor_value_info("x", TensorProto.FLOAT, (2, 6, 3)),
         helper.make_tensor_value_info("k", TensorProto.INT64, (1,)),
     ]
-    made = [
-        helper.make_tensor_value_info(n, t, None) for n, t in (("v", TensorProto.FLOAT), ("i", TensorProto.INT64))
-    ]
+    made = [helper.make_tensor_value_info(n, t, None) for n, t in (("v", TensorProto.FLOAT), ("i", TensorProto.INT64))]
     model = helper.make_model(
         helper.make_graph(nodes, "late", given, made), opset_imports=[helper.make_opsetid("", 11)], ir_version=10
     )

@@ -64,7 +64,9 @@ def test_dequantize_int32_beyond_float32(tmp_path: Path) -> None:
     check(tmp_path, "DequantizeLinear", [whole("int32", 40), np.array(0.37, np.float32)], opset=13)
 
 
-@pytest.mark.parametrize("x", [reals(5, 7) * 3, np.abs(reals(9)) + 1, -np.abs(reals(9)) - 1], ids=["both", "up", "down"])
+@pytest.mark.parametrize(
+    "x", [reals(5, 7) * 3, np.abs(reals(9)) + 1, -np.abs(reals(9)) - 1], ids=["both", "up", "down"]
+)
 def test_dynamic_quantize(x: np.ndarray, tmp_path: Path) -> None:
     check(tmp_path, "DynamicQuantizeLinear", [x], outputs=3, opset=11)
 
