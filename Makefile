@@ -42,9 +42,10 @@ bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'openvino>=2025.0'
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# ONNX's own node cases, end to end; writes the operator table of README.md.
+# ONNX's own node cases, end to end; writes the tables of operators and targets of README.md.
 conformance: $(STAMP)
-	$(BIN)/python -m tests.conformance $(ARGS)
+	$(BIN)/python -m benchmarks.targets
+	$(BIN)/python -m tests.conformance $(or $(ARGS),--update-readme)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.readme import update
 
 BEGIN, END = "<!-- operators:begin -->", "<!-- operators:end -->"
 
@@ -93,11 +94,4 @@ def markdown(verdicts: Sequence[dict]) -> str:
 
 def update_readme(path: Path, verdicts: Sequence[dict]) -> None:
     """Replaces what stands between the markers. Raises ValueError when README.md has no markers."""
-    text = path.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{path.name} needs one {BEGIN} and one {END}")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(f"{before}{BEGIN}\n{markdown(verdicts)}\n{END}{after}")
-    os.replace(temporary, path)
+    update("operators", markdown(verdicts), path)
