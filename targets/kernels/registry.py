@@ -42,6 +42,12 @@ class Call:
         """The leaf that the group's result is stored in."""
         return self.results[0]
 
+    def need(self, i: int) -> Tensor:
+        """Input i, one that the operator cannot do without."""
+        t = self.inputs[i] if i < len(self.inputs) else None
+        assert t is not None, f"{self.op} without input {i}"
+        return t
+
 
 def template(op: str, family: str = "cpu") -> Callable[[Template], Template]:
     """Registers a schedule template for `op` (an ONNX name, or `edgert.Name` for the compiler's own operators)."""

@@ -24,8 +24,8 @@ class Rows:
         self.shape = call.outputs[0].shape
         self.outer, self.inner = list(self.shape[:axis]), list(self.shape[axis:])
         self.length: Index = product(self.inner)
-        self.dtype = COMPUTE[call.inputs[0].dtype]
-        self.x, self.out = b.arg(call.inputs[0]), b.arg(call.result)
+        self.dtype = COMPUTE[call.need(0).dtype]
+        self.x, self.out = b.arg(call.need(0)), b.arg(call.result)
         self._value: tirx.Expr | None = None
         b.bind(call.outputs[0], lambda *i: self._value)
 
