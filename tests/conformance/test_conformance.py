@@ -95,5 +95,5 @@ def test_readme_changes_between_the_markers_only(tmp_path: Path) -> None:
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     assert "| Add | 1 | 2 | not \\| like this |" in text
     readme.write_text("no markers")
-    with pytest.raises(ValueError, match="needs one"):
+    with pytest.raises(ValueError, match="no pair of markers"):
         update_readme(readme, verdicts)
