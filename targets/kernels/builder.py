@@ -36,6 +36,7 @@ class Builder:
         self._memo: dict[tuple, tirx.Expr] = {}
         self._point: dict[int, tuple[tirx.Expr, Index]] = {}
         self._lane: tuple[tirx.Expr, int] | None = None  # the vector loop we are in
+        self._guarded = False  # whether this element has read anything that was not surely in range
         self._begin, self._end = tirx.Var("begin", "int64"), tirx.Var("end", "int64")
         self._tasks: Index | None = None
         self._grain = 1
@@ -66,6 +67,8 @@ class Builder:
         """The value of `tensor` at `indices`: bound, loaded from its buffer, or computed in place."""
         if id(tensor) in self._bound:
             return self._bound[id(tensor)](*indices)
+        if not self._in_range(tensor, indices):
+            self._guarded = True
         if tensor.fn is None or tensor.materialised:
             value = self.arg(tensor)[tuple(as_expr(i) for i in indices)] if indices else self.arg(tensor)[0]
             return _from_bits(value) if tensor.dtype == "bfloat16" else value.astype("bool") if tensor.dtype == "bool" else value
@@ -73,7 +76,7 @@ class Builder:
             return tensor.fn(*indices)
         key = (id(tensor), *(_constant(i) if _constant(i) is not None else id(i) for i in indices))
         if key not in self._memo:
-            self._memo[key] = self._keep(as_expr(tensor.fn(*indices), tensor.dtype))
+            self._memo[key] = self.keep(as_expr(tensor.fn(*indices), tensor.dtype))
         return self._memo[key]
 
     def share(self, indices: Sequence[tirx.Expr], shape: Sequence[Index]) -> None:
@@ -81,16 +84,20 @@ class Builder:
 
         Call it where each element is computed. Only reads that are surely in range are hoisted, so a guard stays one.
         """
-        self._memo = {}
+        self._memo, self._guarded = {}, False
         self._point = {id(i): (i, extent) for i, extent in zip(indices, shape, strict=True)}
 
-    def _keep(self, value: tirx.Expr) -> tirx.Expr:
+    def hoist(self, value: tirx.Expr) -> tirx.Expr | None:
+        """`value` kept, where that is safe: None when it may read what a guard around it would not."""
+        return self.keep(value) if self._point and not self._guarded else None
+
+    def keep(self, value: tirx.Expr) -> tirx.Expr:
         """`value` in a local, one element a lane of the vector loop we are in: a Bind would be substituted back by TVM's
         simplifier, which makes code of exponential size, and is not seen by its vectoriser where that goes lane by lane."""
         if isinstance(value, tirx.Var | tirx.IntImm | tirx.FloatImm):
             return value
         if str(value.ty.dtype) == "bfloat16":
-            return self._keep(value.astype("float32")).astype("bfloat16")
+            return self.keep(value.astype("float32")).astype("bfloat16")
         held = "int32" if str(value.ty.dtype) == "bool" else str(value.ty.dtype)
         lane, lanes = self._lane if self._lane is not None else (tirx.const(0, "int32"), 1)
         buffer = tirx.decl_buffer([lanes], held, "kept", scope="local")
@@ -136,9 +143,9 @@ class Builder:
         if str(value.ty.dtype) == "bfloat16":  # legalisation widens what is bound but not the name; the detour is exact
             return self.let(value.astype("float32"), name).astype("bfloat16")
         if any(leaf.dtype == "bfloat16" for leaf, _, _ in self._operands.values()):
-            return self._keep(value)  # TVM's legalisation of bfloat16 passes over what is bound
+            return self.keep(value)  # TVM's legalisation of bfloat16 passes over what is bound
         if self._lane is not None and "if_then_else" in str(value):
-            return self._keep(value)  # TVM's vectoriser takes a guarded read lane by lane, and a Bind does not survive that
+            return self.keep(value)  # TVM's vectoriser takes a guarded read lane by lane, and a Bind does not survive that
         var = tirx.Var(name, str(value.ty.dtype))
         self.emit(tirx.Bind(var, value))
         return var
@@ -164,6 +171,7 @@ class Builder:
             yield self._blocks[-1]
         finally:
             self._blocks.pop()
+            self._memo = {}  # what was kept in that block is gone
 
     @contextmanager
     def loop(self, extent: Index, kind: int = ForKind.SERIAL, name: str = "i", start: Index = 0) -> Iterator[tirx.Expr]:

@@ -80,6 +80,12 @@ def bind_reader(reader: Callable[[Tensor, tuple], tirx.Expr]) -> Callable[[], No
     return lambda: _READERS.remove(reader)
 
 
+def hoist(value: tirx.Expr) -> tirx.Expr | None:
+    """`value` computed by a statement before the one being built, where the active reader can do that safely."""
+    reader = getattr(_READERS[-1], "__self__", None) if _READERS else None
+    return reader.hoist(value) if hasattr(reader, "hoist") else None
+
+
 def as_expr(value: Index | float | bool, dtype: str | None = None) -> tirx.Expr:
     """A TIR expression of `dtype` (default: int32 for a small int) for a Python number or an expression."""
     if isinstance(value, tirx.Expr):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
+from .tensor import hoist
+
 NARROW = ("float16", "bfloat16")
 LOG2E = 1.4426950408889634
 LN2_HIGH, LN2_LOW = 0.693145751953125, 1.428606765330187e-06  # the high part has 16 bits: n * high is exact
@@ -35,12 +37,7 @@ ERF_LARGE = (
 
 def exp(x: tirx.Expr) -> tirx.Expr:
     """e^x."""
-    # the scale 2^n in two steps: n reaches -150 and 128, one factor only -126 to 127
-    def scaled(p: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
-        half = n >> _i(1)
-        return p * _power(half) * _power(n - half)
-
-    return _float32(x, tirx.exp, lambda v: _exp(_clamp(v, -104.0, 89.0), scaled))
+    return _float32(x, tirx.exp, lambda v: _exp(_clamp(v, -104.0, 89.0), _scaled))
 
 
 def exp_flush(x: tirx.Expr) -> tirx.Expr:
@@ -79,6 +76,12 @@ def _exp(x: tirx.Expr, scaled: Callable[[tirx.Expr, tirx.Expr], tirx.Expr]) -> t
         return let(p, lambda p: let(tirx.reinterpret("int32", t) - _i(ROUND_BITS), lambda n: scaled(p, n)))
 
     return let(x, lambda x: let(x * _f(LOG2E) + _f(ROUND), lambda t: body(x, t)))
+
+
+def _scaled(p: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
+    """p * 2^n in two steps: n reaches -150 and 128, one factor only -126 to 127."""
+    half = n >> _i(1)
+    return p * _power(half) * _power(n - half)
 
 
 def _expm1(x: tirx.Expr) -> tirx.Expr:
@@ -124,7 +127,7 @@ def _tanh(x: tirx.Expr) -> tirx.Expr:
 
 def _sigmoid(x: tirx.Expr) -> tirx.Expr:
     """z / (1 + z) or 1 / (1 + z) with z = e^-|x|: neither side overflows."""
-    z = exp(_f(0.0) - _abs(x))
+    z = _exp(_clamp(_f(0.0) - _abs(x), -104.0, 89.0), _scaled)
     return let(z, lambda z: tirx.Select(x < _f(0.0), z, _f(1.0)) / (z + _f(1.0)))
 
 
@@ -151,8 +154,17 @@ def let(value: tirx.Expr, body: Callable[[tirx.Expr], tirx.Expr]) -> tirx.Expr:
 def _float32(x: tirx.Expr, other: Callable[[tirx.Expr], tirx.Expr], core: Callable) -> tirx.Expr:
     dtype = str(x.ty.dtype)
     if dtype in NARROW:
-        return let(x.astype("float32"), core).astype(dtype)
-    return let(x, core) if dtype == "float32" else other(x)
+        return _float32(x.astype("float32"), other, core).astype(dtype)
+    if dtype != "float32":
+        return other(x)
+    if not isinstance(x, tirx.Var | tirx.FloatImm):
+        # TVM substitutes bound names back wherever it analyses, so nesting one of these functions in another by Let takes
+        # exponential time: a local breaks the chain, and where there can be none libm does
+        kept = hoist(x)
+        if kept is None and "Let(" in str(x):
+            return other(x)
+        x = x if kept is None else kept
+    return let(x, core)
 
 
 def _f(value: float) -> tirx.Expr:

@@ -4,12 +4,14 @@ import math
 
 import numpy as np
 import pytest
+from tvm import tirx
+
 from compiler.codegen.jit import run_stages
-from targets import all_targets, host_features
+from targets import all_targets, get_target, host_features
 from targets.kernels import vmath
 from targets.kernels.builder import Builder
-from targets.kernels.tensor import Tensor
-from tvm import tirx
+from targets.kernels.nest import lower_nest
+from targets.kernels.tensor import Tensor, as_expr, compute
 
 ISAS = [t for t in all_targets().values() if t.name.startswith("x86-64")]
 FUNCTIONS = {
@@ -69,8 +71,6 @@ def test_all_of_float32(name, target):
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_other_types(dtype):
-    from targets import get_target
-
     x = np.linspace(-6, 6, 64).astype(dtype)
     for name in ("exp", "tanh", "sigmoid", "erf"):
         want = FUNCTIONS[name](x.astype(np.float64))
@@ -79,8 +79,6 @@ def test_other_types(dtype):
 
 
 def test_exp_flush_gives_zero_for_the_masked():
-    from targets import get_target
-
     x = np.array([0, -1, -10, -87, -88, -104, -1e30, -np.inf] * 2, np.float32)
     got = run("exp_flush", x, get_target())
     np.testing.assert_allclose(got, np.exp(x.astype(np.float64)), rtol=2.5e-7, atol=1.2e-38)
@@ -90,3 +88,19 @@ def test_exp_flush_gives_zero_for_the_masked():
 def test_used_twice_costs_once():
     value = vmath.erf(tirx.Var("x", "float32"))
     assert str(value).count("12582912") <= 4
+
+
+def test_nested_functions_compile_and_agree():
+    """TVM analyses bound names by substitution: nesting by Let would take minutes."""
+    X, Y = Tensor((3, 37), "float32", "x"), Tensor((3, 37), "float32", "y")
+    mish = compute((3, 37), "float32", lambda *i: X(*i) * vmath.tanh(vmath.log(vmath.exp(X(*i)) + as_expr(1.0))), [X])
+    twice = compute((3, 37), "float32", lambda *i: vmath.sigmoid(vmath.sigmoid(mish(*i))), [mish])
+    guarded = compute((3, 40), "float32", lambda i, j: tirx.if_then_else(j < 37, twice(i, j), as_expr(0.0)), [twice])
+    x = np.linspace(-9, 9, 111, dtype=np.float32).reshape(3, 37)
+    wide = x.astype(np.float64)
+    want = 1 / (1 + np.exp(-1 / (1 + np.exp(-wide * np.tanh(np.log(1 + np.exp(wide)))))))
+    got, = run_stages(lower_nest([(twice, Y)], get_target()), {id(X): x}, [Y], get_target())
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    Z = Tensor((3, 40), "float32", "z")
+    got, = run_stages(lower_nest([(guarded, Z)], get_target()), {id(X): x}, [Z], get_target())
+    np.testing.assert_allclose(got, np.pad(want, ((0, 0), (0, 3))), rtol=1e-6)
