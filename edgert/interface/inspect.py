@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from targets.target import Target
 
 
+OPEN_DIMS = (1, 512)  # what a dimension is looked at with when nobody said its bounds; the report says so
+
+
 class Inspection(NamedTuple):
     """What was found, as plain data for --json and as text for people; whether it would compile."""
 
@@ -87,7 +90,7 @@ def _model(
         chosen = get_target(target)
     except UnknownTarget as error:
         raise UsageError(str(error)) from None
-    graph, facts = load(Path(path), shapes, dims)
+    graph, facts = load(Path(path), shapes, dims, open_dims=OPEN_DIMS)
     found = report(graph, facts)
     data: dict[str, Any] = {**found.json(), "name": Path(path).stem}
     lines = [found.text()]
