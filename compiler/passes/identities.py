@@ -25,7 +25,7 @@ def run(edit: Edit, target: Target) -> bool:
     """Each node by the rule of its operator, then Expands whose readers broadcast by themselves."""
     changed = False
     for node in list(edit.graph):
-        if node.domain or not node.inputs or node.inputs[0] is None or len(node.outputs) != 1:
+        if node.domain or not node.inputs or node.inputs[0] is None or any(v.uses() for v in node.outputs[1:]):
             continue
         x, y = node.inputs[0], node.outputs[0]
         if y.name in edit.facts.constants or not (y.uses() or y.is_graph_output()):
@@ -81,6 +81,14 @@ def _alone(edit: Edit, node: ir.Node) -> ir.Value | None:
     return node.inputs[0] if len(node.inputs) == 1 else None
 
 
+def _dropout(edit: Edit, node: ir.Node) -> ir.Value | None:
+    """Does nothing but in training, which opset 12 and later ask for by an input."""
+    training = node.inputs[2] if len(node.inputs) > 2 else None
+    if any(v.is_graph_output() for v in node.outputs[1:]):
+        return None
+    return node.inputs[0] if training is None or edit.scalar(training) == 0 else None
+
+
 def _transpose(edit: Edit, node: ir.Node) -> ir.Value | None:
     perm = edit.attr(node, "perm")
     return node.inputs[0] if perm is not None and list(perm) == sorted(perm) else None
@@ -111,7 +119,7 @@ def _relu(edit: Edit, node: ir.Node) -> ir.Value | None:
 
 NOTHING: dict[str, Callable[[Edit, ir.Node], ir.Value | None]] = {
     "Identity": _first, "Expand": _first, "Cast": _first, "CastLike": _first, "Tile": _first, "Split": _first,
-    "Slice": _slice, "Pad": _pad, "Concat": _concat, "Transpose": _transpose, "Relu": _relu,
+    "Dropout": _dropout, "Slice": _slice, "Pad": _pad, "Concat": _concat, "Transpose": _transpose, "Relu": _relu,
     "Sum": _alone, "Max": _alone, "Min": _alone, "Mean": _alone,
     "Mul": _neutral(1.0, True), "Div": _neutral(1.0, False), "Add": _neutral(0.0, True), "Sub": _neutral(0.0, False),
     "Pow": _neutral(1.0, False),

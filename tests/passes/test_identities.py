@@ -18,6 +18,9 @@ NOTHING = {
     "transpose": "a = Transpose <perm = [0, 1]> (x) y = Neg(a)",
     "times one": "a = Mul(x, one) b = Mul(one, a) y = Neg(b)",
     "by one": "a = Div(x, one) y = Neg(a)",
+    "dropout": "a = Dropout(x, half) y = Neg(a)",
+    "dropout, said": "a = Dropout(x, half, no) y = Neg(a)",
+    "dropout with mask": "a, m = Dropout(x) y = Neg(a)",
     "plus zero": "a = Add(x, zero) b = Sub(a, zero) y = Neg(b)",
 }
 SOMETHING = {
@@ -29,7 +32,8 @@ SOMETHING = {
     "half": ("a = Cast <to = 10> (x) b = Cast <to = 1> (a) y = Neg(b)", "Cast"),
 }
 OTHER = {
-    "one": 1.0, "zero": 0.0, "four": np.zeros(4, np.int64), "shift": np.array([0, 1, 0, -1]),
+    "one": 1.0, "zero": 0.0, "half": 0.5, "no": np.array(False),
+    "four": np.zeros(4, np.int64), "shift": np.array([0, 1, 0, -1]),
     "wide": np.full((1, 6), 2, np.float32),
     "starts": np.array([-99, -99]), "axes": np.array([0, 1]), "steps": np.array([-1, -1]),
 }  # fmt: skip
