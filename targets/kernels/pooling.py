@@ -11,7 +11,7 @@ from targets.target import Target
 from .builder import Builder
 from .loops import tasks
 from .registry import Call, template
-from .row_tail import COMPUTE
+from .row_tail import COMPUTE, more_results
 from .rows import cleared, fold, unrolling, widths
 from .stage import Stage
 from .tensor import Index, as_expr
@@ -20,7 +20,7 @@ from .tensor import Index, as_expr
 @template("edgert.MaxPool2d")
 def max_pool_2d(call: Call, target: Target) -> list[Stage] | None:
     """X [N, H, W, C]; attrs kernel_shape, strides, pads (top, left, bottom, right), dilations. Any number type."""
-    if call.inputs[0].dtype == "bool" or any(r is not None for r in call.results[1:]):
+    if call.inputs[0].dtype == "bool" or more_results(call):
         return None
     return _pool(call, target, "max")
 

@@ -54,12 +54,17 @@ class Rows:
 def fits(call: Call, axis: int) -> bool:
     """Whether Rows takes the call: floats, one result, a tail that reads its operands along a row as if flat."""
     x = call.inputs[0]
-    if x is None or x.dtype not in COMPUTE or any(r is not None for r in call.results[1:]):
+    if x is None or x.dtype not in COMPUTE or more_results(call):
         return False
     shape = call.outputs[0].shape
     if any(isinstance(s, int) and s == 0 for s in shape):
         return False
     return flat_from(call.final, shape, axis)
+
+
+def more_results(call: Call) -> bool:
+    """Whether anything but the first output is wanted (one that is not is its own scratch)."""
+    return any(r is not None and all(r is not o for o in call.outputs) for r in call.results[1:])
 
 
 def flat_from(fn: Callable[..., tirx.Expr], shape: Sequence[Index], axis: int) -> bool:
