@@ -83,7 +83,7 @@ def test_without_ml_dtypes_there_are_raw_bits(copies: Path) -> None:
         "import edgert\n"
         f"model = edgert.load({str(copies)!r})\n"
         "results = model.run(model.artifact.golden()[0])\n"
-        "print(results['bfloat16 matrix out'].dtype, results['float8e5m2 vector out'].dtype)"
+        "print(results['bfloat16 matrix out'].dtype, results['float8_e5m2 vector out'].dtype)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "uint16 uint8\n"
