@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from targets.kernels.tensor import Scalar, Tensor, compute
-from targets.kernels.vmath import let
 
 from . import mathfn as fn
 from .elementwise import binary, unary
 from .registry import Node, op
+from .scalar import let
 
 
 def _floats(body: Callable[[Scalar], Scalar]) -> Callable[[Scalar], Scalar]:
@@ -47,11 +47,13 @@ def log1p_unit(t: Scalar) -> Scalar:
 
 
 def elu(x: Scalar, alpha: float) -> Scalar:
+    """x, or alpha (e^x - 1) below 0."""
     # expm1 keeps the digits near zero
     return fn.select(x < fn.like(0, x), fn.like(alpha, x) * fn.expm1(fn.minimum(x, fn.like(0, x))), x)
 
 
 def hard_sigmoid(x: Scalar, alpha: float, beta: float) -> Scalar:
+    """alpha x + beta held within [0, 1]."""
     v = x * fn.like(alpha, x) + fn.like(beta, x)
     return fn.maximum(fn.minimum(v, fn.like(1, x)), fn.like(0, x))
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from targets.kernels.tensor import Tensor, compute
-from targets.kernels.vmath import let
+from collections.abc import Callable
+
+from targets.kernels.tensor import Index, Scalar, Tensor, compute
 
 from . import mathfn as fn
 from .elementwise import binary, broadcast_to, unary, variadic
 from .registry import Node, Unsupported, op
+from .scalar import let
 
 _BINARY = {"Add": fn.add, "Sub": fn.sub, "Mul": fn.mul, "Div": fn.divide, "Pow": fn.power}
 _UNARY = {
-    "Neg": (6, fn.neg), "Abs": (6, fn.absolute), "Floor": (6, fn.floor), "Ceil": (6, fn.ceil), "Round": (11, fn.round_even),
+    "Neg": (6, fn.neg), "Abs": (6, fn.absolute), "Floor": (6, fn.floor), "Ceil": (6, fn.ceil),
+    "Round": (11, fn.round_even),
     "Reciprocal": (6, lambda x: fn.like(1, x) / x), "Sqrt": (6, fn.sqrt), "Exp": (6, fn.exp), "Log": (6, fn.log),
     "Sin": (7, fn.sin), "Cos": (7, fn.cos), "Tan": (7, fn.tan), "Asin": (7, fn.asin), "Acos": (7, fn.acos),
     "Atan": (7, fn.atan), "Sinh": (9, fn.sinh), "Cosh": (9, fn.cosh), "Asinh": (9, fn.asinh), "Acosh": (9, fn.acosh),
@@ -24,7 +27,7 @@ for _name, (_since, _g) in _UNARY.items():
     op(_name, since=_since, kind="elementwise")(lambda node, f=_g: unary(node, _of_type(node, f)))
 
 
-def _of_type(node: Node, f):  # noqa: ANN001, ANN202 - a scalar function, or one that leaves whole numbers alone
+def _of_type(node: Node, f: Callable[[Scalar], Scalar]) -> Callable[[Scalar], Scalar]:
     """Rounding and erf are declared for integers too in some versions: rounding leaves those as they are."""
     x = node.need(0)
     if not fn.is_float(x.dtype) and node.op not in ("Neg", "Abs"):
@@ -36,7 +39,8 @@ def _of_type(node: Node, f):  # noqa: ANN001, ANN202 - a scalar function, or one
 
 @op("Sign", since=9, kind="elementwise")
 def sign(node: Node) -> Tensor:
-    def of(x):  # noqa: ANN001, ANN202
+    """-1, 0 or 1; a NaN stays one."""
+    def of(x: Scalar) -> Scalar:
         zero = fn.like(0, x)
         negative = fn.like(-1, x) if node.need(0).dtype[0] != "u" else zero
         # the last arm is x itself: zero, minus zero or NaN
@@ -53,23 +57,27 @@ def mod(node: Node) -> Tensor:
 
 @op("Max", since=6, kind="elementwise")
 def maximum(node: Node) -> Tensor:
+    """The largest of any number of inputs; a NaN if one is."""
     return variadic(node, fn.maximum)
 
 
 @op("Min", since=6, kind="elementwise")
 def minimum(node: Node) -> Tensor:
+    """The smallest of any number of inputs; a NaN if one is."""
     return variadic(node, fn.minimum)
 
 
 @op("Sum", since=6, kind="elementwise")
 def total(node: Node) -> Tensor:
+    """The sum of any number of inputs."""
     return variadic(node, fn.add)
 
 
 @op("Mean", since=6, kind="elementwise")
 def mean(node: Node) -> Tensor:
+    """The mean of any number of inputs."""
     summed, count = variadic(node, fn.add), len(node.inputs)
-    return compute(summed.shape, summed.dtype, lambda *i: summed.fn(*i) / fn.const(count, summed.dtype), summed.inputs)
+    return compute(summed.shape, summed.dtype, lambda *i: summed(*i) / fn.const(count, summed.dtype), [summed])
 
 
 @op("Clip", since=6, kind="elementwise")
@@ -77,7 +85,7 @@ def clip_attributes(node: Node) -> Tensor:
     """Before opset 11 the bounds are attributes."""
     low, high = node.attr("min"), node.attr("max")
 
-    def of(x):  # noqa: ANN001, ANN202
+    def of(x: Scalar) -> Scalar:
         x = x if low is None else fn.maximum(x, fn.like(low, x))
         return x if high is None else fn.minimum(x, fn.like(high, x))
 
@@ -88,17 +96,17 @@ def clip_attributes(node: Node) -> Tensor:
 def clip(node: Node) -> Tensor:
     """The bounds are scalar inputs, either may be missing; where min > max the result is max."""
     x, low, high = node.need(0), node.input(1), node.input(2)
-    bounds = [None if t is None else _scalar(node, k) for k, t in ((1, low), (2, high))]
+    least, most = (None if t is None else _scalar(node, k) for k, t in ((1, low), (2, high)))
 
-    def of(*i):  # noqa: ANN002, ANN202
+    def of(*i: Index) -> Scalar:
         v = x(*i)
-        v = v if bounds[0] is None else fn.maximum(v, bounds[0]())
-        return v if bounds[1] is None else fn.minimum(v, bounds[1]())
+        v = v if least is None else fn.maximum(v, least())
+        return v if most is None else fn.minimum(v, most())
 
     return compute(x.shape, x.dtype, of, [t for t in (x, low, high) if t is not None], "clip")
 
 
-def _scalar(node: Node, index: int):  # noqa: ANN202
+def _scalar(node: Node, index: int) -> Callable[[], Scalar]:
     """A reader of a one-element input: the number itself where it is known."""
     t, value = node.need(index), node.const(index)
     if value is not None and value.size == 1:

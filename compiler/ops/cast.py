@@ -11,7 +11,7 @@ from . import mathfn as fn
 from .elementwise import unary
 from .registry import Node, Unsupported, op
 
-NUMBERS = {
+NUMBERS: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.DOUBLE: "float64", onnx.TensorProto.FLOAT16: "float16",
     onnx.TensorProto.BFLOAT16: "bfloat16", onnx.TensorProto.BOOL: "bool", onnx.TensorProto.INT8: "int8",
     onnx.TensorProto.INT16: "int16", onnx.TensorProto.INT32: "int32", onnx.TensorProto.INT64: "int64",
@@ -21,7 +21,7 @@ NUMBERS = {
 
 
 def element_type(number: int) -> str:
-    """The name of an ONNX element type. Raises Unsupported for those without arithmetic here (strings, float8, int4)."""
+    """The name of an ONNX element type. Raises Unsupported for those without arithmetic here (string, float8, int4)."""
     if number not in NUMBERS:
         name = onnx.TensorProto.DataType.Name(number)
         raise Unsupported(f"element type {name}", "float, integer and bool types of 8 to 64 bits")
@@ -45,6 +45,7 @@ def cast(node: Node) -> Tensor:
 
 @op("CastLike", since=15, kind="elementwise")
 def cast_like(node: Node) -> Tensor:
+    """To the type of the second input."""
     numeric(node.need(0))
     dtype = numeric(node.need(1)).dtype
     return unary(node, lambda x: fn.convert(x, dtype), dtype)

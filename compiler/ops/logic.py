@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm import tirx
 
 from targets.kernels.tensor import Scalar, Tensor
-from targets.kernels.vmath import let
 
 from . import mathfn as fn
 from .elementwise import binary, map_broadcast, unary
 from .registry import Node, op
+from .scalar import let
 
 
-def _compare(a: Scalar, b: Scalar, fold) -> Scalar:  # noqa: ANN001
+def _compare(a: Scalar, b: Scalar, fold: Callable[[Scalar, Scalar], Scalar]) -> Scalar:
     """Comparisons of narrow floats go through float32, of bools through uint8."""
     if fn.dtype_of(a) == "bool":
         return fold(a.astype("uint8"), b.astype("uint8"))
@@ -27,8 +29,8 @@ _COMPARE = {
     "LessOrEqual": (12, tirx.LE),
 }
 _LOGIC = {
-    "And": lambda a, b: tirx.all(a, b),
-    "Or": lambda a, b: tirx.any(a, b),
+    "And": tirx.all,
+    "Or": tirx.any,
     "Xor": lambda a, b: tirx.NE(a.astype("uint8"), b.astype("uint8")),
 }
 _BITS = {
@@ -49,11 +51,13 @@ for _name, _f in _BITS.items():
 
 @op("Not", since=1, kind="elementwise")
 def logical_not(node: Node) -> Tensor:
+    """True where the input is false."""
     return unary(node, tirx.Not)
 
 
 @op("BitwiseNot", since=18, kind="elementwise")
 def bitwise_not(node: Node) -> Tensor:
+    """Every bit flipped."""
     return unary(node, lambda x: x ^ fn.like(-1, x))
 
 
@@ -79,16 +83,19 @@ def bit_shift(node: Node) -> Tensor:
 
 @op("IsNaN", since=9, kind="elementwise")
 def is_nan(node: Node) -> Tensor:
+    """Where the input is a NaN."""
     return unary(node, fn.is_nan, "bool")
 
 
 @op("IsInf", since=10, kind="elementwise")
 def is_inf(node: Node) -> Tensor:
+    """Where the input is an infinity of a sign that the attributes ask for."""
     up, down = bool(node.attr("detect_positive", 1)), bool(node.attr("detect_negative", 1))
     return unary(node, lambda x: fn.is_inf(x, up, down), "bool")
 
 
 @op("Where", since=9, kind="elementwise")
 def where(node: Node) -> Tensor:
+    """The second input where the condition holds, else the third."""
     inputs = [node.need(0), node.need(1), node.need(2)]
     return map_broadcast(inputs, inputs[1].dtype, fn.select, "where")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tvm import tirx
 
 from targets.kernels.tensor import Index, Tensor, as_expr, compute
-from targets.kernels.vmath import let
 
 from .registry import Node, Unsupported, op
+from .scalar import let
 from .shapes import axis_of, clamp_index
 
 

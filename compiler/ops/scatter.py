@@ -45,7 +45,7 @@ def _scatter(
     empty = any(isinstance(d, int) and d == 0 for d in (*data.shape, *updates.shape))
 
     def emit(target: Target, results: list[Tensor]) -> list[Stage]:
-        copy = compute(data.shape, data.dtype, lambda *i: data(*i), [data], "copy")
+        copy = compute(data.shape, data.dtype, data, [data], "copy")
         stages = lower_nest([(copy, results[0])], target, "scatter_copy")
         if empty:
             return stages

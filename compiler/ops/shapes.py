@@ -1,4 +1,4 @@
-"""What operators share about shapes and axes: normalising, dividing dimensions, reshaping, and values known at run time."""
+"""What operators share about shapes and axes: normalising, dividing, reshaping, and values known at run time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def declared_shape(node: Node, what: str, output: int = 0) -> tuple[Index, ...]:
     """
     shape = node.output_shapes[output] if output < len(node.output_shapes) else None
     if shape is None or any(not isinstance(d, int | tirx.Expr) for d in shape):
-        raise Unsupported(f"{what} known only at run time and no declared output shape", f"{node.op} with constant {what}")
+        reason = f"{what} known only at run time and no declared output shape"
+        raise Unsupported(reason, f"{node.op} with constant {what}")
     return tuple(shape)
 
 
@@ -50,12 +51,20 @@ def late_ints(node: Node, i: int, what: str) -> list[Late]:
     Raises Unsupported when their number is not known.
     """
     if known(node, i):
-        return [lambda v=v: as_expr(v, "int64") for v in node.ints(i, what) or []]
+        return [_known(v) for v in node.ints(i, what) or []]
     t = node.need(i)
     count = product(t.shape)
     if t.ndim > 1 or not isinstance(count, int):
         raise Unsupported(f"{what} of shape {t.shape}", f"a list of {what} of known length")
-    return [lambda k=k: t(*[k] * t.ndim).astype("int64") for k in range(count)]
+    return [_read(t, k) for k in range(count)]
+
+
+def _known(value: Index) -> Late:
+    return lambda: as_expr(value, "int64")
+
+
+def _read(t: Tensor, k: int) -> Late:
+    return lambda: t(*[k] * t.ndim).astype("int64")
 
 
 def clamp_index(i: tirx.Expr, size: Index) -> tirx.Expr:
@@ -70,6 +79,7 @@ def wrap_index(i: tirx.Expr, size: Index) -> tirx.Expr:
 
 
 def is_one(dim: Index) -> bool:
+    """Whether a dimension is the number 1."""
     return isinstance(dim, int) and dim == 1
 
 
@@ -120,7 +130,7 @@ def reshaped(x: Tensor, shape: Sequence[Index], name: str = "reshape") -> Tensor
 
 
 def _groups(a: list[Index], b: list[Index]) -> list[tuple[list[int], list[int]]]:
-    """Axes of shape a against axes of shape b such that each pair of groups holds as many elements. Ones are left out."""
+    """Axes of shape a against axes of shape b, in pairs of groups with as many elements. Ones are left out."""
     left = [i for i, d in enumerate(a) if not is_one(d)]
     right = [i for i, d in enumerate(b) if not is_one(d)]
     if any(isinstance(d, int) and d == 0 for d in (*a, *b)):

@@ -38,17 +38,20 @@ class _Slices:
         return (_i(o) * count + k) * _i(self.inner) + _i(n)
 
     def compare(self, b: Builder, sign: tirx.Var, i: tirx.Expr, j: tirx.Expr) -> None:
-        """sign[0]: below 0, 0 or above 0 as slice i comes before, equals or comes after slice j. A NaN is the largest."""
+        """sign[0]: below, at or above 0 as slice i comes before, equals or comes after slice j. NaNs come last."""
         b.store(sign, 0, as_expr(0, "int32"))
-        with b.serial(_i(self.outer), "o") as o, b.serial(_i(self.inner), "n") as n:
-            with b.when(tirx.EQ(sign[0], as_expr(0, "int32"))):
-                left, right = b.let(self.load(b, i, o, n), "l"), b.let(self.load(b, j, o, n), "r")
-                below, above = left < right, left > right
-                if fn.is_float(fn.dtype_of(left)):
-                    below = tirx.any(below, tirx.all(fn.is_nan(right), tirx.Not(fn.is_nan(left))))
-                    above = tirx.any(above, tirx.all(fn.is_nan(left), tirx.Not(fn.is_nan(right))))
-                one = as_expr(1, "int32")
-                b.store(sign, 0, tirx.Select(below, as_expr(-1, "int32"), tirx.Select(above, one, as_expr(0, "int32"))))
+        with (
+            b.serial(_i(self.outer), "o") as o,
+            b.serial(_i(self.inner), "n") as n,
+            b.when(tirx.EQ(sign[0], as_expr(0, "int32"))),
+        ):
+            left, right = b.let(self.load(b, i, o, n), "l"), b.let(self.load(b, j, o, n), "r")
+            below, above = left < right, left > right
+            if fn.is_float(fn.dtype_of(left)):
+                below = tirx.any(below, tirx.all(fn.is_nan(right), tirx.Not(fn.is_nan(left))))
+                above = tirx.any(above, tirx.all(fn.is_nan(left), tirx.Not(fn.is_nan(right))))
+            one = as_expr(1, "int32")
+            b.store(sign, 0, tirx.Select(below, as_expr(-1, "int32"), tirx.Select(above, one, as_expr(0, "int32"))))
 
 
 @op("Unique", since=11)
@@ -102,7 +105,8 @@ def unique(node: Node) -> Custom:
                             b.store(rank, u, rank[u] + _i(1))
                 with b.serial(_i(slices.outer), "o") as o, b.serial(_i(slices.inner), "n") as n:
                     source = b.arg(x, [max(1, slices.outer * slices.count * slices.inner)])
-                    b.store(out, slices.place(rank[u], o, n, total[0]), source[slices.place(first[u], o, n, _i(slices.count))])
+                    value = source[slices.place(first[u], o, n, _i(slices.count))]
+                    b.store(out, slices.place(rank[u], o, n, total[0]), value)
                 for k, values in ((1, first), (3, often)):
                     if k in wanted:
                         b.store(wanted[k], rank[u], values[u])

@@ -11,8 +11,9 @@ from .shapes import axes_of, declared_shape, is_one, known, quotient, reshaped
 
 @op("Identity", since=1, kind="view")
 def identity(node: Node) -> Tensor:
+    """The input itself."""
     x = node.need(0)
-    return compute(x.shape, x.dtype, lambda *i: x(*i), [x], "identity")
+    return compute(x.shape, x.dtype, x, [x], "identity")
 
 
 @op("Reshape", since=5, kind="view")
@@ -24,7 +25,7 @@ def reshape(node: Node) -> Tensor:
     wanted = list(node.ints(1, "shape") or [])
     if not node.attr("allowzero", 0):
         if any(isinstance(d, int) and d == 0 for d in wanted[x.ndim :]):
-            raise Unsupported("a 0 in the new shape stands beyond the input's dimensions", "0 only where a dimension is kept")
+            raise Unsupported("a 0 in the new shape beyond the input's dimensions", "0 only where a dimension is kept")
         wanted = [x.shape[i] if isinstance(d, int) and d == 0 else d for i, d in enumerate(wanted)]
     free = [i for i, d in enumerate(wanted) if isinstance(d, int) and d == -1]
     if free:
