@@ -13,6 +13,7 @@ from compiler.frontend.nodes import make_node
 from compiler.fusion import Group, kind_of
 from compiler.ops.registry import Custom, Node, find
 from compiler.program import Buffer, Port, Program, Step
+from targets.dtypes import item_size
 from targets.kernels.nest import lower_nest
 from targets.kernels.registry import TEMPLATES, Call, stages_for
 from targets.kernels.stage import Const, Leaf, Stage
@@ -22,15 +23,19 @@ from targets.target import Target
 assert targets.kernels.__doc__  # importing the package registered the templates
 
 
-def item_bytes(dtype: str) -> int:
-    """Bytes of one element in a buffer."""
-    return 1 if dtype == "bool" else max(1, int("".join(c for c in dtype.split("_")[0] if c.isdigit()) or 8) // 8)
+def name_of(value: ir.Value | None) -> str:
+    """The name of a value that is there: the front end gives every one its own."""
+    assert value is not None
+    assert value.name
+    return value.name
 
 
 class Lowering:
     """Turns one graph into a Program."""
 
-    def __init__(self, model: ir.Model, facts: Facts, target: Target, tiles: Callable[[Call], dict] | None = None) -> None:
+    def __init__(
+        self, model: ir.Model, facts: Facts, target: Target, tiles: Callable[[Call], dict] | None = None
+    ) -> None:
         self.model, self.facts, self.target = model, facts, target
         self.tiles = tiles or (lambda call: {})
         self.leaves: dict[str, Tensor] = {}
@@ -48,7 +53,7 @@ class Lowering:
     def max_bytes(self, shape: Sequence[Index], dtype: str) -> int:
         """Bytes of a tensor at its largest."""
         size = product(shape)
-        return max(extent(size, ends) for ends in self.ends) * item_bytes(dtype)
+        return max(extent(size, ends) for ends in self.ends) * item_size(dtype)
 
     def leaf(self, name: str) -> Tensor:
         """The leaf that stands for a graph value."""
@@ -62,6 +67,7 @@ class Lowering:
         return self.leaves[name]
 
     def root(self, name: str) -> str:
+        """The value whose bytes `name` shows: itself, unless it is a view."""
         while name in self.roots:
             name = self.roots[name]
         return name
@@ -70,7 +76,7 @@ class Lowering:
         """The buffer behind an operand of a kernel."""
         if isinstance(leaf, Const):
             if leaf.key not in self.consts:
-                size = int(np.prod(leaf.shape)) * item_bytes(leaf.dtype)
+                size = int(np.prod(leaf.shape)) * item_size(leaf.dtype)
                 self.consts[leaf.key] = Buffer(leaf.name, "weights", leaf.shape, leaf.dtype, size, data=leaf.make)
             return self.consts[leaf.key]
         if isinstance(leaf, Tensor) and leaf.name.startswith("dim:"):
@@ -96,20 +102,18 @@ class Lowering:
     def run(self, groups: Sequence[Group]) -> Program:
         """The program of the whole graph. Raises Unsupported for a form that inference let pass and no kernel takes."""
         graph, facts = self.model.graph, self.facts
-        inputs = [v.name for v in graph.inputs if v.name not in facts.constants]
-        outputs = [v.name for v in graph.outputs]
+        inputs = [name_of(v) for v in graph.inputs if v.name not in facts.constants]
+        outputs = [name_of(v) for v in graph.outputs]
         known = [v for v in facts.vars.values() if v.name in facts.bounds]
         at_start = [v for v in known if any(v.same_as(d) for n in inputs for d in facts.values[n].shape)]
         later = [v for v in known if not any(v.same_as(s) for s in at_start)]
-        ports = [[Port(n, tuple(facts.values[n].shape), facts.values[n].dtype,
-                       self.max_bytes(facts.values[n].shape, facts.values[n].dtype)) for n in names]
-                 for names in (inputs, outputs)]  # fmt: skip
-        self.program = Program(*ports, [], [*at_start, *later], len(at_start), dict(facts.bounds))
+        ports = [[self.port(name) for name in names] for names in (inputs, outputs)]
+        self.program = Program(ports[0], ports[1], [], [*at_start, *later], len(at_start), dict(facts.bounds))
         for group in groups:
             if len(group.nodes) == 1 and kind_of(group.nodes[0], facts) == "view":
-                source = group.nodes[0].inputs[0]
-                if source is not None and group.nodes[0].outputs[0].name not in facts.constants:
-                    self.roots[group.nodes[0].outputs[0].name] = source.name
+                source, shown = group.nodes[0].inputs[0], name_of(group.nodes[0].outputs[0])
+                if source is not None and shown not in facts.constants:
+                    self.roots[shown] = name_of(source)
         for i, name in enumerate(inputs):
             fact = facts.values[name]
             self.buffers[name] = Buffer(name, "io", fact.shape, fact.dtype, ports[0][i].bytes, index=i)
@@ -128,6 +132,11 @@ class Lowering:
             self.copy(name, buffer)
         return self.program
 
+    def port(self, name: str) -> Port:
+        """The graph's input or output of that name."""
+        fact = self.facts.values[name]
+        return Port(name, tuple(fact.shape), fact.dtype, self.max_bytes(fact.shape, fact.dtype))
+
     def copy(self, name: str, buffer: Buffer) -> None:
         """Hands a value out under a second name."""
         source = self.leaf(name)
@@ -135,10 +144,11 @@ class Lowering:
         self.keep.append(target)
         self.values[id(target)] = target.name
         self.buffers[target.name] = buffer
-        moved = compute(source.shape, source.dtype, lambda *i: source(*i), [source], "copy")
+        moved = compute(source.shape, source.dtype, source, [source], "copy")
         self.append("copy", "Identity", [name], lower_nest([(moved, target)], self.target, "copy"), 0)
 
     def group(self, group: Group) -> None:
+        """Adds the steps of one group: a template's, a hand-written operator's, or a loop nest's."""
         env: dict[str, Tensor] = {}
         first = group.nodes[0]
         key = f"{first.domain}.{first.op_type}" if first.domain else first.op_type
@@ -156,13 +166,14 @@ class Lowering:
                 stages = stages_for(self._call(key, made, everything, everything), self.target)
                 stages = stages or outcome.emit(self.target, everything)
                 break
-            made_outputs = [outcome] if isinstance(outcome, Tensor) else list(outcome)
+            made_outputs: list[Tensor | None] = [outcome] if isinstance(outcome, Tensor) else list(outcome)
             macs += sum(self._macs(t) for t in made_outputs if t is not None)
             if node is first and group.anchor and (self.target.family, key) in TEMPLATES:
                 stages = self._template(group, key, made, made_outputs, results)
                 if stages is not None:
                     break
-            env |= {v.name: t for v, t in zip(node.outputs, made_outputs, strict=False) if t is not None}
+            pairs = zip(node.outputs, made_outputs, strict=False)
+            env.update({v.name: t for v, t in pairs if v.name and t is not None})
         if stages is None:
             stages = lower_nest([(env[name], self.leaf(name)) for name in group.outputs], self.target, _name(group))
         label = first.name or next(v.name for v in first.outputs if v.name)
@@ -187,14 +198,18 @@ class Lowering:
         stand_ins = [Tensor(t.shape, t.dtype, f"anchor{i}") for i, t in enumerate(shapes) if t is not None]
         everything = [self._result(v.name, t) for v, t in zip(anchor.outputs, stand_ins, strict=False)]
         call = self._call(key, made, stand_ins, results if tail else everything)
-        env = {anchor.outputs[0].name: stand_ins[0]}
+        env = {name_of(anchor.outputs[0]): stand_ins[0]}
         for node in tail:
             inner = make_node(node, self.facts, lambda name: env.get(name) or self.leaf(name))
             definition = find(node.domain, node.op_type, inner.version)
+            assert definition is not None, f"{node.op_type} passed inference without a definition"
             outcome = definition.lower(inner)
-            env[node.outputs[0].name] = outcome if isinstance(outcome, Tensor) else outcome[0]
+            assert not isinstance(outcome, Custom), f"{node.op_type} cannot follow an anchor"
+            first = outcome if isinstance(outcome, Tensor) else outcome[0]
+            assert first is not None, f"{node.op_type} gave no result"
+            env[name_of(node.outputs[0])] = first
         if tail:
-            call.final = env[tail[-1].outputs[0].name]
+            call.final = env[name_of(tail[-1].outputs[0])]
         return stages_for(call, self.target)
 
     def _macs(self, t: Tensor) -> int:
@@ -217,7 +232,8 @@ class Lowering:
             self.touched |= {id(b) for b in buffers}
             self.keep += [leaf for leaf in stage.operands if isinstance(leaf, Tensor)]
             label = name if len(stages) == 1 else f"{name}.{i}"
-            self.program.steps.append(Step(label, op, nodes, stage, buffers, writes, macs if i == len(stages) - 1 else 0))
+            last = i == len(stages) - 1
+            self.program.steps.append(Step(label, op, nodes, stage, buffers, writes, macs if last else 0))
 
 
 def _name(group: Group) -> str:
@@ -225,6 +241,12 @@ def _name(group: Group) -> str:
     return "_".join(names[:4]) + (f"_{len(names)}" if len(names) > 4 else "")
 
 
-def lower_graph(model: ir.Model, facts: Facts, target: Target, groups: Sequence[Group], tiles: Callable[[Call], dict] | None = None) -> Program:
+def lower_graph(
+    model: ir.Model,
+    facts: Facts,
+    target: Target,
+    groups: Sequence[Group],
+    tiles: Callable[[Call], dict] | None = None,
+) -> Program:
     """The program of a graph whose every node passed inference."""
     return Lowering(model, facts, target, tiles).run(groups)

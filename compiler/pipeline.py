@@ -72,8 +72,8 @@ def compile_model(
 ) -> Compiled:
     """Compiles an ONNX file for `target`.
 
-    shapes: fixed shapes of inputs. dims: bounds (least, most) of symbolic dimensions by name. Raises EdgertError and its
-    kinds for a broken model, wrong shapes, or operators that are not supported (all of them in one report).
+    shapes: fixed shapes of inputs. dims: bounds (least, most) of symbolic dimensions by name. Raises EdgertError and
+    its kinds for a broken model, wrong shapes, or operators that are not supported (all of them in one report).
     """
     clock, dump = Clock(), Dump(debug_dump)
     # 1. front end: read, fix shapes, infer every shape and type, fold what is constant
@@ -91,7 +91,9 @@ def compile_model(
     clock.phase("link")
     manifest = make_manifest(program, placement, target, name or Path(model).stem)
     manifest["source"] = {"opset": opset, "sha256": _sha256(Path(model))}
-    return Compiled(manifest, code, lambda: weight_chunks(program), program, placement, list(facts.notes), clock.seconds)
+    return Compiled(
+        manifest, code, lambda: weight_chunks(program), program, placement, list(facts.notes), clock.seconds
+    )
 
 
 def plan_graph(
@@ -181,4 +183,3 @@ def make_manifest(program: Program, placement: Placement, target: Target, name: 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-

@@ -15,7 +15,6 @@ import numpy as np
 from edgert import __version__, artifact
 from edgert.errors import UsageError
 
-
 FACTS_BYTES = 1 << 16  # more than that beside a model is not a description of it
 
 
@@ -89,7 +88,7 @@ def compile(
 
 
 def _facts_beside(model: Path) -> dict[str, Any] | None:
-    """What `edgert pull` wrote about the model (labels, how inputs are prepared), which then travels in the artifact."""
+    """What `edgert pull` wrote about the model (labels, how to prepare inputs), which then travels in the artifact."""
     try:
         text = model.with_suffix(".json").read_text(encoding="utf-8")
         found = json.loads(text) if len(text) <= FACTS_BYTES else None
