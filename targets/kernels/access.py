@@ -16,10 +16,14 @@ from .tensor import Index, Tensor, as_expr, bind_reader, simplify
 
 @dataclass(eq=False)
 class Load:
-    """One load. strides[a]: elements per step of axis a; None where the address is not affine in it."""
+    """One load. strides[a]: elements per step of axis a; None where the address is not affine in it.
+
+    base: the address where all axes are zero; None unless it is affine in all of them.
+    """
 
     leaf: Tensor
     strides: list[Index | None]
+    base: Index | None = None
 
 
 @dataclass(eq=False)
@@ -63,7 +67,7 @@ def analyse(fn: Callable[..., tirx.Expr], extents: Sequence[Index]) -> Access:
         unbind()
     probe.note_direct(value)
     access = Access(list(extents), direct=probe.direct)
-    access.loads = [Load(leaf, probe.strides(leaf, indices)) for leaf, indices in probe.loads]
+    access.loads = [Load(leaf, *probe.strides(leaf, indices)) for leaf, indices in probe.loads]
     access.copies = len(probe.loads) == 1 and isinstance(value, tirx.Var) and probe.maps_are_copies
     return access
 
@@ -101,8 +105,8 @@ class _Probe:
     def _axes_of(self, value: Index) -> set[int]:
         return set().union(*(self._depends.get(name, set()) for name in free(value)))
 
-    def strides(self, leaf: Tensor, indices: tuple) -> list[Index | None]:
-        """Elements per step of each axis, for the row-major address of leaf[indices]."""
+    def strides(self, leaf: Tensor, indices: tuple) -> tuple[list[Index | None], Index | None]:
+        """Elements per step of each axis and the base, for the row-major address of leaf[indices]."""
         address, size = as_expr(0, "int64"), as_expr(1, "int64")
         for index, extent in zip(reversed(indices), reversed(leaf.shape), strict=True):
             address = address + as_expr(index, "int64") * size
@@ -121,7 +125,12 @@ class _Probe:
                 if stride is not None and any(n.startswith(("axis.", "value.")) for n in free(stride)):
                     stride = None
             result.append(stride)
-        return result
+        if gathered or any(stride is None for stride in result):
+            return result, None
+        for axis, stride in zip(self.axes, result, strict=True):
+            address = address - axis * as_expr(stride, "int64")
+        base = simplify(address)
+        return result, None if any(name.startswith("axis.") for name in free(base)) else base
 
 
 def free(value: Index) -> set[str]:

@@ -14,6 +14,7 @@ from .loops import ceil_div, merge_axes, span, tasks, unflatten
 from .reduction import reduction_nest
 from .stage import Stage
 from .tensor import Index, Tensor, as_expr, product, simplify
+from .transpose import transpose_nest
 
 CHUNK = 8192  # elements that a task takes of a long row
 COPIES = 16  # a map that would be written out more often than this gets a buffer of its own
@@ -99,6 +100,8 @@ def _map_nest(b: Builder, fn: Callable[..., tirx.Expr], shape: Sequence[Index], 
     if not axes.extents:
         with b.parallel(1):
             element([])
+        return
+    if access.copies and transpose_nest(b, access, axes, out, target):
         return
     lanes = _lanes(access, out, target)
     *outer, row = axes.extents

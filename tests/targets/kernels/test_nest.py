@@ -262,3 +262,13 @@ def test_reduction_read_by_a_later_output():
     got = run_stages(lower_nest([(m, big), (d, rest)], get_target()), {id(x): a}, [big, rest], get_target())
     np.testing.assert_array_equal(got[0], a.max(1))
     np.testing.assert_array_equal(got[1], a - a.max(1, keepdims=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32", "float64", "int64", "float16", "int8"])
+def test_transpose_of_squares_edges_and_slices(dtype, isa):
+    """Sizes around the squares that are turned in registers, and a source that starts inside its tensor."""
+    for rows, columns in [(16, 16), (33, 50), (17, 90)]:
+        x = Tensor((2, rows + 3, columns + 5), dtype, "x")
+        a = random(x.shape, dtype)
+        value = compute((2, columns, rows), dtype, lambda n, i, j: x(n, j + 2, i + 4), [x])  # noqa: B023
+        np.testing.assert_array_equal(run(value, [(x, a)], isa), a[:, 2 : 2 + rows, 4 : 4 + columns].transpose(0, 2, 1))
