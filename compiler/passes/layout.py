@@ -184,7 +184,11 @@ class _Sweep:
         if attrs["coordinate_transformation_mode"] in ("tf_crop_and_resize", "half_pixel_symmetric"):
             return None
         kept = {n: v for n, v in attrs.items() if v is not None}
-        scales = edit.const(node.inputs[2]) if len(node.inputs) > 2 else None
+        place = 2
+        if op_version(node, edit.facts) < 11:  # the first Resize had these coordinates only, and no roi before its scales
+            kept |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            place = 1
+        scales = edit.const(node.inputs[place]) if len(node.inputs) > place else None
         if scales is not None and scales.size == 4:
             kept["scales"] = [float(s) for s in scales[2:]]
         kept["output_shape"] = [int(d) for d in shapes[1][2:]]

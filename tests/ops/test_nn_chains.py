@@ -46,15 +46,7 @@ AFTER: dict[str, Node] = {
 }  # fmt: skip
 
 
-KNOWN = {"resize opset 10": "the layout pass does not carry over that opset 10's Resize has other coordinates"}
-
-
-def _forms() -> list[Any]:
-    marks = {form: pytest.mark.xfail(strict=True, reason=reason) for form, reason in KNOWN.items()}
-    return [pytest.param(form, marks=marks[form]) if form in marks else form for form in AFTER]
-
-
-@pytest.mark.parametrize("form", _forms())
+@pytest.mark.parametrize("form", AFTER)
 def test_after_a_convolution(form: str, tmp_path: Path) -> None:
     op, constants, attrs, opset = AFTER[form]
     kept = [numpy_helper.from_array(normal(6, 3, 3, 3), "w")]
