@@ -185,7 +185,7 @@ class _Sweep:
             return None
         kept = {n: v for n, v in attrs.items() if v is not None}
         place = 2
-        if op_version(node, edit.facts) < 11:  # the first Resize had these coordinates only, and no roi before its scales
+        if op_version(node, edit.facts) < 11:  # it had these coordinates only, and no roi before its scales
             kept |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
             place = 1
         scales = edit.const(node.inputs[place]) if len(node.inputs) > place else None
