@@ -24,6 +24,7 @@ def test_quick_gelu(graph):
 def test_mish(graph):
     g = graph(SIGNATURE, "a = Softplus(x) t = Tanh(a) y = Mul(x, t)")
     assert g.after(swish.run) == ["Mish"]
+    g.same_as_reference()
 
 
 @pytest.mark.parametrize(
