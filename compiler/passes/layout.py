@@ -183,6 +183,8 @@ class _Sweep:
             return None
         if attrs["coordinate_transformation_mode"] in ("tf_crop_and_resize", "half_pixel_symmetric"):
             return None
+        if edit.attr(node, "keep_aspect_ratio_policy", "stretch") != "stretch":
+            return None
         kept = {n: v for n, v in attrs.items() if v is not None}
         place = 2
         if op_version(node, edit.facts) < 11:  # it had these coordinates only, and no roi before its scales
