@@ -1,7 +1,7 @@
 """Attention without the scores in memory: softmax(Q K^T * scale + mask) V for one vector of queries at a time.
 
-Flash attention (Dao et al. 2022, arXiv:2205.14135) with queries in the lanes: Q is turned once a task, then every key is a
-broadcast times a vector of queries, so that the softmax needs no horizontal step and K and V are read where they lie.
+Flash attention (Dao et al. 2022, arXiv:2205.14135) with queries in the lanes: Q is turned once a task, then every key
+is a broadcast times a vector of queries, so that the softmax needs no horizontal step and K, V are read in place.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ NEVER = -float("inf")
 def attention(call: Call, target: Target) -> list[Stage] | None:
     """Q [B, H, S, D], K and V [B, H', T, D] (H a multiple of H'), or [B, S, H * D] with layout BSHD and num_heads.
 
-    The mask, added (float32) or selecting (bool), broadcasts to [B, H, S, T]. Attrs scale, causal. float32; B, S, T may be
-    symbolic. A query that sees no key gives zeros.
+    The mask, added (float32) or selecting (bool), broadcasts to [B, H, S, T]. Attrs scale, causal. float32; B, S, T may
+    be symbolic. A query that sees no key gives zeros.
     """
-    q, k, v = call.inputs[:3]
+    q, k, v = (call.need(i) for i in range(3))
     mask = call.inputs[3] if len(call.inputs) > 3 else None
     if any(t.dtype != "float32" for t in (q, k, v)) or (mask is not None and mask.dtype not in ("float32", "bool")):
         return None
@@ -47,8 +47,8 @@ class _Heads:
     def __init__(self, t: Tensor, call: Call) -> None:
         self.leaf, self.third = t, call.attrs.get("layout", "BHSD") != "BHSD" or t.ndim == 3
         if t.ndim == 4:
-            self.batch, self.heads, self.length = t.shape[0], t.shape[2 if self.third else 1], t.shape[1 if self.third else 2]
-            self.size = t.shape[3]
+            self.batch, self.size = t.shape[0], t.shape[3]
+            self.heads, self.length = (t.shape[2], t.shape[1]) if self.third else (t.shape[1], t.shape[2])
         else:
             self.batch, self.length, self.heads = t.shape[0], t.shape[1], int(call.attrs["num_heads"])
             self.size = t.shape[2] // self.heads
@@ -64,7 +64,7 @@ class _Heads:
 class _Attention:
     def __init__(self, call: Call, target: Target) -> None:
         self.call, self.target = call, target
-        self.q, self.k, self.v = (_Heads(t, call) for t in call.inputs[:3])
+        self.q, self.k, self.v = (_Heads(call.need(i), call) for i in range(3))
         self.mask = call.inputs[3] if len(call.inputs) > 3 else None
         self.causal = bool(call.attrs.get("causal", 0))
         scale = call.attrs.get("scale")
@@ -93,7 +93,7 @@ class _Attention:
                 self.finish()
         return [b.stage()]
 
-    # ---- steps of one task ----------------------------------------------------------------------------------------
+    # ---- steps of one task ---------------------------------------------------------------------------------
     def queries(self, task: tirx.Expr, extents: list[Index]) -> None:
         """Scratch, and this task's queries turned: one vector of queries for each element of a head."""
         b, lanes, size = self.b, self.lanes, self.q.size
@@ -195,7 +195,8 @@ class _Attention:
             full = [self.n, self.h, tirx.min(self.first + v, last), key]
             shape = self.mask.shape
             at = full[len(full) - len(shape) :]
-            place = [as_expr(0, "int64") if s == 1 and isinstance(s, int) else i for s, i in zip(shape, at, strict=True)]
+            pairs = zip(shape, at, strict=True)
+            place = [as_expr(0, "int64") if isinstance(s, int) and s == 1 else i for s, i in pairs]
             there = self.b.read(self.mask, tuple(place))
             score = tirx.Select(there, score, as_expr(NEVER)) if self.mask.dtype == "bool" else score + there
         if self.causal:
@@ -242,7 +243,7 @@ class _Attention:
         self.b.share([as_expr(i) for i in place], self.call.outputs[0].shape)
         self.b.store(self.out, place, self.call.final(*place))
 
-    # ---- scratch --------------------------------------------------------------------------------------------------
+    # ---- scratch -------------------------------------------------------------------------------------------
     def get(self, rows: Callable, row: Index, v: tirx.Expr) -> tirx.Expr:
         buffer, place = rows(row, v)
         return buffer[tuple(place)]

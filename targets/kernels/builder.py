@@ -13,7 +13,7 @@ A kernel is `void k(pointers..., int64 dims..., int64 begin, int64 end)`: it run
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from tvm import tirx
 from tvm.ir import PointerType, PrimType
@@ -185,10 +185,12 @@ class Builder:
             yield var
         self.emit(tirx.For(var, as_expr(start, str(var.ty.dtype)), as_expr(extent, str(var.ty.dtype)), kind, _seq(body)))
 
-    def serial(self, extent: Index, name: str = "i", start: Index = 0):
+    def serial(self, extent: Index, name: str = "i", start: Index = 0) -> AbstractContextManager[tirx.Expr]:
+        """A plain loop."""
         return self.loop(extent, ForKind.SERIAL, name, start)
 
-    def unroll(self, extent: int, name: str = "u"):
+    def unroll(self, extent: int, name: str = "u") -> AbstractContextManager[tirx.Expr]:
+        """A loop whose body is written out `extent` times."""
         return self.loop(extent, ForKind.UNROLLED, name)
 
     @contextmanager

@@ -35,21 +35,25 @@ def unflatten(position: tirx.Expr, shape: Sequence[Index]) -> list[tirx.Expr]:
 
 @dataclass(eq=False)
 class Axes:
-    """Axes of an expression with neighbours merged. groups[g]: the original axes of merged axis g, of extent extents[g]."""
+    """Axes of an expression with neighbours merged: groups[g] are the original axes of merged axis g of extents[g]."""
 
     original: list[Index]
     groups: list[list[int]]
     extents: list[Index]
 
     def indices(self, at: Sequence[Index]) -> list[tirx.Expr]:
-        """Original indices for merged ones. The last axis of a group takes the whole position and the others are 0: it may
-        run past its extent, which gives the same address, for only axes with equal address functions are merged."""
+        """Original indices for merged ones.
+
+        The last axis of a group takes the whole position and the others are 0: it may run past its extent, which gives
+        the same address, for only axes with equal address functions are merged.
+        """
         result: list[tirx.Expr] = [as_expr(0, "int64")] * len(self.original)
         for group, index in zip(self.groups, at, strict=True):
             result[group[-1]] = as_expr(index)
         return result
 
     def last(self, group: int) -> int:
+        """The innermost original axis of a group."""
         return self.groups[group][-1]
 
 
@@ -99,7 +103,7 @@ def split(count: Index, lanes: int) -> tuple[Index, Index]:
 
 @contextmanager
 def tasks(b: Builder, extents: Sequence[Index], work: int = 1) -> Iterator[list[tirx.Expr]]:
-    """Loops over `extents`: the leading axes as the parallel loop, the rest plain. `work`: elements per innermost step."""
+    """Loops over `extents`: the leading axes as the parallel loop, the rest plain. `work`: elements of a step."""
     count, cut = 1, 0
     while cut < len(extents) and count < ENOUGH_TASKS:
         extent = extents[cut]

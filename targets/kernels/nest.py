@@ -21,7 +21,7 @@ COPIES = 16  # a map that would be written out more often than this gets a buffe
 
 
 def lower_nest(pairs: Sequence[tuple[Tensor, Tensor]], target: Target, name: str = "nest") -> list[Stage]:
-    """Stages that compute each expression of `pairs` and store it in its leaf. Reductions inside get their own buffers."""
+    """Stages that compute each expression of `pairs` and store it in its leaf; inner reductions get buffers."""
     stages: list[Stage] = []
     done: set[int] = set()
     copies = _count_copies([expression for expression, _ in pairs])
@@ -48,7 +48,7 @@ def _materialise(
 
 
 def _count_copies(roots: Sequence[Tensor]) -> dict[int, int]:
-    """How often each tensor's expression would be written out. One of a root's own shape is bound to a name, so: once."""
+    """How often each tensor's expression would be written out; one of a root's own shape is kept in a local: once."""
     order: list[Tensor] = []
     seen: set[int] = set()
 

@@ -1,4 +1,4 @@
-"""Layer, RMS, group and instance normalisation over contiguous rows: the variance in a pass of its own, for accuracy."""
+"""Layer, RMS, group and instance normalisation over contiguous rows; the variance in its own pass, for accuracy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tvm import tirx
 
 from targets.target import Target
 
+from .access import is_zero
 from .builder import Builder
 from .loops import span
 from .registry import Call, template
@@ -31,7 +32,7 @@ def rms_norm(call: Call, target: Target) -> list[Stage] | None:
 
 def _row_norm(call: Call, target: Target, centred: bool) -> list[Stage] | None:
     axis = normal_axis(call)
-    x, scale = call.inputs[0], call.inputs[1]
+    x, scale = call.need(0), call.need(1)
     bias = call.inputs[2] if len(call.inputs) > 2 else None
     if not fits(call, axis) or not (_is_row(scale, x, axis) and (bias is None or _is_row(bias, x, axis))):
         return None
@@ -57,7 +58,8 @@ def _moments(
 ) -> tuple[tirx.Expr | None, tirx.Expr]:
     """The mean (None where not centred) and 1 / sqrt(variance + epsilon)."""
     dtype, lanes = rows.dtype, target.lanes(rows.dtype)
-    share = b.let(tirx.const(1, dtype) / as_expr(n, dtype), "share") if not isinstance(n, int) else tirx.const(1 / n, dtype)
+    share = tirx.const(1, dtype) / as_expr(n, dtype) if not isinstance(n, int) else tirx.const(1 / n, dtype)
+    share = b.let(share, "share")
     mean = b.let(reduce_row(b, "sum", dtype, lanes, n, load) * share, "mean") if centred else None
 
     def squared(k: tirx.Expr) -> tirx.Expr:
@@ -82,7 +84,7 @@ def group_norm(call: Call, target: Target) -> list[Stage] | None:
 
 
 def _group_norm(call: Call, target: Target, groups: int | None) -> list[Stage] | None:
-    x, scale, bias = call.inputs[:3]
+    x, scale, bias = (call.need(i) for i in range(3))
     if x.ndim < 3 or not fits(call, 2) or not isinstance(x.shape[1], int):
         return None
     channels = x.shape[1]
@@ -113,13 +115,7 @@ def _group_norm(call: Call, target: Target, groups: int | None) -> list[Stage] |
     return [b.stage()]
 
 
-def _is_row(scale: Tensor | None, x: Tensor, axis: int) -> bool:
+def _is_row(scale: Tensor, x: Tensor, axis: int) -> bool:
     """Whether `scale` has one value for each element of a row."""
-    if scale is None:
-        return False
     wanted = x.shape[axis:]
-    given = scale.shape[max(0, scale.ndim - len(wanted)) :]
-    if len(given) != len(wanted) or any(s != 1 for s in scale.shape[: scale.ndim - len(given)] if isinstance(s, int)):
-        return False
-    gaps = [simplify(a - b) for a, b in zip(wanted, given, strict=True)]
-    return all(isinstance(gap, int) and gap == 0 for gap in gaps) and scale.ndim == len(given)
+    return scale.ndim == len(wanted) and all(is_zero(a - b) for a, b in zip(wanted, scale.shape, strict=True))

@@ -1,8 +1,9 @@
-"""Pooling windows in NHWC: vectors along the channels, the window's valid part as loop bounds (no padding is copied)."""
+"""Pooling windows in NHWC: vectors along the channels, the valid part of a window as loop bounds (no padded copy)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tvm import tirx
 
@@ -20,7 +21,7 @@ from .tensor import Index, as_expr
 @template("edgert.MaxPool2d")
 def max_pool_2d(call: Call, target: Target) -> list[Stage] | None:
     """X [N, H, W, C]; attrs kernel_shape, strides, pads (top, left, bottom, right), dilations. Any number type."""
-    if call.inputs[0].dtype == "bool" or more_results(call):
+    if call.need(0).dtype == "bool" or more_results(call):
         return None
     return _pool(call, target, "max")
 
@@ -28,11 +29,11 @@ def max_pool_2d(call: Call, target: Target) -> list[Stage] | None:
 @template("edgert.AveragePool2d")
 def average_pool_2d(call: Call, target: Target) -> list[Stage] | None:
     """As MaxPool2d, and attr count_include_pad (default 0): whether padding counts as elements. Floats."""
-    return _pool(call, target, "sum") if call.inputs[0].dtype in COMPUTE else None
+    return _pool(call, target, "sum") if call.need(0).dtype in COMPUTE else None
 
 
 class _Axis:
-    """One spatial axis of a window: `first` input position, taps lo..hi inside the input, and how many taps to divide by."""
+    """One spatial axis of a window: its first input position, taps lo..hi inside the input, how many taps count."""
 
     def __init__(self, b: Builder, call: Call, axis: int, at: tirx.Expr) -> None:
         attrs = call.attrs
@@ -40,7 +41,7 @@ class _Axis:
         self.dilation = int((attrs.get("dilations") or [1, 1])[axis])
         stride = int((attrs.get("strides") or [1, 1])[axis])
         pads = attrs.get("pads") or [0] * 4
-        extent = as_expr(call.inputs[0].shape[1 + axis], "int64")
+        extent = as_expr(call.need(0).shape[1 + axis], "int64")
         self.first = b.let(as_expr(at, "int64") * stride - int(pads[axis]), "first")
 
         def taps_below(end: tirx.Expr) -> tirx.Expr:
@@ -53,12 +54,15 @@ class _Axis:
         padded = taps_below(extent + int(pads[2 + axis]))
         self.counted = padded if attrs.get("count_include_pad") else self.hi - self.lo
 
-    def position(self, tap: tirx.Expr) -> tirx.Expr:
-        return self.first + tap * self.dilation
+    @contextmanager
+    def taps(self, b: Builder) -> Iterator[tirx.Expr]:
+        """The input positions of the taps inside the input."""
+        with b.serial(self.hi - self.lo, "tap", self.lo) as tap:
+            yield b.let(self.first + tap * self.dilation, "position")
 
 
 def _pool(call: Call, target: Target, kind: str) -> list[Stage] | None:
-    x = call.inputs[0]
+    x = call.need(0)
     shape, channels = call.outputs[0].shape, x.shape[-1]
     if x.ndim != 4 or not isinstance(channels, int):
         return None
@@ -75,10 +79,8 @@ def _pool(call: Call, target: Target, kind: str) -> list[Stage] | None:
 
             def window(start: Index, unroll: int, lanes: int) -> None:
                 acc = cleared(b, kind, dtype, unroll * lanes, lanes)
-                with b.serial(rows.hi - rows.lo, "kh", rows.lo) as kh, b.serial(columns.hi - columns.lo, "kw", columns.lo) as kw:
-                    y, z = b.let(rows.position(kh), "y"), b.let(columns.position(kw), "z")
-                    with b.unroll(unroll) as u, b.vector(lanes) as v:
-                        fold(b, kind, acc, u * lanes + v, as_expr(source[at[0], y, z, start + u * lanes + v], dtype))
+                with rows.taps(b) as y, columns.taps(b) as z, b.unroll(unroll) as u, b.vector(lanes) as v:
+                    fold(b, kind, acc, u * lanes + v, as_expr(source[at[0], y, z, start + u * lanes + v], dtype))
                 with b.unroll(unroll) as u, b.vector(lanes) as v:
                     total = acc[u * lanes + v] if count is None else acc[u * lanes + v] / count
                     value[:] = [as_expr(total, call.outputs[0].dtype)]
@@ -91,7 +93,7 @@ def _pool(call: Call, target: Target, kind: str) -> list[Stage] | None:
 
 
 def channel_groups(b: Builder, channels: int, lanes: int, emit: Callable[[Index, int, int], None]) -> None:
-    """Covers the channels with `emit(start, vectors, lanes)`: groups of several vectors, then what is left in narrower ones."""
+    """Covers the channels with `emit(start, vectors, lanes)`: groups of several vectors, then narrower ones."""
     unroll = unrolling(channels, lanes)
     group = unroll * lanes
     with b.serial(channels // group, "c") as c:

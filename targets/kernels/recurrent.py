@@ -1,7 +1,7 @@
 """LSTM, GRU and RNN with constant weights: one product for all inputs, then a step at a time with packed weights.
 
-The weights of `group` hidden units lie together, all gates of them, so that a unit's new state is computed while its gates
-are still in registers. Units beyond the last have weights of zero, which keeps their state at zero.
+The weights of `group` hidden units lie together, all gates of them, so that a unit's new state is computed while its
+gates are still in registers. Units beyond the last have weights of zero, which keeps their state at zero.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from tvm import tirx
 
 from targets.target import Target
 
-from . import vmath
 from .attention import pieces
 from .builder import Builder
 from .loops import span
@@ -25,7 +24,7 @@ from .tensor import Index, Tensor, as_expr, product
 
 @template("LSTM")
 def lstm(call: Call, target: Target) -> list[Stage] | None:
-    """Inputs and outputs as in ONNX; default activations, no clip, no coupled gates; float32 with constant W, R, B, P."""
+    """Inputs and outputs as in ONNX; default activations, no clip, no coupled gates; float32, constant W, R, B, P."""
     return _recurrent(call, target)
 
 
@@ -43,9 +42,8 @@ def rnn(call: Call, target: Target) -> list[Stage] | None:
 
 def _recurrent(call: Call, target: Target) -> list[Stage] | None:
     inputs = [*call.inputs, *[None] * (8 - len(call.inputs))]
-    x, w, r, bias = inputs[:4]
+    x, w, r, bias = call.need(0), call.need(1), call.need(2), inputs[3]
     cell = CELLS[call.op]
-    assert x is not None and w is not None and r is not None
     directions = 2 if call.attrs.get("direction") == "bidirectional" else 1
     names = [a.lower() for a in call.attrs.get("activations") or cell.activations * directions]
     if names != cell.activations * directions or call.attrs.get("clip") or call.attrs.get("input_forget"):
@@ -59,20 +57,23 @@ def _recurrent(call: Call, target: Target) -> list[Stage] | None:
 class _Layer:
     def __init__(self, call: Call, inputs: list[Tensor | None], cell: Cell, target: Target) -> None:
         self.call, self.cell, self.target = call, cell, target
-        self.x, self.w, self.r, self.bias, self.lengths, self.h0, self.c0, self.peep = inputs
+        self.x, self.w, self.r = (call.need(i) for i in range(3))
+        self.bias, self.lengths, self.h0, self.c0, self.peep = inputs[3:]
         self.batch_first = bool(call.attrs.get("layout", 0))
         self.directions, rows, self.depth = (int(s) for s in self.w.shape)
         self.hidden = rows // cell.gates
-        self.steps, self.batch = self.x.shape[:2] if not self.batch_first else self.x.shape[1::-1]
+        self.steps: Index = self.x.shape[1 if self.batch_first else 0]
+        self.batch: Index = self.x.shape[0 if self.batch_first else 1]
         self.lanes = target.lanes("float32")
-        # vectors of units: eight accumulators hide the latency of a multiply-add, and the input product takes three rows
+        # vectors of units: eight accumulators hide the latency of a multiply-add, and the input takes three rows
         wide = target.registers >= 32 and self.hidden > self.lanes
         self.vectors = (2 if cell.gates > 1 else 4) if wide else 1
         self.group = self.vectors * self.lanes
         self.panels = -(-self.hidden // self.group)
         self.padded = self.panels * self.group
         self.columns = cell.gates * self.group  # of a panel
-        self.gates = Temp((self.directions, product([self.steps, self.batch]), self.panels * self.columns), "float32", "gates")
+        rows_in = product([self.steps, self.batch])
+        self.gates = Temp((self.directions, rows_in, self.panels * self.columns), "float32", "gates")
         self.name = f"{call.op.lower()}_f32_h{self.hidden}_{target.name}"
 
     # ---- constants ------------------------------------------------------------------------------------------------
@@ -81,7 +82,7 @@ class _Layer:
         shape = (self.directions, self.panels, int(leaf.shape[2]), rows, self.group)
 
         def make() -> np.ndarray:
-            return self.grouped(leaf.data()).transpose(0, 2, 4, 1, 3)
+            return self.grouped(_data(leaf)).transpose(0, 2, 4, 1, 3)
 
         return Const(shape, "float32", make, f"{leaf.name}:recurrent{rows}x{self.group}", leaf.name)
 
@@ -94,10 +95,10 @@ class _Layer:
         return data.reshape(*data.shape[:2], self.panels, self.group, *data.shape[3:])
 
     def vector(self, leaf: Tensor, what: str, rows: Callable[[np.ndarray], np.ndarray], count: int) -> Const:
-        """Per-unit numbers as [D, panels, count, group]; `rows` gives [D, count * H]."""
+        """Numbers of each unit as [D, panels, count, group]; `rows` gives [D, count * H]."""
         return Const(
             (self.directions, self.panels, count, self.group), "float32",
-            lambda: np.ascontiguousarray(self.grouped(rows(leaf.data())).transpose(0, 2, 1, 3)),
+            lambda: np.ascontiguousarray(self.grouped(rows(_data(leaf))).transpose(0, 2, 1, 3)),
             f"{leaf.name}:recurrent_{what}{self.group}", f"{leaf.name}.{what}",
         )  # fmt: skip
 
@@ -203,9 +204,11 @@ class _Layer:
             span(b, self.padded, self.lanes, lambda j: b.store(self.state, [self.task, 1, j], 0.0))
         if initial is not None:
             source = b.arg(initial)
-            span(
-                b, self.hidden, self.lanes, lambda j: b.store(self.state, [self.task, which, j], source[(*place, as_expr(j))])
-            )
+
+            def copy(j: tirx.Expr) -> None:
+                b.store(self.state, [self.task, which, j], source[(*place, as_expr(j))])
+
+            span(b, self.hidden, self.lanes, copy)
 
     def time(self, s: tirx.Expr, length: tirx.Expr) -> tirx.Expr:
         back = length - 1 - s
@@ -221,8 +224,8 @@ class _Layer:
             first = b.let(as_expr(panel, "int64") * self.columns, "first")
             acc = b.local((self.columns,), "float32")
             with b.unroll(self.columns // lanes) as u, b.vector(lanes) as v:
-                apart = self.cell.apart
-                b.store(acc, u * lanes + v, 0.0 if apart else self.g[self.d, row, first + u * lanes + v])
+                start = 0.0 if self.cell.apart else self.g[self.d, row, first + u * lanes + v]
+                b.store(acc, u * lanes + v, start)
             with b.serial(self.hidden, "k") as k:
                 value = b.let(self.state[self.task, old, as_expr(k)], "h")
                 self.accumulate(b, acc, 0, value, self.weights, (self.d, panel, k))
@@ -245,4 +248,6 @@ class _Layer:
         span(b, self.hidden, self.lanes, lambda j: b.store(out, [*place, j], self.state[self.task, which, as_expr(j)]))
 
 
-__all__ = ["gru", "lstm", "rnn", "vmath"]
+def _data(leaf: Tensor) -> np.ndarray:
+    assert leaf.data is not None
+    return leaf.data()

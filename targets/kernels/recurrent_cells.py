@@ -1,4 +1,4 @@
-"""What one step of an LSTM, a GRU or an RNN does with its gates (ONNX's LSTM-22, GRU-22, RNN-22, default activations)."""
+"""What one step of an LSTM, a GRU or an RNN does with its gates (ONNX's LSTM-22, GRU-22, RNN-22)."""
 
 from __future__ import annotations
 

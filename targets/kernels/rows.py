@@ -75,8 +75,9 @@ def unrolling(n: Index, lanes: int) -> int:
 
 
 def reduce_row(
-    b: Builder, kind: str, dtype: str, lanes: int, n: Index, value: Callable[..., tirx.Expr], outer: Sequence[Index] = ()
-) -> tirx.Expr:
+    b: Builder, kind: str, dtype: str, lanes: int, n: Index, value: Callable[..., tirx.Expr],
+    outer: Sequence[Index] = (),
+) -> tirx.Expr:  # fmt: skip
     """The reduction of `value(*outer, i)` over i < n and over the outer axes, as a scalar.
 
     Partial results stand in vectors, so a float sum is reassociated; long ones are summed in blocks. `value` may emit

@@ -83,7 +83,7 @@ def bind_reader(reader: Callable[[Tensor, tuple], tirx.Expr]) -> Callable[[], No
 def hoist(value: tirx.Expr) -> tirx.Expr | None:
     """`value` computed by a statement before the one being built, where the active reader can do that safely."""
     reader = getattr(_READERS[-1], "__self__", None) if _READERS else None
-    return reader.hoist(value) if hasattr(reader, "hoist") else None
+    return reader.hoist(value) if reader is not None and hasattr(reader, "hoist") else None
 
 
 def as_expr(value: Index | float | bool, dtype: str | None = None) -> tirx.Expr:

@@ -1,4 +1,4 @@
-"""Copies that exchange the contiguous axis for another one: squares turned in registers, so that both sides move in vectors."""
+"""Copies that exchange the contiguous axis for another: squares turned in registers, both sides moved in vectors."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def _emit(
         i = b.let(as_expr(place[-1], "int64") * lanes, "i")
 
         def address(weights: Sequence[Index], start: Index, row: Index, column: Index) -> tirx.Expr:
-            total = as_expr(start, "int64") + as_expr(row, "int64") * weights[fast] + as_expr(column, "int64") * weights[-1]
+            total = as_expr(start, "int64") + as_expr(row, "int64") * weights[fast]
+            total = total + as_expr(column, "int64") * weights[-1]
             for g, index in at.items():
                 total = total + as_expr(index, "int64") * weights[g]
             return total

@@ -1,7 +1,7 @@
 """exp, log, tanh, sigmoid and erf of float32 as arithmetic that vectorises (LLVM would call libm lane by lane).
 
-Each function takes and gives one TIR expression, is good to about 2 ulp over all of float32 and keeps IEEE's edges (NaN,
-infinities, signed zero, denormals). float16 and bfloat16 are computed in float32; other types go to TIR's own functions.
+Each function takes and gives one TIR expression, is good to about 2 ulp over all of float32 and keeps IEEE's edges
+(NaN, infinities, signed zero, denormals). float16 and bfloat16 are computed in float32; other types go to TIR's own.
 The polynomials are minimax fits (Lawson's iteration, each coefficient rounded to float32 before the next is fitted).
 """
 
@@ -65,7 +65,7 @@ def erf(x: tirx.Expr) -> tirx.Expr:
     return _float32(x, tirx.erf, _erf)
 
 
-# ---- the float32 cores ------------------------------------------------------------------------------------------------
+# ---- the float32 cores ---------------------------------------------------------------------------
 def _exp(x: tirx.Expr, scaled: Callable[[tirx.Expr, tirx.Expr], tirx.Expr]) -> tirx.Expr:
     """e^x = 2^n e^r with |r| <= ln2/2 (Cody and Waite); `scaled(p, n)` gives p * 2^n."""
 
@@ -142,7 +142,7 @@ def _erf(x: tirx.Expr) -> tirx.Expr:
     return let(_abs(x), lambda a: tirx.Select(a < _f(0.9375), near, _copysign(large(a), x)))
 
 
-# ---- pieces -----------------------------------------------------------------------------------------------------------
+# ---- pieces --------------------------------------------------------------------------------------
 def let(value: tirx.Expr, body: Callable[[tirx.Expr], tirx.Expr]) -> tirx.Expr:
     """`body(v)` with v bound to `value`: computed once however often it is used."""
     if isinstance(value, tirx.Var | tirx.FloatImm | tirx.IntImm):
@@ -158,8 +158,8 @@ def _float32(x: tirx.Expr, other: Callable[[tirx.Expr], tirx.Expr], core: Callab
     if dtype != "float32":
         return other(x)
     if not isinstance(x, tirx.Var | tirx.FloatImm):
-        # TVM substitutes bound names back wherever it analyses, so nesting one of these functions in another by Let takes
-        # exponential time: a local breaks the chain, and where there can be none libm does
+        # TVM substitutes bound names back wherever it analyses, so nesting one of these functions in another by Let
+        # takes exponential time: a local breaks the chain, and where there can be none libm does
         kept = hoist(x)
         if kept is None and "Let(" in str(x):
             return other(x)

@@ -24,7 +24,7 @@ def leaf(array, name, shape=None, constant=False):
 def run_call(op, attrs, inputs, outputs, isa=None, tail=None, dims=None, wanted=None):
     """Runs the template for `op`.
 
-    inputs: (leaf, array) pairs or None. outputs: (shape, dtype) of each output. tail: fn(value, indices) fused at the end,
+    inputs: (leaf, array) pairs or None. outputs: (shape, dtype) of each output. tail: fn(value, indices) fused on,
     and its leaves as (fn, pairs). wanted: which outputs are asked for. None where no template takes the call.
     """
     target = isa or get_target()

@@ -27,10 +27,11 @@ def random(*shape):
 
 # each score is a sum of D products, the result a mean: errors of some 10 roundings of numbers near 1
 CLOSE = {"rtol": 2e-5, "atol": 2e-5}
+CASES = [(1, 2, 16, 16, 32), (2, 3, 7, 21, 20), (1, 1, 1, 1, 8), (1, 2, 40, 200, 64), (1, 1, 33, 97, 130)]
 
 
 @both_isas
-@pytest.mark.parametrize("case", [(1, 2, 16, 16, 32), (2, 3, 7, 21, 20), (1, 1, 1, 1, 8), (1, 2, 40, 200, 64), (1, 1, 33, 97, 130)], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("causal", [0, 1])
 def test_heads_first(case, causal, isa):
     batch, heads, s, t, d = case
@@ -58,8 +59,9 @@ def test_packed_heads_symbolic_with_mask(kind, isa):
         pairs += [(leaf(v, "v", (batch, m, heads * d)), v), (leaf(mask, "mask", shape), mask)]
         bias = random(heads * d)
         extra = leaf(bias, "bias")
-        got = run_call("edgert.Attention", {"layout": "BSHD", "num_heads": heads}, pairs, [((batch, n, heads * d), "float32")],
-                       isa, (lambda x, i: x + extra(i[2]), [(extra, bias)]), {"n": s, "m": t})  # fmt: skip
+        attrs, shape = {"layout": "BSHD", "num_heads": heads}, (batch, n, heads * d)
+        tail = (lambda x, i, extra=extra: x + extra(i[2]), [(extra, bias)])
+        got = run_call("edgert.Attention", attrs, pairs, [(shape, "float32")], isa, tail, {"n": s, "m": t})
         np.testing.assert_allclose(got, want + bias, **CLOSE)
 
 

@@ -123,12 +123,16 @@ def test_tile_is_not_mistaken_for_contiguous(isa):
 def test_gather_and_guarded_reads(isa):
     x, k = Tensor((9, 20), "float32", "x"), Tensor((5,), "int64", "k")
     a, rows = random((9, 20), "float32"), np.array([8, 0, 3, 3, 1])
-    np.testing.assert_array_equal(run(compute((5, 20), "float32", lambda i, j: x(k(i), j), [x, k]), [(x, a), (k, rows)], isa), a[rows])
+    np.testing.assert_array_equal(
+        run(compute((5, 20), "float32", lambda i, j: x(k(i), j), [x, k]), [(x, a), (k, rows)], isa), a[rows]
+    )
     padded = compute((11, 24), "float32", lambda i, j: tirx.if_then_else(
         tirx.all(i >= 1, i < 10, j >= 2, j < 22), x(i - 1, j - 2), as_expr(0.0)), [x])  # fmt: skip
     np.testing.assert_array_equal(run(padded, [(x, a)], isa), np.pad(a, ((1, 1), (2, 2))))
     square = compute((9, 20), "float32", lambda i, j: x(i, j) * x(i, j), [x])
-    joined = compute((9, 30), "float32", lambda i, j: tirx.if_then_else(j < 20, square(i, j), x(i, j - 20)), [square, x])
+    joined = compute(
+        (9, 30), "float32", lambda i, j: tirx.if_then_else(j < 20, square(i, j), x(i, j - 20)), [square, x]
+    )
     np.testing.assert_array_equal(run(joined, [(x, a)], isa), np.concatenate([a * a, a[:, :10]], 1))
 
 
@@ -188,7 +192,11 @@ def test_kinds_and_types(kind, dtype):
     a = random((5, 39, 6), dtype)
     numpy = getattr(np, kind)
     for axes in [(2,), (1,), (0, 1, 2)]:
-        want = numpy(a.astype("f8") if "float" in dtype else a, axes, **({} if kind in ("max", "min") or "float" in dtype else {"dtype": dtype}))
+        want = numpy(
+            a.astype("f8") if "float" in dtype else a,
+            axes,
+            **({} if kind in ("max", "min") or "float" in dtype else {"dtype": dtype}),
+        )
         tolerance = 0 if "float" not in dtype or kind in ("max", "min") else np.finfo(dtype).eps * 40
         np.testing.assert_allclose(run(reduction(x, axes, kind), [(x, a)]), want, rtol=tolerance, atol=tolerance * 8)
 
@@ -226,7 +234,9 @@ def test_long_sum_keeps_its_accuracy():
 def test_reducing_nothing_gives_the_identity():
     x = Tensor((3, 0), "float32", "x")
     for kind, want in [("sum", 0), ("prod", 1), ("max", -np.inf), ("min", np.inf)]:
-        np.testing.assert_array_equal(run(reduction(x, (1,), kind), [(x, np.zeros((3, 0), "f4"))]), np.full(3, want, "f4"))
+        np.testing.assert_array_equal(
+            run(reduction(x, (1,), kind), [(x, np.zeros((3, 0), "f4"))]), np.full(3, want, "f4")
+        )
 
 
 def test_matmul_as_a_reduction(isa):
@@ -241,7 +251,9 @@ def test_shared_values_do_not_blow_up():
     x = Tensor((100,), "float32", "x")
     values = [x]
     for _ in range(40):
-        values.append(compute((100,), "float32", lambda i, p=values[-1]: p(i) * as_expr(0.5) + p(i) * as_expr(0.5), [values[-1]]))
+        values.append(
+            compute((100,), "float32", lambda i, p=values[-1]: p(i) * as_expr(0.5) + p(i) * as_expr(0.5), [values[-1]])
+        )
     a = random((100,), "float32")
     np.testing.assert_allclose(run(values[-1], [(x, a)]), a, rtol=1e-6)
     turned = [x]

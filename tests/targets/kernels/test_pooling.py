@@ -38,11 +38,19 @@ def test_pool(case, include, kind, isa):
     size, channels, kernel, strides, pads, dilations = case
     x = R.standard_normal((2, *size, channels)).astype("f4")
     want = pool(x, size, kernel, strides, pads, dilations, kind, include)
-    attrs = {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations, "count_include_pad": include}
+    attrs = {
+        "kernel_shape": kernel,
+        "strides": strides,
+        "pads": pads,
+        "dilations": dilations,
+        "count_include_pad": include,
+    }
     op = "edgert.MaxPool2d" if kind == "max" else "edgert.AveragePool2d"
     b = R.standard_normal(channels).astype("f4")
     extra = leaf(b, "b")
-    got = run_call(op, attrs, [(leaf(x, "x"), x)], [(want.shape, "float32")], isa, (lambda v, i: v + extra(i[3]), [(extra, b)]))
+    got = run_call(
+        op, attrs, [(leaf(x, "x"), x)], [(want.shape, "float32")], isa, (lambda v, i: v + extra(i[3]), [(extra, b)])
+    )
     np.testing.assert_allclose(got, want + b, rtol=1e-5, atol=2e-6)  # 25 additions
 
 

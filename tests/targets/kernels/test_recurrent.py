@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN against a plain loop in float64: directions, lengths, layouts, peepholes, units that fill no vector."""
+"""LSTM, GRU and RNN against a plain loop in float64: directions, lengths, layouts, peepholes, odd sizes."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,11 @@ def layer(op, x, w, r, b, lengths, h0, c0, p, direction):
     """ONNX's equations; x [S, N, I]. Gives Y [S, D, N, H], Y_h and Y_c [D, N, H]."""
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
     hidden, (steps, batch) = r.shape[2], x.shape[:2]
-    y, yh, yc = np.zeros((steps, len(w), batch, hidden)), np.zeros((len(w), batch, hidden)), np.zeros((len(w), batch, hidden))
+    y, yh, yc = (
+        np.zeros((steps, len(w), batch, hidden)),
+        np.zeros((len(w), batch, hidden)),
+        np.zeros((len(w), batch, hidden)),
+    )
     for d in range(len(w)):
         reverse = direction == "reverse" or d == 1
         wb, rb = np.split(b[d].astype("f8"), 2)

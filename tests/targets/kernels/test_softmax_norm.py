@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from .calls import both_isas, leaf, rng, run_call, var
 
 R = rng()
@@ -19,7 +20,7 @@ def test_softmax(op, isa):
     for shape in SHAPES:
         x = (R.standard_normal(shape) * 5).astype("f4")
         got = run_call(op, {"axis": -1}, [(leaf(x, "x"), x)], [(shape, "float32")], isa)
-        # x - max, up to 40, is rounded once: 40 * 2^-24 relative in exp; then a few ulp. The logarithm's error is absolute
+        # x - max, up to 40, is rounded once: 40 * 2^-24 relative in exp; then a few ulp. For the log: absolute
         log = op == "LogSoftmax"
         np.testing.assert_allclose(got, softmax(x, log), rtol=4e-6, atol=4e-6 if log else 0)
 
@@ -32,8 +33,9 @@ def test_softmax_symbolic_with_tail_and_masked(isa):
         x[:, 1:3] = -np.inf
         add = R.standard_normal(dims).astype("f4")
         extra = leaf(add, "add", (n, m))
-        got = run_call("Softmax", {"axis": 1}, [(leaf(x, "x", (n, m)), x)], [((n, m), "float32")], isa,
-                       (lambda v, i: v * extra(*i), [(extra, add)]), {"n": dims[0], "m": dims[1]})  # fmt: skip
+        tail = (lambda v, i, extra=extra: v * extra(*i), [(extra, add)])
+        pairs, named = [(leaf(x, "x", (n, m)), x)], {"n": dims[0], "m": dims[1]}
+        got = run_call("Softmax", {"axis": 1}, pairs, [((n, m), "float32")], isa, tail, named)
         np.testing.assert_allclose(got, softmax(x) * add, rtol=2e-6)
 
 
@@ -87,7 +89,9 @@ def test_large_mean_does_not_cancel(isa):
 @both_isas
 def test_rms_norm(isa):
     x, s = R.standard_normal((5, 77)).astype("f4"), R.standard_normal(77).astype("f4")
-    got = run_call("RMSNormalization", {"epsilon": 1e-6}, [(leaf(x, "x"), x), (leaf(s, "s"), s)], [(x.shape, "float32")], isa)
+    got = run_call(
+        "RMSNormalization", {"epsilon": 1e-6}, [(leaf(x, "x"), x), (leaf(s, "s"), s)], [(x.shape, "float32")], isa
+    )
     want = x / np.sqrt((x.astype("f8") ** 2).mean(-1, keepdims=True) + 1e-6) * s
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
@@ -101,7 +105,11 @@ def test_group_and_instance_norm(groups, isa):
         g = x.reshape(2, groups, -1).astype("f8")
         d = g - g.mean(-1, keepdims=True)
         each = (-1,) + (1,) * len(spatial)
-        want = (d / np.sqrt((d * d).mean(-1, keepdims=True) + 1e-5)).reshape(x.shape) * s.reshape(each) + o.reshape(each)
+        want = (d / np.sqrt((d * d).mean(-1, keepdims=True) + 1e-5)).reshape(x.shape) * s.reshape(each) + o.reshape(
+            each
+        )
         op, attrs = ("InstanceNormalization", {}) if groups == 6 else ("GroupNormalization", {"num_groups": groups})
-        got = run_call(op, attrs, [(leaf(a, n), a) for a, n in ((x, "x"), (s, "s"), (o, "o"))], [(x.shape, "float32")], isa)
+        got = run_call(
+            op, attrs, [(leaf(a, n), a) for a, n in ((x, "x"), (s, "s"), (o, "o"))], [(x.shape, "float32")], isa
+        )
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)

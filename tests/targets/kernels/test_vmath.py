@@ -75,7 +75,9 @@ def test_other_types(dtype):
     for name in ("exp", "tanh", "sigmoid", "erf"):
         want = FUNCTIONS[name](x.astype(np.float64))
         # float16: one rounding of a float32 result; float64: libm's own error
-        np.testing.assert_allclose(run(name, x, get_target()), want, rtol=1e-3 if dtype == "float16" else 1e-13, atol=1e-7)
+        np.testing.assert_allclose(
+            run(name, x, get_target()), want, rtol=1e-3 if dtype == "float16" else 1e-13, atol=1e-7
+        )
 
 
 def test_exp_flush_gives_zero_for_the_masked():
@@ -99,8 +101,8 @@ def test_nested_functions_compile_and_agree():
     x = np.linspace(-9, 9, 111, dtype=np.float32).reshape(3, 37)
     wide = x.astype(np.float64)
     want = 1 / (1 + np.exp(-1 / (1 + np.exp(-wide * np.tanh(np.log(1 + np.exp(wide)))))))
-    got, = run_stages(lower_nest([(twice, Y)], get_target()), {id(X): x}, [Y], get_target())
+    (got,) = run_stages(lower_nest([(twice, Y)], get_target()), {id(X): x}, [Y], get_target())
     np.testing.assert_allclose(got, want, rtol=1e-6)
     Z = Tensor((3, 40), "float32", "z")
-    got, = run_stages(lower_nest([(guarded, Z)], get_target()), {id(X): x}, [Z], get_target())
+    (got,) = run_stages(lower_nest([(guarded, Z)], get_target()), {id(X): x}, [Z], get_target())
     np.testing.assert_allclose(got, np.pad(want, ((0, 0), (0, 3))), rtol=1e-6)
