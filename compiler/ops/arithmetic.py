@@ -40,6 +40,7 @@ def _of_type(node: Node, f: Callable[[Scalar], Scalar]) -> Callable[[Scalar], Sc
 @op("Sign", since=9, kind="elementwise")
 def sign(node: Node) -> Tensor:
     """-1, 0 or 1; a NaN stays one."""
+
     def of(x: Scalar) -> Scalar:
         zero = fn.like(0, x)
         negative = fn.like(-1, x) if node.need(0).dtype[0] != "u" else zero

@@ -67,5 +67,3 @@ def bit_cast(node: Node) -> Tensor:
         return tirx.reinterpret(dtype, v)
 
     return unary(node, of, dtype)
-
-

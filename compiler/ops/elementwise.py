@@ -28,8 +28,6 @@ def broadcast_shape(*shapes: Sequence[Index]) -> tuple[Index, ...]:
     return tuple(result)
 
 
-
-
 def broadcast_to(t: Tensor, shape: Sequence[Index]) -> Callable[..., tirx.Expr]:
     """A reader of `t` at indices of `shape`, to which it broadcasts."""
     skip = len(shape) - t.ndim

@@ -40,9 +40,7 @@ _BITS = {
 }
 
 for _name, (_since, _f) in _COMPARE.items():
-    op(_name, since=_since, kind="elementwise")(
-        lambda node, f=_f: binary(node, lambda a, b: _compare(a, b, f), "bool")
-    )
+    op(_name, since=_since, kind="elementwise")(lambda node, f=_f: binary(node, lambda a, b: _compare(a, b, f), "bool"))
 for _name, _f in _LOGIC.items():
     op(_name, since=7, kind="elementwise")(lambda node, f=_f: binary(node, f, "bool"))
 for _name, _f in _BITS.items():

@@ -20,11 +20,11 @@ def batch_index(shape: Sequence[Index], batch: Sequence[Index], lead: Sequence[I
 
 
 def product_of(a: Tensor, b: Tensor, swap_a: bool = False, swap_b: bool = False) -> Tensor:
-    """numpy's matmul over the last two axes (stored swapped where said), leading axes broadcast; halves sum in float32."""
+    """numpy's matmul over the last two axes (swapped in memory where said), others broadcast; halves sum in float32."""
     if a.ndim == 0 or b.ndim == 0:
         raise Unsupported("a matrix product with a scalar", "operands of at least one dimension")
-    rows, depth = ([1, a.shape[0]] if a.ndim == 1 else a.shape[-2:][::-1] if swap_a else a.shape[-2:])
-    inner, cols = ([b.shape[0], 1] if b.ndim == 1 else b.shape[-2:][::-1] if swap_b else b.shape[-2:])
+    rows, depth = [1, a.shape[0]] if a.ndim == 1 else a.shape[-2:][::-1] if swap_a else a.shape[-2:]
+    inner, cols = [b.shape[0], 1] if b.ndim == 1 else b.shape[-2:][::-1] if swap_b else b.shape[-2:]
     if not same_dim(depth, inner):
         raise Unsupported(f"a product over {depth} and {inner} elements", "equal inner dimensions")
     batch = broadcast_shape(a.shape[:-2], b.shape[:-2])

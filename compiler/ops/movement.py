@@ -23,11 +23,13 @@ def concat(node: Node) -> Tensor:
     for t in parts[1:]:
         same = [same_dim(a, b) for i, (a, b) in enumerate(zip(t.shape, parts[0].shape, strict=True)) if i != axis]
         if t.ndim != parts[0].ndim or not all(same):
-            raise Unsupported(f"concatenating shapes {parts[0].shape} and {t.shape} along axis {axis}", "equal other dimensions")
+            raise Unsupported(
+                f"concatenating shapes {parts[0].shape} and {t.shape} along axis {axis}", "equal other dimensions"
+            )
     starts: list[Index] = [0]
     for t in parts:
         starts.append(simplify(starts[-1] + t.shape[axis]))
-    filled = [(t, s) for t, s in zip(parts, starts, strict=False) if not (isinstance(t.shape[axis], int) and t.shape[axis] == 0)]
+    filled = [(t, s) for t, s in zip(parts, starts, strict=False) if not _is_zero(t.shape[axis])]
 
     def element(*i: Index) -> tirx.Expr:
         result: tirx.Expr | None = None
@@ -41,6 +43,10 @@ def concat(node: Node) -> Tensor:
 
     shape = [*parts[0].shape[:axis], starts[-1], *parts[0].shape[axis + 1 :]]
     return compute(shape, parts[0].dtype, element, parts, "concat")
+
+
+def _is_zero(value: Index) -> bool:
+    return isinstance(value, int) and value == 0
 
 
 def sliced(x: Tensor, axis: int, start: Index, size: Index) -> Tensor:
@@ -65,10 +71,10 @@ def split(node: Node) -> list[Tensor]:
     parts, start = [], 0
     for size in sizes:
         parts.append(sliced(x, axis, start, size))
-        start = simplify(start + size)  # type: ignore[assignment]
+        start = simplify(start + size)
     if not same_dim(start, total):
         raise Unsupported(f"Split sizes {list(sizes)} of a dimension of {total}", "sizes that add up")
-    return parts  # type: ignore[return-value]
+    return parts
 
 
 @op("Slice", since=1, kind="injective")
@@ -112,7 +118,8 @@ def _range(start: Index, end: Index, step: int, size: Index) -> tuple[Index, Ind
                 return 0
         elif not isinstance(value, int):
             wide = as_expr(value, "int64")
-            value = simplify(tirx.if_then_else(wide < 0, wide + as_expr(size, "int64"), wide)) if _may_be_negative(value) else value
+            if _may_be_negative(value):
+                value = simplify(tirx.if_then_else(wide < 0, wide + as_expr(size, "int64"), wide))
             if same_dim(value, size):
                 return high
         return simplify(clamp(value, low, high))
@@ -175,7 +182,7 @@ def pad(node: Node) -> Tensor:
     for k, axis in enumerate(axes):
         before[axis], after[axis] = amounts[k], amounts[len(axes) + k]  # type: ignore[index]
     shape = [simplify(b + d + a) for b, d, a in zip(before, x.shape, after, strict=True)]
-    touched = [not (isinstance(b, int) and b == 0 and isinstance(a, int) and a == 0) for b, a in zip(before, after, strict=True)]
+    touched = [not (_is_zero(b) and _is_zero(a)) for b, a in zip(before, after, strict=True)]
     if mode not in ("constant", "reflect", "edge", "wrap"):
         raise Unsupported(f"Pad with mode {mode}", "constant, reflect, edge or wrap")
     if mode != "constant" and any(t and isinstance(d, int) and d == 0 for t, d in zip(touched, x.shape, strict=True)):
@@ -184,10 +191,12 @@ def pad(node: Node) -> Tensor:
     def element(*i: Index) -> tirx.Expr:
         at = [as_expr(k) - b if t else k for k, b, t in zip(i, before, touched, strict=True)]
         if mode == "constant":
-            tests = [c for k, d, t in zip(at, x.shape, touched, strict=True) if t for c in (as_expr(k) >= 0, as_expr(k) < as_expr(d))]
+            padded = [(k, d) for k, d, t in zip(at, x.shape, touched, strict=True) if t]
+            tests = [c for k, d in padded for c in (as_expr(k) >= 0, as_expr(k) < as_expr(d))]
             other = fill(*[0] * fill.ndim) if isinstance(fill, Tensor) else fill
             return tirx.if_then_else(both(tests), x(*at), other) if tests else x(*at)
-        return x(*[_mirrored(mode, as_expr(k), as_expr(d)) if t else k for k, d, t in zip(at, x.shape, touched, strict=True)])
+        dims = zip(at, x.shape, touched, strict=True)
+        return x(*[_mirrored(mode, as_expr(k), as_expr(d)) if t else k for k, d, t in dims])
 
     return compute(shape, x.dtype, element, [x, *([fill] if isinstance(fill, Tensor) else [])], "pad")
 
@@ -223,7 +232,7 @@ def depth_to_space(node: Node) -> Tensor:
 
 @op("SpaceToDepth", since=1, kind="injective")
 def space_to_depth(node: Node) -> Tensor:
-    """[N, C, H, W] to [N, C·b², H/b, W/b]; mode DCR (the default) or CRD says which part of the channels is the block."""
+    """[N, C, H, W] to [N, C·b², H/b, W/b]; mode DCR (the default) or CRD says where in the channels the block is."""
     x, b = node.need(0), int(node.attr("blocksize"))
     n, c, h, w = x.shape
     crd = node.attr("mode", "DCR") == "CRD"

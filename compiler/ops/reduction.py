@@ -1,17 +1,20 @@
-"""Reductions over axes: ReduceSum and its kin, ArgMax and ArgMin."""
+"""Reductions over axes: ReduceSum and its kin."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tvm import tirx
 
-from targets.kernels.tensor import Index, Tensor, as_expr, compute, product, reduce
+from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, compute, product, reduce
 
 from . import mathfn as fn
 from .numbers import FLOATS, cast, wide
 from .registry import Node, Unsupported, op
 from .shapes import axes_of
+
+Function = Callable[[Scalar], Scalar]
 
 
 def reduced_axes(node: Node, x: Tensor) -> list[int] | None:
@@ -40,7 +43,8 @@ def reduce_axes(
     return reduce(shape, dtype, [x.shape[a] for a in axes], kind, element, [x], finish, f"reduce_{kind}")
 
 
-def _reduce(node: Node, kind: str, body: Callable | None = None, after: Callable | None = None, floats: bool = False) -> Tensor:
+def _reduce(node: Node, kind: str, body: Function | None, after: Function | None, floats: bool) -> Tensor:
+    """kind: how elements are combined. body: done to each before. after: done to the result. floats: no others."""
     x = node.need(0)
     if floats and x.dtype not in FLOATS:
         raise Unsupported(f"{node.op} of {x.dtype}", f"{node.op} of float32")
@@ -67,52 +71,32 @@ def _reduce(node: Node, kind: str, body: Callable | None = None, after: Callable
     return cast(total, x.dtype)
 
 
-@op("ReduceSum", since=1)
-def reduce_sum(node: Node) -> Tensor:
-    return _reduce(node, "sum")
+def _square(v: Scalar) -> Scalar:
+    return v * v
 
 
-@op("ReduceProd", since=1)
-def reduce_prod(node: Node) -> Tensor:
-    return _reduce(node, "prod")
-
-
-@op("ReduceMax", since=1)
-def reduce_max(node: Node) -> Tensor:
-    return _reduce(node, "max")
-
-
-@op("ReduceMin", since=1)
-def reduce_min(node: Node) -> Tensor:
-    return _reduce(node, "min")
-
-
-@op("ReduceL1", since=1)
-def reduce_l1(node: Node) -> Tensor:
-    return _reduce(node, "sum", fn.absolute)
-
-
-@op("ReduceL2", since=1)
-def reduce_l2(node: Node) -> Tensor:
-    return _reduce(node, "sum", lambda v: v * v, fn.sqrt, floats=True)
-
-
-@op("ReduceSumSquare", since=1)
-def reduce_sum_square(node: Node) -> Tensor:
-    return _reduce(node, "sum", lambda v: v * v)
-
-
-@op("ReduceLogSum", since=1)
-def reduce_log_sum(node: Node) -> Tensor:
-    return _reduce(node, "sum", None, fn.log, floats=True)
+# How elements are combined, what is done to each before, what to the result, whether it is for floats alone
+_SIMPLE: dict[str, tuple[str, Function | None, Function | None, bool]] = {
+    "ReduceSum": ("sum", None, None, False),
+    "ReduceProd": ("prod", None, None, False),
+    "ReduceMax": ("max", None, None, False),
+    "ReduceMin": ("min", None, None, False),
+    "ReduceL1": ("sum", fn.absolute, None, False),
+    "ReduceL2": ("sum", _square, fn.sqrt, True),
+    "ReduceSumSquare": ("sum", _square, None, False),
+    "ReduceLogSum": ("sum", None, fn.log, True),
+}
+for _name, (_kind, _body, _after, _floats) in _SIMPLE.items():
+    op(_name)(partial(_reduce, kind=_kind, body=_body, after=_after, floats=_floats))
 
 
 @op("ReduceMean", since=1)
 def reduce_mean(node: Node) -> Tensor:
+    """The mean; that of integers truncates."""
     x = node.need(0)
     axes = reduced_axes(node, x)
     if axes is None:
-        return compute(x.shape, x.dtype, lambda *i: x(*i), [x], "mean")
+        return compute(x.shape, x.dtype, x, [x], "mean")
     acc = wide(x.dtype)
     count = product([x.shape[a] for a in axes])
 
@@ -120,7 +104,8 @@ def reduce_mean(node: Node) -> Tensor:
         total = as_expr(count, "int64").astype(acc)
         return value / total if acc in FLOATS else tirx.truncdiv(value, total)
 
-    return cast(reduce_axes(x, axes, bool(node.attr("keepdims", 1)), "sum", acc, lambda v: v.astype(acc), mean), x.dtype)
+    means = reduce_axes(x, axes, bool(node.attr("keepdims", 1)), "sum", acc, lambda v: v.astype(acc), mean)
+    return cast(means, x.dtype)
 
 
 @op("ReduceLogSumExp", since=1)
@@ -131,7 +116,7 @@ def reduce_log_sum_exp(node: Node) -> Tensor:
         raise Unsupported(f"ReduceLogSumExp of {x.dtype}", "ReduceLogSumExp of float32")
     axes = reduced_axes(node, x)
     if axes is None:
-        return compute(x.shape, x.dtype, lambda *i: x(*i), [x], "log_sum_exp")
+        return compute(x.shape, x.dtype, x, [x], "log_sum_exp")
     acc = wide(x.dtype)
     top = reduce_axes(x, axes, True, "max", acc, lambda v: v.astype(acc))
     at = [(lambda i, a=a: as_expr(0) if a in axes else i[a]) for a in range(x.ndim)]
@@ -139,11 +124,16 @@ def reduce_log_sum_exp(node: Node) -> Tensor:
     def shift(i: tuple) -> tirx.Expr:
         # an infinite maximum would give inf - inf
         value = top(*[f(i) for f in at])
-        return tirx.Select(tirx.any(value == tirx.infinity(acc), value == -tirx.infinity(acc)), tirx.const(0, acc), value)
+        infinite = tirx.any(value == tirx.infinity(acc), value == -tirx.infinity(acc))
+        return tirx.Select(infinite, tirx.const(0, acc), value)
 
     moved = compute(x.shape, acc, lambda *i: fn.exp(x(*i).astype(acc) - shift(i)), [x, top], "shifted_exp")
     total = reduce_axes(moved, axes, True, "sum", acc)
-    logs = compute(total.shape, x.dtype, lambda *i: (fn.log(total(*i)) + shift(i)).astype(x.dtype), [total, top], "log_sum_exp")
+
+    def log(*i: Index) -> tirx.Expr:
+        return (fn.log(total(*i)) + shift(i)).astype(x.dtype)
+
+    logs = compute(total.shape, x.dtype, log, [total, top], "log_sum_exp")
     if node.attr("keepdims", 1):
         return logs
     kept = [d for a, d in enumerate(x.shape) if a not in axes]

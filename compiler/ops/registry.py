@@ -1,7 +1,7 @@
 """The operators: what each computes, keyed by domain, name and opset.
 
-A handler takes a Node and gives its outputs as tensor expressions (maps and reductions), from which shapes and types follow
-too: one definition serves inference, fusion and code. Example:
+A handler takes a Node and gives its outputs as tensor expressions (maps and reductions), from which shapes and types
+follow too: one definition serves inference, fusion and code. Example:
 
     @op("Add", since=7, kind="elementwise")
     def add(node: Node) -> Tensor:
@@ -24,8 +24,8 @@ from targets.kernels.stage import Stage
 from targets.kernels.tensor import Index, Tensor
 from targets.target import Target
 
-# elementwise: element i of the output depends on element i (broadcast) of the inputs; injective: on one element somewhere,
-# cheap to recompute; view: the same bytes under another shape; anchor: everything else
+# elementwise: element i of the output depends on element i (broadcast) of the inputs; injective: on one element
+# somewhere, cheap to recompute; view: the same bytes under another shape; anchor: everything else
 Kind = Literal["elementwise", "injective", "view", "anchor"]
 
 
@@ -39,7 +39,7 @@ class Unsupported(Exception):
 
 @dataclass(eq=False)
 class Custom:
-    """An operator written as kernels by hand: outputs are leaves; `emit(target, results)` gives the stages that fill them."""
+    """An operator written as kernels by hand: outputs are leaves; `emit(target, results)` gives their stages."""
 
     outputs: list[Tensor]
     emit: Callable[[Target, list[Tensor]], list[Stage]]
@@ -66,6 +66,7 @@ class Node:
     fresh: Callable[[str, int], tirx.Expr] | None = None  # makes a dimension known only at run time, with its maximum
 
     def attr(self, name: str, default: Any = None) -> Any:
+        """The attribute of that name, `default` when the model does not give it."""
         return self.attrs.get(name, default)
 
     def input(self, i: int) -> Tensor | None:

@@ -34,9 +34,7 @@ def _combine(node: Node, dtype: str) -> Callable[[Scalar, Scalar], Scalar]:
     return lambda old, new: steps[name](old.astype(acc), new.astype(acc)).astype(dtype)
 
 
-def _scatter(
-    node: Node, data: Tensor, indices: Tensor, updates: Tensor, place: Callable[[list], list]
-) -> Custom:
+def _scatter(node: Node, data: Tensor, indices: Tensor, updates: Tensor, place: Callable[[list], list]) -> Custom:
     """A copy of `data`; then, one update after another, result[place(i)] combined with updates[i].
 
     One thread: two updates may meet in one element. `place` brings indices into range.

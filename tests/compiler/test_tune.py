@@ -31,7 +31,9 @@ def test_two_trials_are_measured_recorded_and_give_the_right_answer(model: Path)
     records = Records(get_target())
     assert [key.split()[0] for key in records.found if "48x64" in key] == ["edgert.Gemm"]
     record = json.loads(records.path.read_text())
-    assert all(set(entry) == {"config", "us", "default_us"} and entry["us"] <= entry["default_us"] for entry in record.values())
+    assert all(
+        set(entry) == {"config", "us", "default_us"} and entry["us"] <= entry["default_us"] for entry in record.values()
+    )
     feeds = {"x": rng.standard_normal((48, 64)).astype(np.float32)}
     same(edgert.load(out).run(feeds), reference(model, feeds), terms=64)
 

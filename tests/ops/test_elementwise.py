@@ -23,18 +23,21 @@ def test_broadcast_and_special_values(op: str, tmp_path: Path) -> None:
     check(tmp_path, op, [EDGES[:, None], EDGES[None, :]])
 
 
-@pytest.mark.parametrize("op", ["Relu", "Sigmoid", "Tanh", "Exp", "Abs", "Neg", "Floor", "Ceil", "Round", "Sqrt", "IsNaN", "Sign"])
+@pytest.mark.parametrize(
+    "op", ["Relu", "Sigmoid", "Tanh", "Exp", "Abs", "Neg", "Floor", "Ceil", "Round", "Sqrt", "IsNaN", "Sign"]
+)
 def test_unary_special_values(op: str, tmp_path: Path) -> None:
     check(tmp_path, op, [EDGES])
 
 
 @pytest.mark.parametrize(
     ("op", "function", "low", "high"),
-    [("Sinh", np.sinh, -5, 5), ("Asinh", np.arcsinh, -50, 50), ("Acosh", np.arccosh, 1, 1e6), ("Atanh", np.arctanh, -0.999, 0.999),
+    [("Sinh", np.sinh, -5, 5), ("Asinh", np.arcsinh, -50, 50), ("Acosh", np.arccosh, 1, 1e6),
+     ("Atanh", np.arctanh, -0.999, 0.999),
      ("Softplus", lambda x: np.logaddexp(0, x), -80, 80), ("Mish", lambda x: x * np.tanh(np.logaddexp(0, x)), -30, 30),
      ("Elu", lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0)), x), -30, 30)],
 )  # fmt: skip
-def test_accuracy_of_composed_functions(op: str, function, low: float, high: float, tmp_path: Path) -> None:  # noqa: ANN001
+def test_accuracy_of_composed_functions(op: str, function, low: float, high: float, tmp_path: Path) -> None:
     x = np.linspace(low, high, 1003).astype(np.float32)
     got = run(tmp_path, op, x, opset=22)
     # a handful of float32 roundings of each result; 1e-38 for those that vanish

@@ -16,7 +16,14 @@ RNG = np.random.default_rng(6)
 def test_scatter_elements(reduction: str, tmp_path: Path) -> None:
     data = RNG.random((4, 6), np.float32)
     places = np.array([[0, -1, 2], [3, 3, -4]]) if reduction != "none" else np.array([[0, -1, 2], [3, 2, -4]])
-    check(tmp_path, "ScatterElements", [data, places, RNG.random((2, 3), np.float32)], opset=18, axis=1, reduction=reduction)
+    check(
+        tmp_path,
+        "ScatterElements",
+        [data, places, RNG.random((2, 3), np.float32)],
+        opset=18,
+        axis=1,
+        reduction=reduction,
+    )
 
 
 @pytest.mark.parametrize("reduction", ["none", "add", "mul", "max", "min"])
