@@ -9,12 +9,8 @@ from targets.kernels.stage import Stage, Temp
 from targets.kernels.tensor import Index, Scalar, Tensor, as_expr
 from targets.target import Target
 
-from .numbers import dim_leaf, number
+from .numbers import dim_leaf, number, only
 from .registry import Custom, Node, Unsupported, op
-
-
-def _scalar(t: Tensor) -> Scalar:
-    return t(*[as_expr(0)] * t.ndim)
 
 
 @op("NonMaxSuppression", since=10)
@@ -47,10 +43,10 @@ def non_max_suppression(node: Node) -> Custom:
             b.store(total, 0, as_expr(0, "int64"))
             bound = as_expr(limit, "int64")
             if most is not None:
-                bound = b.let(tirx.min(_scalar(most).astype("int64"), bound), "bound")
+                bound = b.let(tirx.min(only(most).astype("int64"), bound), "bound")
             with b.serial(batch, "n") as n, b.serial(classes, "c") as c:
                 with b.serial(count, "i") as i:
-                    good = tirx.const(True, "bool") if least is None else scores(n, c, i) > _scalar(least)
+                    good = tirx.const(True, "bool") if least is None else scores(n, c, i) > only(least)
                     b.store(alive, i, tirx.Select(good, as_expr(1, "uint8"), as_expr(0, "uint8")))
                 b.store(picks, 0, as_expr(0, "int64"))
                 b.store(best, 0, as_expr(0, "int64"))
@@ -63,7 +59,7 @@ def non_max_suppression(node: Node) -> Custom:
                         b.store(picks, 0, picks[0] + 1)
                         b.store(alive, best[0], as_expr(0, "uint8"))
                         # without a threshold it is 0: any overlap
-                        threshold = tirx.const(0, "float32") if overlap is None else _scalar(overlap)
+                        threshold = tirx.const(0, "float32") if overlap is None else only(overlap)
                         with b.serial(count, "i") as i:
                             gone = _overlaps(boxes, n, i, best[0], threshold, centred)
                             with b.when(alive[i] > as_expr(0, "uint8")), b.when(gone):

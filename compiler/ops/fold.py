@@ -10,8 +10,9 @@ from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, compute, prod
 from targets.target import Target
 
 from . import mathfn
-from .numbers import axis_of, both, cast, equal, floordiv, floormod, number, wide
+from .numbers import both, cast, equal, floordiv, floormod, number, wide
 from .registry import Custom, Node, Unsupported, op
+from .shapes import axis_of
 
 
 @op("Col2Im", since=18)

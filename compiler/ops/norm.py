@@ -10,9 +10,10 @@ from targets.kernels.tensor import Index, Tensor, as_expr, compute, product, red
 
 from . import mathfn
 from .elementwise import broadcast_to
-from .numbers import axis_of, floordiv, need_float, number, wide
+from .numbers import floordiv, need_float, number, wide
 from .pool import lp
 from .registry import Node, Unsupported, op
+from .shapes import axis_of
 from .window import Window
 
 

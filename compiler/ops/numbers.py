@@ -92,17 +92,20 @@ def number(dim: Index, what: str) -> int:
     return dim
 
 
-def axis_of(axis: int, rank: int) -> int:
-    """A possibly negative axis as one in [0, rank). Raises Unsupported when it is out of range."""
-    if not -rank <= axis < rank:
-        raise Unsupported(f"axis {axis} of a tensor of rank {rank}")
-    return axis % rank
-
-
 def equal(a: Index, b: Index, dtype: str | None = None) -> tirx.Expr:
     """a == b as an expression (the operator gives a thing of Python's that is not yet one)."""
     a, b = as_expr(a, dtype), as_expr(b, dtype)
     return tirx.EQ(a, b if str(a.ty.dtype) == str(b.ty.dtype) else b.astype(str(a.ty.dtype)))
+
+
+def int64(value: Index) -> tirx.Expr:
+    """`value` as an int64 expression."""
+    return as_expr(value, "int64")
+
+
+def only(t: Tensor) -> tirx.Expr:
+    """The element of a tensor that holds one."""
+    return t(*[as_expr(0)] * t.ndim)
 
 
 def dim_leaf(var: tirx.Expr) -> Tensor:

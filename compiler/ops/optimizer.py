@@ -6,18 +6,14 @@ from collections.abc import Callable
 
 from tvm import tirx
 
-from targets.kernels.tensor import Scalar, Tensor, as_expr, compute
+from targets.kernels.tensor import Scalar, Tensor, compute
 
 from . import mathfn
-from .numbers import need_float
+from .numbers import need_float, only
 from .registry import Node, Unsupported, op
 
 TRAINING = "ai.onnx.preview.training"
 Step = Callable[[list[Scalar]], list[Scalar]]  # one element's X, G and states -> new X and states
-
-
-def _scalar(t: Tensor) -> Scalar:
-    return t(*[as_expr(0)] * t.ndim)
 
 
 def _each(node: Node, states: int, step: Step) -> list[Tensor | None]:
@@ -55,7 +51,7 @@ def momentum(node: Node) -> list[Tensor | None]:
 
     def step(v: list[Scalar]) -> list[Scalar]:
         x, g, speed = v
-        rate, turn = _scalar(node.need(0)).astype(_type(x)), _scalar(node.need(1))
+        rate, turn = only(node.need(0)).astype(_type(x)), only(node.need(1))
         g = mathfn.like(decay, x) * x + g
         factor = tirx.Select(turn > mathfn.like(0, turn), mathfn.like(beta, x), mathfn.like(1, x))
         new = mathfn.like(alpha, x) * speed + factor * g
@@ -73,8 +69,8 @@ def adagrad(node: Node) -> list[Tensor | None]:
 
     def step(v: list[Scalar]) -> list[Scalar]:
         x, g, square = v
-        turn = _scalar(node.need(1)).astype(_type(x))
-        rate = _scalar(node.need(0)).astype(_type(x)) / (mathfn.like(1, x) + turn * mathfn.like(decay, x))
+        turn = only(node.need(1)).astype(_type(x))
+        rate = only(node.need(0)).astype(_type(x)) / (mathfn.like(1, x) + turn * mathfn.like(decay, x))
         g = mathfn.like(norm, x) * x + g
         new = square + g * g
         return [x - rate * g / (tirx.sqrt(new) + mathfn.like(epsilon, x)), new]
@@ -98,8 +94,8 @@ def adam(node: Node) -> list[Tensor | None]:
         x, g, first, second = v
         one = mathfn.like(1, x)
         a, b = mathfn.like(alpha, x), mathfn.like(beta, x)
-        turn = _scalar(node.need(1)).astype(_type(x))
-        rate = _scalar(node.need(0)).astype(_type(x))
+        turn = only(node.need(1)).astype(_type(x))
+        rate = only(node.need(0)).astype(_type(x))
         corrected = rate * tirx.sqrt(one - mathfn.power(b, turn)) / (one - mathfn.power(a, turn))
         rate = tirx.if_then_else(turn > mathfn.like(0, x), corrected, rate)
         g = mathfn.like(norm, x) * x + g

@@ -10,8 +10,9 @@ from targets.kernels.tensor import Index, Tensor, as_expr, compute, same_dim
 
 from . import mathfn
 from .interpolate import Axis, kernel, nearest, resample
-from .numbers import axis_of, number, stored
+from .numbers import number, stored
 from .registry import Node, Unsupported, op
+from .shapes import axis_of
 
 MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "trilinear": "linear", "cubic": "cubic"}
 

@@ -7,17 +7,13 @@ from tvm import tirx
 from targets.kernels.builder import Builder
 from targets.kernels.loops import unflatten
 from targets.kernels.stage import Stage
-from targets.kernels.tensor import Index, Tensor, as_expr, product
+from targets.kernels.tensor import Tensor, product
 from targets.target import Target
 
 from . import mathfn as fn
-from .numbers import dim_leaf, number
+from .numbers import dim_leaf, int64, number
 from .registry import Custom, Node, op
 from .shapes import axis_of
-
-
-def _i(value: Index) -> tirx.Expr:
-    return as_expr(value, "int64")
 
 
 def _is_set(value: tirx.Expr) -> tirx.Expr:
@@ -40,14 +36,14 @@ def non_zero(node: Node) -> Custom:
             out, slot = b.arg(results[0], [max(1, rank * most)]), b.arg(dim_leaf(count))
             total, seen = b.local((1,), "int64"), b.local((1,), "int64")
             for target_count, store in ((total, False), (seen, True)):  # the count is the row length: it comes first
-                b.store(target_count, 0, _i(0))
-                with b.serial(_i(most), "p") as p:
-                    at = unflatten(_i(p), x.shape)
+                b.store(target_count, 0, int64(0))
+                with b.serial(int64(most), "p") as p:
+                    at = unflatten(int64(p), x.shape)
                     with b.when(_is_set(x(*at))):
                         if store:
-                            for row, k in enumerate(at or [_i(0)]):
-                                b.store(out, _i(row) * total[0] + seen[0], _i(k))
-                        b.store(target_count, 0, target_count[0] + _i(1))
+                            for row, k in enumerate(at or [int64(0)]):
+                                b.store(out, int64(row) * total[0] + seen[0], int64(k))
+                        b.store(target_count, 0, target_count[0] + int64(1))
             b.store(slot, 0, total[0])
         return [b.stage()]
 
@@ -62,7 +58,7 @@ def compress(node: Node) -> Custom:
     axis = 0 if flat else axis_of(int(node.attr("axis")), x.ndim)
     shape = [product(x.shape)] if flat else list(x.shape)
     outer, length, inner = product(shape[:axis]), shape[axis], product(shape[axis + 1 :])
-    tests = tirx.min(_i(condition.shape[0]), _i(length))
+    tests = tirx.min(int64(condition.shape[0]), int64(length))
     assert node.fresh is not None
     kept = node.fresh("kept", number(length, "the compressed dimension"))
     result = Tensor((*shape[:axis], kept, *shape[axis + 1 :]), x.dtype, "kept")
@@ -73,16 +69,16 @@ def compress(node: Node) -> Custom:
         with b, b.parallel(1):
             source, out, slot = b.arg(x, [most]), b.arg(results[0], [most]), b.arg(dim_leaf(kept))
             total, seen = b.local((1,), "int64"), b.local((1,), "int64")
-            b.store(total, 0, _i(0))
+            b.store(total, 0, int64(0))
             with b.serial(tests, "k") as k, b.when(condition(k)):
-                b.store(total, 0, total[0] + _i(1))
+                b.store(total, 0, total[0] + int64(1))
             b.store(slot, 0, total[0])
-            b.store(seen, 0, _i(0))
+            b.store(seen, 0, int64(0))
             with b.serial(tests, "k") as k, b.when(condition(k)):
-                with b.serial(_i(outer), "o") as o, b.serial(_i(inner), "n") as n:
-                    read = (_i(o) * _i(length) + _i(k)) * _i(inner) + _i(n)
-                    b.store(out, (_i(o) * total[0] + seen[0]) * _i(inner) + _i(n), source[read])
-                b.store(seen, 0, seen[0] + _i(1))
+                with b.serial(int64(outer), "o") as o, b.serial(int64(inner), "n") as n:
+                    read = (int64(o) * int64(length) + int64(k)) * int64(inner) + int64(n)
+                    b.store(out, (int64(o) * total[0] + seen[0]) * int64(inner) + int64(n), source[read])
+                b.store(seen, 0, seen[0] + int64(1))
         return [b.stage()]
 
     return Custom([result], emit, (x, condition))

@@ -9,8 +9,9 @@ from tvm import tirx
 
 from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, compute, reduce
 
-from .numbers import axis_of, cast, floormod, need_float, number, stored
+from .numbers import cast, floormod, need_float, number, stored
 from .registry import Node, Unsupported, op
+from .shapes import axis_of
 
 ACC = "float64"  # sums of hundreds of terms that nearly cancel
 

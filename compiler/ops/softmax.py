@@ -7,8 +7,9 @@ from tvm import tirx
 from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce
 
 from . import mathfn
-from .numbers import axis_of, need_float, wide
+from .numbers import need_float, wide
 from .registry import Node, Unsupported, op
+from .shapes import axis_of
 
 
 @op("Softmax", "LogSoftmax", since=13)

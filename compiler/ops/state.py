@@ -12,8 +12,9 @@ from targets.kernels.tensor import Index, Scalar, Tensor, as_expr, compute, redu
 from targets.target import Target
 
 from . import mathfn
-from .numbers import axis_of, cast, floormod, need_float, number, wide
+from .numbers import cast, floormod, need_float, number, wide
 from .registry import Custom, Node, Unsupported, op
+from .shapes import axis_of
 
 
 @op("TensorScatter", since=24)

@@ -13,15 +13,11 @@ from targets.target import Target
 
 from . import mathfn as fn
 from .argreduce import sort_key
-from .numbers import dim_leaf
+from .numbers import dim_leaf, int64
 from .registry import Custom, Node, Unsupported, op
 from .shapes import axis_of, known, reshaped
 
 OfIndex = Callable[[tirx.Expr], tirx.Expr]
-
-
-def _i(value: Index) -> tirx.Expr:
-    return as_expr(value, "int64")
 
 
 class _Heap:
@@ -52,27 +48,29 @@ class _Heap:
         b = self.b
         hole, child = b.local((1,), "int64"), b.local((1,), "int64")
         b.store(hole, 0, start)
-        b.store(child, 0, start * _i(2) + _i(1))
+        b.store(child, 0, start * int64(2) + int64(1))
         with b.loop_while(child[0] < size):
             left = b.let(self[child[0]], "left")
-            right = b.let(self[tirx.min(child[0] + _i(1), size - _i(1))], "right")  # the last left one is its own right
+            right = b.let(
+                self[tirx.min(child[0] + int64(1), size - int64(1))], "right"
+            )  # the last left one is its own right
             swap = self.worse(right, left)
             low = b.let(fn.select(swap, right, left), "low")
-            b.store(child, 0, fn.select(swap, child[0] + _i(1), child[0]))
+            b.store(child, 0, fn.select(swap, child[0] + int64(1), child[0]))
             with b.when(self.worse(low, at)):
                 self.put(hole[0], low)
                 b.store(hole, 0, child[0])
-                b.store(child, 0, child[0] * _i(2) + _i(1))
+                b.store(child, 0, child[0] * int64(2) + int64(1))
             with b.otherwise():
                 b.store(child, 0, size)
         self.put(hole[0], at)
 
     def select(self, k: tirx.Expr, n: tirx.Expr) -> None:
         """The best k of elements 0 to n - 1, best first. k is from 1 to n."""
-        b, zero, one = self.b, _i(0), _i(1)
+        b, zero, one = self.b, int64(0), int64(1)
         with b.serial(k, "j") as j:
             self.put(j, j)
-        half = b.let(tirx.floordiv(k, _i(2)), "half")
+        half = b.let(tirx.floordiv(k, int64(2)), "half")
         with b.serial(half, "j") as j:
             start = b.let(half - one - j, "start")
             self.sift(start, k, b.let(self[start], "at"))
@@ -122,26 +120,26 @@ def top_k(node: Node) -> Custom:
         with b:
             values, places = (b.arg(t, [most]) for t in results)
             with b.parallel(product([outer, inner]), grain=max(1, 4096 // n) if isinstance(n, int) else 1) as p:
-                count = b.let(_i(k), "k")
+                count = b.let(int64(k), "k")
                 if late:
                     given = node.need(1)
                     asked = given(*[as_expr(0)] * given.ndim).astype("int64")
-                    count = b.let(tirx.max(tirx.min(asked, _i(n)), _i(0)), "k")
-                    with b.when(tirx.EQ(p, _i(0))):
+                    count = b.let(tirx.max(tirx.min(asked, int64(n)), int64(0)), "k")
+                    with b.when(tirx.EQ(p, int64(0))):
                         b.store(b.arg(dim_leaf(k)), 0, count)
-                o, i = b.let(tirx.floordiv(p, _i(inner)), "o"), b.let(tirx.floormod(p, _i(inner)), "i")
+                o, i = b.let(tirx.floordiv(p, int64(inner)), "o"), b.let(tirx.floormod(p, int64(inner)), "i")
 
                 def element(at: tirx.Expr) -> tirx.Expr:
-                    return source((o * _i(n) + at) * _i(inner) + i)
+                    return source((o * int64(n) + at) * int64(inner) + i)
 
                 def slot(j: tirx.Expr) -> tirx.Expr:
-                    return (o * count + j) * _i(inner) + i
+                    return (o * count + j) * int64(inner) + i
 
                 heap = _Heap(b, places, slot, lambda at: sort_key(element(at)), largest)
-                with b.when(count > _i(0)):
-                    heap.select(count, b.let(_i(n), "n"))
+                with b.when(count > int64(0)):
+                    heap.select(count, b.let(int64(n), "n"))
                 with b.serial(count, "j") as j:
-                    b.store(values, slot(_i(j)), element(heap[_i(j)]))
+                    b.store(values, slot(int64(j)), element(heap[int64(j)]))
         return [b.stage()]
 
     return Custom(outputs, emit, tuple(t for t in node.inputs if t is not None))

@@ -10,13 +10,9 @@ from targets.kernels.tensor import Index, Tensor, as_expr, product
 from targets.target import Target
 
 from . import mathfn as fn
-from .numbers import dim_leaf, number, wide
+from .numbers import dim_leaf, int64, number, wide
 from .registry import Custom, Node, op
 from .shapes import axis_of
-
-
-def _i(value: Index) -> tirx.Expr:
-    return as_expr(value, "int64")
 
 
 class _Slices:
@@ -31,18 +27,18 @@ class _Slices:
         self.inner = number(product(shape[at + 1 :]), "the number of elements")
 
     def load(self, b: Builder, k: tirx.Expr, o: Index, n: Index) -> tirx.Expr:
-        value = b.arg(self.x, [max(1, self.outer * self.count * self.inner)])[self.place(k, o, n, _i(self.count))]
+        value = b.arg(self.x, [max(1, self.outer * self.count * self.inner)])[self.place(k, o, n, int64(self.count))]
         return value.astype("uint8" if self.x.dtype == "bool" else wide(self.x.dtype))
 
     def place(self, k: tirx.Expr, o: Index, n: Index, count: tirx.Expr) -> tirx.Expr:
-        return (_i(o) * count + k) * _i(self.inner) + _i(n)
+        return (int64(o) * count + k) * int64(self.inner) + int64(n)
 
     def compare(self, b: Builder, sign: tirx.Var, i: tirx.Expr, j: tirx.Expr) -> None:
         """sign[0]: below, at or above 0 as slice i comes before, equals or comes after slice j. NaNs come last."""
         b.store(sign, 0, as_expr(0, "int32"))
         with (
-            b.serial(_i(self.outer), "o") as o,
-            b.serial(_i(self.inner), "n") as n,
+            b.serial(int64(self.outer), "o") as o,
+            b.serial(int64(self.inner), "n") as n,
             b.when(tirx.EQ(sign[0], as_expr(0, "int32"))),
         ):
             left, right = b.let(self.load(b, i, o, n), "l"), b.let(self.load(b, j, o, n), "r")
@@ -82,37 +78,37 @@ def unique(node: Node) -> Custom:
             slot = b.arg(dim_leaf(found))
             first, group, often, rank = (b.arg(Temp((size,), "int64", n)) for n in ("first", "group", "often", "rank"))
             total, sign, here = b.local((1,), "int64"), b.local((1,), "int32"), b.local((1,), "int64")
-            b.store(total, 0, _i(0))
-            with b.serial(_i(slices.count), "k") as k:
+            b.store(total, 0, int64(0))
+            with b.serial(int64(slices.count), "k") as k:
                 b.store(here, 0, total[0])
                 with b.serial(total[0], "u") as u, b.when(tirx.EQ(here[0], total[0])):
-                    slices.compare(b, sign, _i(k), first[u])
+                    slices.compare(b, sign, int64(k), first[u])
                     with b.when(tirx.EQ(sign[0], as_expr(0, "int32"))):
                         b.store(here, 0, u)
                 with b.when(tirx.EQ(here[0], total[0])):
-                    b.store(first, here[0], _i(k))
-                    b.store(often, here[0], _i(0))
-                    b.store(total, 0, total[0] + _i(1))
-                b.store(often, here[0], often[here[0]] + _i(1))
-                b.store(group, _i(k), here[0])
+                    b.store(first, here[0], int64(k))
+                    b.store(often, here[0], int64(0))
+                    b.store(total, 0, total[0] + int64(1))
+                b.store(often, here[0], often[here[0]] + int64(1))
+                b.store(group, int64(k), here[0])
             b.store(slot, 0, total[0])
             with b.serial(total[0], "u") as u:
-                b.store(rank, u, _i(0) if ordered else u)
+                b.store(rank, u, int64(0) if ordered else u)
                 if ordered:
                     with b.serial(total[0], "v") as v:
                         slices.compare(b, sign, first[v], first[u])
                         with b.when(sign[0] < as_expr(0, "int32")):
-                            b.store(rank, u, rank[u] + _i(1))
-                with b.serial(_i(slices.outer), "o") as o, b.serial(_i(slices.inner), "n") as n:
+                            b.store(rank, u, rank[u] + int64(1))
+                with b.serial(int64(slices.outer), "o") as o, b.serial(int64(slices.inner), "n") as n:
                     source = b.arg(x, [max(1, slices.outer * slices.count * slices.inner)])
-                    value = source[slices.place(first[u], o, n, _i(slices.count))]
+                    value = source[slices.place(first[u], o, n, int64(slices.count))]
                     b.store(out, slices.place(rank[u], o, n, total[0]), value)
                 for k, values in ((1, first), (3, often)):
                     if k in wanted:
                         b.store(wanted[k], rank[u], values[u])
             if 2 in wanted:
-                with b.serial(_i(slices.count), "k") as k:
-                    b.store(wanted[2], _i(k), rank[group[_i(k)]])
+                with b.serial(int64(slices.count), "k") as k:
+                    b.store(wanted[2], int64(k), rank[group[int64(k)]])
         return [b.stage()]
 
     return Custom(outputs, emit, (x,))
