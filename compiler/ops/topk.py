@@ -51,9 +51,8 @@ class _Heap:
         b.store(child, 0, start * int64(2) + int64(1))
         with b.loop_while(child[0] < size):
             left = b.let(self[child[0]], "left")
-            right = b.let(
-                self[tirx.min(child[0] + int64(1), size - int64(1))], "right"
-            )  # the last left one is its own right
+            # the last left one is its own right
+            right = b.let(self[tirx.min(child[0] + int64(1), size - int64(1))], "right")
             swap = self.worse(right, left)
             low = b.let(fn.select(swap, right, left), "low")
             b.store(child, 0, fn.select(swap, child[0] + int64(1), child[0]))
