@@ -103,6 +103,7 @@ def direct(
             def write(value: tirx.Expr, i: tirx.Expr, c: tirx.Expr) -> None:
                 place = (n, oh * put[0][0] + put[0][1], (first + i) * put[1][0] + put[1][1], channel + c)
                 b.bind(call.outputs[0], lambda *_: value)
+                b.share(place, call.result.shape)
                 b.store(out, place, call.final(*place))
 
             store_tile(b, acc, count, width, tile, write)

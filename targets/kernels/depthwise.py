@@ -154,6 +154,7 @@ class _Kernel:
         with b.unroll(count) as i, b.vector(width) as v:
             at = (n, oh, first + i, block * self.lanes + offset + v)
             b.bind(self.call.outputs[0], lambda *_: acc[i, v])
+            b.share(at, self.call.result.shape)
             b.store(self.out, at, self.call.final(*at))
 
     def tap_row(self, acc: tirx.Var, row: tuple, first: Index, count: int, piece: tuple) -> None:

@@ -129,6 +129,7 @@ class _Product:
         def write(value: tirx.Expr, i: tirx.Expr, c: tirx.Expr) -> None:
             at = (*self.place, m + i, first + c)
             b.bind(self.call.outputs[0], lambda *_: value)
+            b.share(at, self.call.result.shape)
             b.store(self.out, at, self.call.final(*at))
 
         acc = clear(b, rows, tile)

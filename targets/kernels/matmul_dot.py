@@ -87,4 +87,5 @@ def _sum(b: Builder, acc: tirx.Var, row: int, lanes: int) -> tirx.Var:
 def _write(b: Builder, call: Call, out: tirx.Var, place: Sequence[Index], value: tirx.Expr, inside: tirx.Expr) -> None:
     with b.when(inside):
         b.bind(call.outputs[0], lambda *_: value)
+        b.share(place, call.result.shape)
         b.store(out, tuple(place), call.final(*place))

@@ -60,6 +60,7 @@ class MatrixTail:
         indices = [row, col] if len(self.shape) == 2 else [*unflatten(row, self.shape[:-1]), col]
         if len(self.shape) == 1:
             indices = [col]
+        self.b.share(indices, self.shape)
         self.b.store(self.view, (row, col), self.call.final(*indices))
 
 
