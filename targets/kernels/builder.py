@@ -1,7 +1,7 @@
 """Builds one kernel as a TIR function, statement by statement. The only file that makes TIR statements.
 
-A kernel is `void k(pointers..., int64 dims..., int64 begin, int64 end)`: it runs iterations [begin, end) of its outermost
-(parallel) loop. Loops are context managers:
+A kernel is `void k(pointers..., int64 dims..., int64 begin, int64 end)`: it runs iterations [begin, end) of its
+outermost (parallel) loop. Loops are context managers:
 
     b = Builder("relu")
     x, y = b.arg(X), b.arg(Y)
@@ -12,21 +12,28 @@ A kernel is `void k(pointers..., int64 dims..., int64 begin, int64 end)`: it run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import Self
 
 from tvm import tirx
 from tvm.ir import PointerType, PrimType
 from tvm.tirx import ForKind
 
-from .stage import Const, Leaf, Stage, Temp
+from targets.dtypes import item_size
+
+from .stage import Leaf, Stage
+from .storage import from_bits, storage_dtype, to_bits
 from .tensor import Index, Tensor, as_expr, bind_reader, simplify
 
 MAX_STACK = 16 << 10  # bytes of local buffers a kernel may keep on the stack; more is a Temp in the arena
 
 
 class Builder:
-    """One kernel under construction. Also the reader through which `Tensor.__call__` inlines or loads while it is active."""
+    """One kernel under construction; while it is active, the reader through which `Tensor.__call__` inlines or
+    loads.
+    """
 
     def __init__(self, kernel: str) -> None:
         self.kernel = kernel
@@ -44,7 +51,9 @@ class Builder:
 
     # ---- operands -------------------------------------------------------------------------------------------------
     def arg(self, leaf: Leaf, shape: Sequence[Index] | None = None) -> tirx.Var:
-        """The buffer parameter that holds `leaf` (a graph value, a Temp or a Const), optionally seen with another shape."""
+        """The buffer parameter that holds `leaf` (a graph value, a Temp or a Const), if wanted seen with another
+        shape.
+        """
         key = id(leaf)
         if key not in self._operands:
             dtype = storage_dtype(leaf.dtype)
@@ -71,7 +80,9 @@ class Builder:
             self._guarded = True
         if tensor.fn is None or tensor.materialised:
             value = self.arg(tensor)[tuple(as_expr(i) for i in indices)] if indices else self.arg(tensor)[0]
-            return _from_bits(value) if tensor.dtype == "bfloat16" else value.astype("bool") if tensor.dtype == "bool" else value
+            if tensor.dtype == "bfloat16":
+                return from_bits(value)
+            return value.astype("bool") if tensor.dtype == "bool" else value
         if not self._in_range(tensor, indices):
             return tensor.fn(*indices)
         key = (id(tensor), *(_constant(i) if _constant(i) is not None else id(i) for i in indices))
@@ -92,8 +103,11 @@ class Builder:
         return self.keep(value) if self._point and not self._guarded else None
 
     def keep(self, value: tirx.Expr) -> tirx.Expr:
-        """`value` in a local, one element a lane of the vector loop we are in: a Bind would be substituted back by TVM's
-        simplifier, which makes code of exponential size, and is not seen by its vectoriser where that goes lane by lane."""
+        """`value` in a local, one element a lane of the vector loop we are in.
+
+        A Bind would be substituted back by TVM's simplifier, which makes code of exponential size, and is not seen by
+        its vectoriser where that goes lane by lane.
+        """
         if isinstance(value, tirx.Var | tirx.IntImm | tirx.FloatImm):
             return value
         if str(value.ty.dtype) == "bfloat16":
@@ -121,6 +135,7 @@ class Builder:
 
     # ---- statements -----------------------------------------------------------------------------------------------
     def emit(self, statement: tirx.Stmt) -> None:
+        """Appends a statement to the block we are in."""
         self._blocks[-1].append(statement)
 
     def store(self, buffer: tirx.Var, indices: Sequence[Index] | Index, value: tirx.Expr | float) -> None:
@@ -128,7 +143,7 @@ class Builder:
         if not isinstance(indices, tuple | list):
             indices = (indices,)
         if isinstance(value, tirx.Expr) and str(value.ty.dtype) == "bfloat16" and str(buffer.dtype) == "uint16":
-            value = _to_bits(value)
+            value = to_bits(value)
         value = as_expr(value, buffer.dtype)
         if value.ty.dtype != buffer.dtype:
             value = value.astype(buffer.dtype)
@@ -145,20 +160,16 @@ class Builder:
         if any(leaf.dtype == "bfloat16" for leaf, _, _ in self._operands.values()):
             return self.keep(value)  # TVM's legalisation of bfloat16 passes over what is bound
         if self._lane is not None and "if_then_else" in str(value):
-            return self.keep(value)  # TVM's vectoriser takes a guarded read lane by lane, and a Bind does not survive that
+            return self.keep(value)  # TVM's vectoriser takes a guarded read lane by lane, which no Bind survives
         var = tirx.Var(name, str(value.ty.dtype))
         self.emit(tirx.Bind(var, value))
         return var
 
     def local(self, shape: Sequence[int], dtype: str) -> tirx.Var:
         """A small buffer of this kernel's own: registers when every index into it is a constant, else stack."""
-        size = tirx.const(0, dtype).ty
-        count = 1
-        for extent in shape:
-            count *= int(extent)
-        self._stack_bytes += count * max(1, _bits(dtype) // 8)
+        self._stack_bytes += math.prod(int(size) for size in shape) * item_size(dtype)
         if self._stack_bytes > MAX_STACK:
-            raise ValueError(f"{self.kernel}: {self._stack_bytes} bytes of locals; use a Temp ({size})")
+            raise ValueError(f"{self.kernel}: {self._stack_bytes} bytes of locals; use a Temp ({dtype})")
         buffer = tirx.decl_buffer(list(shape), dtype, "loc", scope="local")
         self.emit(tirx.AllocBuffer(buffer))
         return buffer
@@ -183,7 +194,8 @@ class Builder:
         var = tirx.Var(name, _index_dtype(extent, start))
         with self._block() as body:
             yield var
-        self.emit(tirx.For(var, as_expr(start, str(var.ty.dtype)), as_expr(extent, str(var.ty.dtype)), kind, _seq(body)))
+        dtype = str(var.ty.dtype)
+        self.emit(tirx.For(var, as_expr(start, dtype), as_expr(extent, dtype), kind, _seq(body)))
 
     def serial(self, extent: Index, name: str = "i", start: Index = 0) -> AbstractContextManager[tirx.Expr]:
         """A plain loop."""
@@ -213,6 +225,7 @@ class Builder:
 
     @contextmanager
     def when(self, condition: tirx.Expr) -> Iterator[None]:
+        """Runs what is emitted inside where `condition` holds."""
         with self._block() as body:
             yield
         self.emit(tirx.IfThenElse(condition, _seq(body), None))
@@ -227,12 +240,13 @@ class Builder:
 
     @contextmanager
     def loop_while(self, condition: tirx.Expr) -> Iterator[None]:
+        """Repeats what is emitted inside as long as `condition` holds, which is tested before each round."""
         with self._block() as body:
             yield
         self.emit(tirx.While(condition, _seq(body)))
 
     # ---- result ---------------------------------------------------------------------------------------------------
-    def __enter__(self) -> Builder:
+    def __enter__(self) -> Self:
         self._unbind = bind_reader(self.read)
         return self
 
@@ -257,38 +271,10 @@ class Builder:
         return Stage(self.kernel, func, operands, dims, 1 if self._tasks is None else self._tasks, self._grain)
 
 
-def storage_dtype(dtype: str) -> str:
-    """How a type lies in memory: a bool is a byte, a bfloat16 its bits (TVM's storage legalisation misses bound values)."""
-    return {"bool": "uint8", "bfloat16": "uint16"}.get(dtype, dtype)
-
-
-def _from_bits(bits: tirx.Expr) -> tirx.Expr:
-    """The bfloat16 with these 16 bits: the upper half of a float32."""
-    wide = tirx.shift_left(bits.astype("uint32"), tirx.const(16, "uint32"))
-    return tirx.reinterpret("float32", wide).astype("bfloat16")
-
-
-def _to_bits(value: tirx.Expr) -> tirx.Expr:
-    """A bfloat16's 16 bits, rounded to nearest even from the float32 it is computed as; a NaN stays one."""
-    single = value.astype("float32")
-    bits = tirx.reinterpret("uint32", single)
-    one, half = tirx.const(1, "uint32"), tirx.const(0x7FFF, "uint32")
-    upper = tirx.const(16, "uint32")
-    rounded = tirx.shift_right(bits + half + (tirx.shift_right(bits, upper) & one), upper)
-    magnitude = bits & tirx.const(0x7FFFFFFF, "uint32")
-    nan = magnitude > tirx.const(0x7F800000, "uint32")
-    return tirx.Select(nan, tirx.const(0x7FC0, "uint32"), rounded).astype("uint16")
-
-
 def _constant(index: Index) -> int | None:
     if isinstance(index, int):
         return index
     return int(index.value) if isinstance(index, tirx.IntImm) else None
-
-
-def _bits(dtype: str) -> int:
-    digits = "".join(c for c in dtype.split("_")[0] if c.isdigit())
-    return int(digits) if digits else 8
 
 
 def _seq(body: list[tirx.Stmt]) -> tirx.Stmt:
@@ -303,6 +289,3 @@ def _shape(shape: Sequence[Index]) -> list:
 
 def _index_dtype(*indices: Index) -> str:
     return "int64" if any(not isinstance(i, int) and str(i.ty.dtype) == "int64" for i in indices) else "int32"
-
-
-__all__ = ["Builder", "Const", "Temp", "storage_dtype"]

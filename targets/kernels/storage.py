@@ -1,0 +1,28 @@
+"""How elements of types that code does not hold as they are lie in memory."""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+
+def storage_dtype(dtype: str) -> str:
+    """The type of a buffer's elements: a bool is a byte, a bfloat16 its bits (TVM legalises no bound values)."""
+    return {"bool": "uint8", "bfloat16": "uint16"}.get(dtype, dtype)
+
+
+def from_bits(bits: tirx.Expr) -> tirx.Expr:
+    """The bfloat16 with these 16 bits: the upper half of a float32."""
+    wide = tirx.shift_left(bits.astype("uint32"), tirx.const(16, "uint32"))
+    return tirx.reinterpret("float32", wide).astype("bfloat16")
+
+
+def to_bits(value: tirx.Expr) -> tirx.Expr:
+    """A bfloat16's 16 bits, rounded to nearest even from the float32 it is computed as; a NaN stays one."""
+    single = value.astype("float32")
+    bits = tirx.reinterpret("uint32", single)
+    one, half = tirx.const(1, "uint32"), tirx.const(0x7FFF, "uint32")
+    upper = tirx.const(16, "uint32")
+    rounded = tirx.shift_right(bits + half + (tirx.shift_right(bits, upper) & one), upper)
+    magnitude = bits & tirx.const(0x7FFFFFFF, "uint32")
+    nan = magnitude > tirx.const(0x7F800000, "uint32")
+    return tirx.Select(nan, tirx.const(0x7FC0, "uint32"), rounded).astype("uint16")
