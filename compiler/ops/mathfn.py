@@ -136,18 +136,16 @@ def remainder(a: Scalar, b: Scalar, c_style: bool) -> Scalar:
     rest = guarded(a, b, tirx.truncmod, lambda x: like(0, x))
     if c_style or not is_signed(dtype_of(a)):
         return rest
-
-    def signed(r: Scalar, y: Scalar) -> Scalar:
-        wrong = select(r < like(0, r), y > like(0, y), tirx.all(r > like(0, r), y < like(0, y)))
-        return select(wrong, r + y, r)
-
-    return let(b, lambda y: let(rest, lambda r: signed(r, y)))
+    return _with_sign_of(b, rest)
 
 
 def _float_remainder(a: Scalar, b: Scalar, c_style: bool) -> Scalar:
     rest = tirx.Mod(a, b)  # LLVM's frem, C's fmod
-    if c_style:
-        return rest
+    return rest if c_style else _with_sign_of(b, rest)
+
+
+def _with_sign_of(b: Scalar, rest: Scalar) -> Scalar:
+    """A remainder of a division by `b` that has the dividend's sign, as the one with b's sign."""
 
     def signed(r: Scalar, y: Scalar) -> Scalar:
         wrong = select(r < like(0, r), y > like(0, y), tirx.all(r > like(0, r), y < like(0, y)))

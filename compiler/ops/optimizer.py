@@ -51,7 +51,7 @@ def momentum(node: Node) -> list[Tensor | None]:
 
     def step(v: list[Scalar]) -> list[Scalar]:
         x, g, speed = v
-        rate, turn = only(node.need(0)).astype(_type(x)), only(node.need(1))
+        rate, turn = only(node.need(0)).astype(mathfn.dtype_of(x)), only(node.need(1))
         g = mathfn.like(decay, x) * x + g
         factor = tirx.Select(turn > mathfn.like(0, turn), mathfn.like(beta, x), mathfn.like(1, x))
         new = mathfn.like(alpha, x) * speed + factor * g
@@ -69,8 +69,8 @@ def adagrad(node: Node) -> list[Tensor | None]:
 
     def step(v: list[Scalar]) -> list[Scalar]:
         x, g, square = v
-        turn = only(node.need(1)).astype(_type(x))
-        rate = only(node.need(0)).astype(_type(x)) / (mathfn.like(1, x) + turn * mathfn.like(decay, x))
+        turn = only(node.need(1)).astype(mathfn.dtype_of(x))
+        rate = only(node.need(0)).astype(mathfn.dtype_of(x)) / (mathfn.like(1, x) + turn * mathfn.like(decay, x))
         g = mathfn.like(norm, x) * x + g
         new = square + g * g
         return [x - rate * g / (tirx.sqrt(new) + mathfn.like(epsilon, x)), new]
@@ -94,8 +94,8 @@ def adam(node: Node) -> list[Tensor | None]:
         x, g, first, second = v
         one = mathfn.like(1, x)
         a, b = mathfn.like(alpha, x), mathfn.like(beta, x)
-        turn = only(node.need(1)).astype(_type(x))
-        rate = only(node.need(0)).astype(_type(x))
+        turn = only(node.need(1)).astype(mathfn.dtype_of(x))
+        rate = only(node.need(0)).astype(mathfn.dtype_of(x))
         corrected = rate * tirx.sqrt(one - mathfn.power(b, turn)) / (one - mathfn.power(a, turn))
         rate = tirx.if_then_else(turn > mathfn.like(0, x), corrected, rate)
         g = mathfn.like(norm, x) * x + g
@@ -104,7 +104,3 @@ def adam(node: Node) -> list[Tensor | None]:
         return [(one - mathfn.like(post, x)) * moved, new_first, new_second]
 
     return _each(node, 2, step)
-
-
-def _type(x: Scalar) -> str:
-    return str(x.ty.dtype)

@@ -8,6 +8,7 @@ from targets.kernels.tensor import Index, Tensor, as_expr, compute
 
 from .numbers import clamp, equal, floordiv, floormod, need_float, number, wide
 from .registry import Node, Unsupported, op
+from .scalar import like
 
 
 @op("RotaryEmbedding", since=23)
@@ -43,7 +44,7 @@ def rotary_embedding(node: Node) -> Tensor:
         here = x(*i).astype(acc)
         # the other of the pair, in the same head: the first takes -sin of the second, the second +sin of the first
         last = as_expr(i[-1])
-        other = x(*i[:-1], last + tirx.Select(second, _of(last, -step), _of(last, step))).astype(acc)
+        other = x(*i[:-1], last + tirx.Select(second, like(-step, last), like(step, last))).astype(acc)
         sign = tirx.Select(second, tirx.const(1, acc), tirx.const(-1, acc))
         turned = here * angle(cos) + sign * (other * angle(sin))
         if rotated < size:
@@ -52,7 +53,3 @@ def rotary_embedding(node: Node) -> Tensor:
 
     used = [t for t in (x, cos, sin, ids) if t is not None]
     return compute(x.shape, x.dtype, fn, used, "rotary")
-
-
-def _of(like: tirx.Expr, value: int) -> tirx.Expr:
-    return tirx.const(value, str(like.ty.dtype))

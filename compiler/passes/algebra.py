@@ -86,14 +86,14 @@ def product(pattern: Pattern, value: ir.Value, atoms: list[ir.Value]) -> tuple[f
         if not divisor:
             return 1.0, [value]
         pattern.take(node)
-        number, factors = product(pattern, _there(node.inputs[0]), atoms)
+        number, factors = product(pattern, there(node.inputs[0]), atoms)
         return number / divisor, factors
     pattern.take(node)
     if node.op_type == "Neg":
-        number, factors = product(pattern, _there(node.inputs[0]), atoms)
+        number, factors = product(pattern, there(node.inputs[0]), atoms)
         return -number, factors
-    left, lefts = product(pattern, _there(node.inputs[0]), atoms)
-    right, rights = product(pattern, _there(node.inputs[1]), atoms)
+    left, lefts = product(pattern, there(node.inputs[0]), atoms)
+    right, rights = product(pattern, there(node.inputs[1]), atoms)
     return left * right, lefts + rights
 
 
@@ -106,7 +106,7 @@ def polynomial(pattern: Pattern, value: ir.Value, x: ir.Value) -> dict[int, floa
     if number is not None:
         return {0: number}
     node = pattern.producer(value, "Add", "Sub", "Mul", "Div", "Neg", "Pow", "Identity")
-    first = polynomial(pattern, _there(node.inputs[0]), x)
+    first = polynomial(pattern, there(node.inputs[0]), x)
     if node.op_type == "Identity":
         return first
     if node.op_type == "Neg":
@@ -119,7 +119,7 @@ def polynomial(pattern: Pattern, value: ir.Value, x: ir.Value) -> dict[int, floa
         for _ in range(int(power) - 1):
             result = _times(result, first)
         return result
-    second = polynomial(pattern, _there(node.inputs[1]), x)
+    second = polynomial(pattern, there(node.inputs[1]), x)
     if node.op_type == "Mul":
         return _times(first, second)
     if node.op_type == "Div":
@@ -192,7 +192,8 @@ def _factors(edit: Edit, top: ir.Value, gate: ir.Value) -> list[ir.Value]:
     return [v for v in found if v is not gate]
 
 
-def _there(value: ir.Value | None) -> ir.Value:
+def there(value: ir.Value | None) -> ir.Value:
+    """`value`. Raises NoMatch for an input that the node does not have."""
     if value is None:
         raise NoMatch
     return value

@@ -17,7 +17,7 @@ from targets.kernels.registry import TEMPLATES
 from targets.kernels.tensor import same_shape
 from targets.target import Target
 
-from .algebra import NoMatch, operands
+from .algebra import NoMatch, operands, there
 from .edit import EDGERT, Edit
 
 HEADS_FIRST, HEADS_THIRD = [0, 1, 2, 3], [0, 2, 1, 3]
@@ -106,7 +106,7 @@ def _below(edit: Edit, scores: ir.Value) -> tuple[ir.Node, float, list[tuple[ir.
         elif node.op_type == "Add":
             a, b = node.inputs
             below, added = (a, b) if _leads_to_product(edit, a) else (b, a)
-            masks.append((_there(added), False))
+            masks.append((there(added), False))
         else:
             below, mask = _where(edit, node)
             masks.append(mask)
@@ -132,13 +132,13 @@ def _where(edit: Edit, node: ir.Node) -> tuple[ir.Value | None, tuple[ir.Value, 
     condition, a, b = node.inputs
     for scores, other, hidden in ((a, b, False), (b, a, True)):
         if edit.scalar(other) == -np.inf:
-            return scores, (_there(condition), hidden)
+            return scores, (there(condition), hidden)
     raise NoMatch
 
 
 def _side(edit: Edit, value: ir.Value | None, swapped: bool, scaled: bool = True) -> _Side:
     """What lies under transposes and (where `scaled`) factors. swapped: `value` has its last two axes exchanged."""
-    value = _there(value)
+    value = there(value)
     perm = list(range(len(edit.shape(value))))
     if swapped:
         perm[-2:] = perm[:-3:-1]
@@ -207,9 +207,3 @@ def _mask(edit: Edit, before: ir.Node, masks: list[tuple[ir.Value, bool]], rank:
     if found and rank == 3 and len(edit.shape(found[0])) == 3:
         return edit.insert(before, "Unsqueeze", [found[0], edit.constant("axes", np.array([1], np.int64))])
     return found[0] if found else None
-
-
-def _there(value: ir.Value | None) -> ir.Value:
-    if value is None:
-        raise NoMatch
-    return value

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from compiler.frontend.nodes import op_version
 from compiler.ops.registry import find
+from compiler.ops.shapes import is_one
 from targets.kernels.tensor import Index, same_shape
 from targets.target import Target
 
@@ -50,13 +51,13 @@ def _as_one(edit: Edit, node: ir.Node, before: ir.Node, x: ir.Value) -> ir.Value
         perm = [first[p] for p in second]
         return x if perm == sorted(perm) else edit.insert(node, "Transpose", [x], {"perm": perm})
     # axes longer than 1, by their place in x: in the order that `before` gives them, then in the order of `node`
-    kept = [p for p in first if not _is_one(edit.shape(x)[p])]
-    rank = {axis: i for i, axis in enumerate(a for a, d in enumerate(edit.shape(node.inputs[0])) if not _is_one(d))}  # type: ignore[arg-type]
+    kept = [p for p in first if not is_one(edit.shape(x)[p])]
+    rank = {axis: i for i, axis in enumerate(a for a, d in enumerate(edit.shape(node.inputs[0])) if not is_one(d))}  # type: ignore[arg-type]
     order = [kept[rank[p]] for p in second if p in rank]
     if not all(isinstance(d, int) for d in edit.shape(y)):
         return None
     if order != sorted(order):
-        ones = [a for a, d in enumerate(edit.shape(x)) if _is_one(d)]
+        ones = [a for a, d in enumerate(edit.shape(x)) if is_one(d)]
         x = edit.insert(node, "Transpose", [x], {"perm": [*ones, *order]})
     shape = edit.constant("shape", np.array([int(d) for d in edit.shape(y)], np.int64))
     return edit.insert(node, "Reshape", [x, shape], stem=str(y.name))
@@ -66,9 +67,5 @@ def _perm(edit: Edit, node: ir.Node) -> list[int]:
     return list(edit.attr(node, "perm") or range(len(edit.shape(node.outputs[0])))[::-1])
 
 
-def _is_one(dim: Index) -> bool:
-    return isinstance(dim, int) and dim == 1
-
-
 def _long(shape: tuple[Index, ...]) -> tuple[Index, ...]:
-    return tuple(d for d in shape if not _is_one(d))
+    return tuple(d for d in shape if not is_one(d))
