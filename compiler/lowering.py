@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 import targets.kernels
+from compiler.frontend.dims import largest
 from compiler.frontend.facts import Facts
 from compiler.frontend.nodes import make_node
 from compiler.fusion import Group, kind_of
@@ -17,7 +19,7 @@ from targets.dtypes import item_size
 from targets.kernels.nest import lower_nest
 from targets.kernels.registry import TEMPLATES, Call, stages_for
 from targets.kernels.stage import Const, Leaf, Stage
-from targets.kernels.tensor import Index, Tensor, compute, extent, product
+from targets.kernels.tensor import Index, Tensor, compute, product
 from targets.target import Target
 
 assert targets.kernels.__doc__  # importing the package registered the templates
@@ -45,15 +47,12 @@ class Lowering:
         self.consts: dict[str, Buffer] = {}
         self.touched: set[int] = set()  # ids of buffers that some step has used
         self.keep: list[Tensor] = []  # ids in `values` stay valid only as long as the leaves live
-        low = {name: bound[0] for name, bound in facts.bounds.items()}
-        high = {name: bound[1] for name, bound in facts.bounds.items()}
-        self.ends = (low, high)
 
     # ---- values and buffers ---------------------------------------------------------------------------------------
     def max_bytes(self, shape: Sequence[Index], dtype: str) -> int:
-        """Bytes of a tensor at its largest."""
-        size = product(shape)
-        return max(extent(size, ends) for ends in self.ends) * item_size(dtype)
+        """Bytes of a tensor at its largest, or a bound on them where a shape does not grow with its dims alone."""
+        size = min(largest(product(shape)), math.prod(largest(d) for d in shape))
+        return max(0, size) * item_size(dtype)
 
     def leaf(self, name: str) -> Tensor:
         """The leaf that stands for a graph value."""
@@ -217,7 +216,7 @@ class Lowering:
         if t.reduction is None:
             return sum(self._macs(source) for source in t.inputs)
         total = product([*t.shape, *t.reduction.extents])
-        return extent(total, self.ends[1]) if t.reduction.kind == "sum" else 0
+        return largest(total) if t.reduction.kind == "sum" else 0
 
     def _written(self, buffer: Buffer) -> bool:
         """Whether the first kernel to use this buffer fills it."""

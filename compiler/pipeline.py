@@ -20,6 +20,7 @@ from compiler.codegen.link import link_shared
 from compiler.codegen.lower import compile_object, symbol
 from compiler.debug import Dump
 from compiler.frontend import load
+from compiler.frontend.dims import largest
 from compiler.frontend.facts import Facts, raise_if_unsupported
 from compiler.fusion import fuse
 from compiler.lowering import lower_graph
@@ -28,7 +29,7 @@ from compiler.passes import run_passes
 from compiler.placement import Placement, place, weight_chunks
 from compiler.program import Port, Program
 from targets.errors import UnsupportedModel
-from targets.kernels.tensor import Index, extent
+from targets.kernels.tensor import Index
 from targets.target import Target
 
 Progress = Callable[[str, int, int], None]  # phase, done, of
@@ -147,15 +148,13 @@ def build_objects(program: Program, target: Target, progress: Progress | None = 
 
 def make_manifest(program: Program, placement: Placement, target: Target, name: str) -> dict[str, Any]:
     """What the artifact says of itself; docs/artifact.md has the meaning of each entry."""
-    low = {n: b[0] for n, b in program.bounds.items()}
-    high = {n: b[1] for n, b in program.bounds.items()}
 
     def dim(d: Index) -> int | dict[str, int]:
         if isinstance(d, int):
             return d
         slot = program.slot(d)
         assert slot is not None
-        return {"slot": slot, "max": max(extent(d, low), extent(d, high))}
+        return {"slot": slot, "max": largest(d)}
 
     def port(p: Port) -> dict[str, Any]:
         return {"name": p.name, "dtype": p.dtype, "shape": [dim(d) for d in p.shape], "bytes": p.bytes}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from targets.kernels.stage import Const, Leaf, Stage, Temp
+from targets.kernels.storage import expression_dtype
 from targets.kernels.tensor import extent
 from targets.target import Target
 
@@ -41,7 +42,7 @@ def buffer_of(leaf: Leaf) -> np.ndarray:
 
 def numpy_dtype(dtype: str) -> np.dtype:
     """The numpy type for a TIR type name."""
-    if dtype in ("bfloat16",) or dtype.startswith("float8") or dtype in ("int4", "uint4"):
+    if dtype == "bfloat16" or expression_dtype(dtype) != dtype:
         import ml_dtypes
 
         return np.dtype(getattr(ml_dtypes, dtype))

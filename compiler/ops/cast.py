@@ -8,6 +8,7 @@ from tvm import tirx
 from targets.kernels.tensor import Tensor
 
 from . import mathfn as fn
+from . import narrow
 from .elementwise import unary
 from .registry import Node, Unsupported, op
 
@@ -38,17 +39,33 @@ def numeric(t: Tensor) -> Tensor:
 @op("Cast", since=6, kind="elementwise")
 def cast(node: Node) -> Tensor:
     """`saturate` concerns float8 only; float to integer out of range is undefined in ONNX and saturates here."""
-    numeric(node.need(0))
-    dtype = element_type(node.attr("to"))
-    return unary(node, lambda x: fn.convert(x, dtype), dtype)
+    number = node.attr("to")
+    return converted(node, narrow.TYPES.get(number) or element_type(number))
 
 
 @op("CastLike", since=15, kind="elementwise")
 def cast_like(node: Node) -> Tensor:
     """To the type of the second input."""
-    numeric(node.need(0))
-    dtype = numeric(node.need(1)).dtype
-    return unary(node, lambda x: fn.convert(x, dtype), dtype)
+    like = node.need(1)
+    return converted(node, like.dtype if like.dtype in narrow.NAMES else numeric(like).dtype)
+
+
+def converted(node: Node, dtype: str) -> Tensor:
+    """Input 0 as `dtype`, of which either may be one of the narrow types."""
+    x = node.need(0)
+    saturate = bool(node.attr("saturate", 1))
+    if x.dtype not in narrow.NAMES:
+        numeric(x)
+    if dtype == narrow.SCALE and (not saturate or node.attr("round_mode", "up") != "up"):
+        raise Unsupported(f"{dtype} rounded {node.attr('round_mode', 'up')}", "rounded up with saturate=1")
+    if dtype in narrow.NAMES and x.dtype == "float64":
+        raise Unsupported(f"float64 to {dtype}", "a Cast to float32 first")  # which would round twice
+
+    def of(v: tirx.Expr) -> tirx.Expr:
+        value = narrow.decode(v, x.dtype) if x.dtype in narrow.NAMES else v
+        return narrow.encode(value, dtype, saturate) if dtype in narrow.NAMES else fn.convert(value, dtype)
+
+    return unary(node, of, dtype)
 
 
 @op("BitCast", since=26)

@@ -10,13 +10,14 @@ from targets.kernels.tensor import Index, Tensor, as_expr, compute, same_dim
 from targets.kernels.vmath import let
 
 from . import mathfn as fn
+from . import narrow
 from .cast import element_type
 from .numbers import ceildiv, floordiv, need_float, wide
 from .reduction import reduce_axes
 from .registry import Node, Unsupported, op
 from .shapes import axis_of
 
-INTEGERS = ("int8", "uint8", "int16", "uint16")
+INTEGERS = ("int8", "uint8", "int16", "uint16", *narrow.INTEGERS)
 SCALES = ("float32", "float16", "bfloat16")
 
 
@@ -26,17 +27,28 @@ def limits(dtype: str) -> tuple[int, int]:
     return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if fn.is_signed(dtype) else (0, (1 << bits) - 1)
 
 
+def any_type(number: int) -> str:
+    """The name of an ONNX element type, the narrow ones included. Raises Unsupported for strings."""
+    return narrow.TYPES.get(number) or element_type(number)
+
+
+def integer(x: tirx.Expr, dtype: str) -> tirx.Expr:
+    """An element of an integer type as int32."""
+    return narrow.decode(x, dtype) if dtype in narrow.NAMES else x.astype("int32")
+
+
 def requantize(value: tirx.Expr, zero: tirx.Expr | None, dtype: str) -> tirx.Expr:
     """saturate(round_half_to_even(value) + zero) for a float32 value; a NaN gives the least number.
 
     The value is clamped before it is converted, so every one converts; bounds of 16-bit types are exact in float32.
     """
     low, high = (as_expr(v, "int32") for v in limits(dtype))
-    offset = as_expr(0, "int32") if zero is None else zero.astype("int32")
+    offset = as_expr(0, "int32") if zero is None else integer(zero, dtype)
     least, most = (low - offset).astype("float32"), (high - offset).astype("float32")
     # the second operand is what TVM's max gives where the first is a NaN
     held = tirx.min(tirx.max(fn.round_even(value), least), most)
-    return (held.astype("int32") + offset).astype(dtype)
+    whole = held.astype("int32") + offset
+    return narrow.encode(whole, dtype) if dtype in narrow.NAMES else whole.astype(dtype)
 
 
 def parameter(node: Node, t: Tensor, x: Tensor, what: str) -> Callable[..., tirx.Expr]:
@@ -61,22 +73,29 @@ def rounded(value: tirx.Expr, dtype: str) -> tirx.Expr:
 
 @op("QuantizeLinear", since=10, kind="elementwise")
 def quantize_linear(node: Node) -> Tensor:
-    """saturate(round(x / y_scale) + y_zero_point), divided in `precision`, which is y_scale's type unless said."""
+    """saturate(round(x / y_scale) + y_zero_point), divided in `precision`, which is y_scale's type unless said.
+
+    The zero point of a float type is 0, as ONNX wants it: only its type is looked at.
+    """
     x, scale, zero = node.need(0), node.need(1), node.input(2)
-    dtype = element_type(node.attr("output_dtype")) if node.attr("output_dtype") else "uint8"
+    dtype = any_type(node.attr("output_dtype")) if node.attr("output_dtype") else "uint8"
     dtype = dtype if zero is None else zero.dtype
-    if dtype not in INTEGERS:
-        raise Unsupported(f"quantization to {dtype}", "int8, uint8, int16 or uint16")
+    if dtype not in (*INTEGERS, *narrow.FLOATS):
+        raise Unsupported(f"quantization to {dtype}", "integers of 2 to 16 bits, float8 or float4")
     precision = element_type(node.attr("precision")) if node.attr("precision") else scale.dtype
     if precision not in SCALES or scale.dtype not in SCALES or x.dtype not in (*SCALES, "int32"):
         raise Unsupported(f"{x.dtype} divided by a scale of {scale.dtype}", "float32")
     by = parameter(node, scale, x, "scale")
     offset = None if zero is None else parameter(node, zero, x, "zero point")
+    saturate = bool(node.attr("saturate", 1))
 
     def of(*i: Index) -> tirx.Expr:
         # a quotient of two 11-bit numbers rounded to float32, then to 11 bits, is rounded as if once
         top, bottom = (rounded(v.astype("float32"), precision) for v in (x(*i), by(*i)))
-        return requantize(rounded(top / bottom, precision), None if offset is None else offset(*i), dtype)
+        value = rounded(top / bottom, precision)
+        if dtype in narrow.FLOATS:
+            return narrow.encode(value, dtype, saturate)
+        return requantize(value, None if offset is None else offset(*i), dtype)
 
     return compute(x.shape, dtype, of, [t for t in (x, scale, zero) if t is not None], "quantize")
 
@@ -87,7 +106,7 @@ def dequantize_linear(node: Node) -> Tensor:
     x, scale, zero = node.need(0), node.need(1), node.input(2)
     dtype = element_type(node.attr("output_dtype")) if node.attr("output_dtype") else scale.dtype
     need_float(dtype, node.op)
-    if x.dtype not in (*INTEGERS, "int32") or scale.dtype not in SCALES:
+    if x.dtype not in (*INTEGERS, "int32", *narrow.FLOATS) or scale.dtype not in SCALES:
         raise Unsupported(f"{x.dtype} with a scale of {scale.dtype}", "8-bit, 16-bit or int32 with a float32 scale")
     if zero is not None and zero.dtype != x.dtype:
         raise Unsupported(f"a zero point of {zero.dtype} for {x.dtype}", "a zero point of the input's type")
@@ -95,9 +114,11 @@ def dequantize_linear(node: Node) -> Tensor:
     offset = None if zero is None else parameter(node, zero, x, "zero point")
 
     def of(*i: Index) -> tirx.Expr:
-        value = x(*i).astype("int32")
+        if x.dtype in narrow.FLOATS:
+            return (narrow.decode(x(*i), x.dtype) * by(*i).astype("float32")).astype(dtype)
+        value = integer(x(*i), x.dtype)
         if offset is not None:
-            value = fn.sub(value, offset(*i).astype("int32"))
+            value = fn.sub(value, integer(offset(*i), x.dtype))
         return (value.astype("float32") * by(*i).astype("float32")).astype(dtype)
 
     return compute(x.shape, dtype, of, [t for t in (x, scale, zero) if t is not None], "dequantize")

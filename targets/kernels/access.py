@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from tvm import tirx
 from tvm.sym import detect_linear_equation
 
+from .storage import expression_dtype
 from .tensor import Index, Tensor, as_expr, bind_reader, simplify
 
 
@@ -94,7 +95,7 @@ class _Probe:
                 self.maps_are_copies &= isinstance(value, tirx.Var)
                 self.note_direct(value)
                 depends = self._axes_of(value)
-            var = tirx.Var(f"value.{len(self._memo)}", tensor.dtype)
+            var = tirx.Var(f"value.{len(self._memo)}", expression_dtype(tensor.dtype))
             self._depends[var.name] = depends
             self._memo[key] = (var, indices)  # the indices are kept: an id is only good while its object lives
         return self._memo[key][0]

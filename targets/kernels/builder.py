@@ -24,7 +24,7 @@ from tvm.tirx import ForKind
 from targets.dtypes import item_size
 
 from .stage import Leaf, Stage
-from .storage import from_bits, storage_dtype, to_bits
+from .storage import expression_dtype, from_bits, storage_dtype, to_bits
 from .tensor import Index, Tensor, as_expr, bind_reader, simplify
 
 MAX_STACK = 16 << 10  # bytes of local buffers a kernel may keep on the stack; more is a Temp in the arena
@@ -87,7 +87,7 @@ class Builder:
             return tensor.fn(*indices)
         key = (id(tensor), *(_constant(i) if _constant(i) is not None else id(i) for i in indices))
         if key not in self._memo:
-            self._memo[key] = self.keep(as_expr(tensor.fn(*indices), tensor.dtype))
+            self._memo[key] = self.keep(as_expr(tensor.fn(*indices), expression_dtype(tensor.dtype)))
         return self._memo[key]
 
     def share(self, indices: Sequence[tirx.Expr], shape: Sequence[Index]) -> None:

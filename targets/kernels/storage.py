@@ -5,9 +5,17 @@ from __future__ import annotations
 from tvm import tirx
 
 
+def expression_dtype(dtype: str) -> str:
+    """The TIR type of an element: of 8-bit and 4-bit floats and of integers below a byte the bits, alone in a byte.
+
+    TVM's own handling of those widens, packs or fails; compiler/ops/narrow.py converts them.
+    """
+    return "uint8" if dtype.startswith(("float8", "float4", "int4", "uint4", "int2", "uint2")) else dtype
+
+
 def storage_dtype(dtype: str) -> str:
     """The type of a buffer's elements: a bool is a byte, a bfloat16 its bits (TVM legalises no bound values)."""
-    return {"bool": "uint8", "bfloat16": "uint16"}.get(dtype, dtype)
+    return {"bool": "uint8", "bfloat16": "uint16"}.get(dtype, expression_dtype(dtype))
 
 
 def from_bits(bits: tirx.Expr) -> tirx.Expr:
