@@ -27,6 +27,7 @@ from . import (
     merge_views,
     one_hot,
     outer_products,
+    pixel_shuffle,
     rows,
     sink_views,
     sums,
@@ -47,7 +48,7 @@ PHASES: list[tuple[str, list[Pass]]] = [
     # what is left in an order that stores less and fuses more
     ("order", [sums.run, outer_products.run, sink_views.run]),
     # batch norm, scales and biases inside the weights; padding inside the convolution
-    ("fold", [fold_padding.run, fold_affine.run, fold_affine_ahead.run]),
+    ("fold", [fold_padding.run, fold_affine.run, fold_affine_ahead.run, pixel_shuffle.run]),
     # matrix products by what the kernels take: constant right side (packed), or batched
     ("matmul", [matmul.run, attention.run]),
     # convolutions and pools on NHWC, transposes only at the borders
