@@ -22,5 +22,5 @@ def test_the_kernel_computes() -> None:
 def test_a_measured_peak_is_positive(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks import peak
 
-    monkeypatch.setattr(peak, "ITERATIONS", 1000)
+    monkeypatch.setattr(peak, "ITERATIONS", (1000,))
     assert peak.measure_peak(2, seconds=0.01) > 0
