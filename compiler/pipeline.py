@@ -126,22 +126,21 @@ def plan_graph(
 
 def build_objects(program: Program, target: Target, progress: Progress | None = None) -> dict[str, bytes]:
     """Objects of every distinct kernel and of the entry, compiled on all cores."""
-    stages = {symbol(step.stage, target): step.stage for step in program.steps}
     owners = {symbol(step.stage, target): step for step in program.steps}
     done: dict[str, bytes] = {}
 
     def make(name: str) -> bytes:
         try:
-            return compile_object(stages[name], target)
+            return compile_object(owners[name].stage, target)
         except tvm.error.InternalError as error:
             step, reason = owners[name], str(error).strip().splitlines()[-1]
             raise UnsupportedModel(f"{step.op} {step.name}: the code generator refuses this form ({reason})") from None
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for name, data in zip(stages, pool.map(make, stages), strict=True):
+        for name, data in zip(owners, pool.map(make, owners), strict=True):
             done[name] = data
             if progress:
-                progress("kernels", len(done), len(stages))
+                progress("kernels", len(done), len(owners))
     done["entry"] = entry_object(program, target)
     return done
 
@@ -150,11 +149,7 @@ def make_manifest(program: Program, placement: Placement, target: Target, name: 
     """What the artifact says of itself; docs/artifact.md has the meaning of each entry."""
 
     def dim(d: Index) -> int | dict[str, int]:
-        if isinstance(d, int):
-            return d
-        slot = program.slot(d)
-        assert slot is not None
-        return {"slot": slot, "max": largest(d)}
+        return d if isinstance(d, int) else {"slot": program.slot(d), "max": largest(d)}
 
     def port(p: Port) -> dict[str, Any]:
         return {"name": p.name, "dtype": p.dtype, "shape": [dim(d) for d in p.shape], "bytes": p.bytes}

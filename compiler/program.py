@@ -72,7 +72,12 @@ class Program:
     dims: list[tirx.Var]
     input_dims: int
     bounds: dict[str, tuple[int, int]]
-    derived: list[tirx.Expr] = field(default_factory=list)
+    derived: list[tirx.Expr] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        for dim in (d for port in self.outputs for d in port.shape if not isinstance(d, int)):
+            if not any(same_dim(known, dim) for known in [*self.dims, *self.derived]):
+                self.derived.append(dim)
 
     def buffers(self, space: Space) -> Iterator[Buffer]:
         """Every buffer of that space once, in order of first use."""
@@ -83,12 +88,6 @@ class Program:
                     seen.add(id(buffer))
                     yield buffer
 
-    def slot(self, dim: Index) -> int | None:
-        """The slot that holds a symbolic dimension; None for a number. New expressions get a slot."""
-        if isinstance(dim, int):
-            return None
-        for i, known in enumerate([*self.dims, *self.derived]):
-            if known.same_as(dim) or same_dim(known, dim):
-                return i
-        self.derived.append(dim)
-        return len(self.dims) + len(self.derived) - 1
+    def slot(self, dim: tirx.Expr) -> int:
+        """The slot that holds a symbolic dimension of an input or output."""
+        return next(i for i, known in enumerate([*self.dims, *self.derived]) if same_dim(known, dim))

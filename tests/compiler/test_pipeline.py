@@ -78,6 +78,15 @@ def test_symbolic_dimension_takes_every_size_in_its_bounds(tmp_path: Path) -> No
         model.run({"x": array(41, 5)})
 
 
+def test_output_dimension_that_follows_from_an_inputs(tmp_path: Path) -> None:
+    nodes = [node("Concat", "x x", "y", axis=0), node("Concat", "x y", "z", axis=0)]
+    path = save(tmp_path / "m.onnx", nodes, {"x": ["n", 3]}, {"y": ["twice", 3], "z": ["thrice", 3]})
+    model = build(path, dims={"n": (1, 9)})
+    for n in (1, 4, 9):
+        feeds = {"x": array(n, 3)}
+        same(model.run(feeds), reference(path, feeds))
+
+
 def test_arena_of_the_manifest_is_what_the_plan_needs(tmp_path: Path) -> None:
     layers, last = [], "x"
     for i in range(6):
