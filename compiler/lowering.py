@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +13,7 @@ from compiler.frontend.dims import largest
 from compiler.frontend.facts import Facts
 from compiler.frontend.nodes import make_node
 from compiler.fusion import Group, kind_of
-from compiler.ops.registry import Custom, Node, find
+from compiler.ops.registry import Custom, Node, Result, find
 from compiler.program import Buffer, Port, Program, Step
 from targets.dtypes import item_size
 from targets.kernels.nest import lower_nest
@@ -155,10 +155,7 @@ class Lowering:
         stages: list[Stage] | None = None
         macs = 0
         for node in group.nodes:
-            made = make_node(node, self.facts, lambda name: env.get(name) or self.leaf(name))
-            definition = find(node.domain, node.op_type, made.version)
-            assert definition is not None, f"{node.op_type} passed inference without a definition"
-            outcome = definition.lower(made)
+            made, outcome = self._defined(node, env)
             if isinstance(outcome, Custom):
                 assert len(group.nodes) == 1, f"{node.op_type} cannot head a fused group"
                 everything = [self._result(v.name, t) for v, t in zip(node.outputs, outcome.outputs, strict=False)]
@@ -177,6 +174,13 @@ class Lowering:
             stages = lower_nest([(env[name], self.leaf(name)) for name in group.outputs], self.target, _name(group))
         label = first.name or next(v.name for v in first.outputs if v.name)
         self.append(str(label), first.op_type, [n.name or n.op_type for n in group.nodes], stages, macs)
+
+    def _defined(self, node: ir.Node, env: Mapping[str, Tensor]) -> tuple[Node, Result]:
+        """A node and what its operator says it computes, from values of this group (`env`) and leaves."""
+        made = make_node(node, self.facts, lambda name: env.get(name) or self.leaf(name))
+        definition = find(node.domain, node.op_type, made.version)
+        assert definition is not None, f"{node.op_type} passed inference without a definition"
+        return made, definition.lower(made)
 
     def _result(self, name: str | None, like: Tensor) -> Tensor:
         """The leaf of an output; a scratch one where the graph does not want it."""
@@ -199,10 +203,7 @@ class Lowering:
         call = self._call(key, made, stand_ins, results if tail else everything)
         env = {name_of(anchor.outputs[0]): stand_ins[0]}
         for node in tail:
-            inner = make_node(node, self.facts, lambda name: env.get(name) or self.leaf(name))
-            definition = find(node.domain, node.op_type, inner.version)
-            assert definition is not None, f"{node.op_type} passed inference without a definition"
-            outcome = definition.lower(inner)
+            _, outcome = self._defined(node, env)
             assert not isinstance(outcome, Custom), f"{node.op_type} cannot follow an anchor"
             first = outcome if isinstance(outcome, Tensor) else outcome[0]
             assert first is not None, f"{node.op_type} gave no result"

@@ -51,17 +51,14 @@ def compile(
         from compiler import golden as golden_data
         from compiler.pipeline import compile_model
         from compiler.tune import Records, Tuner
-        from targets import UnknownTarget, get_target
+        from targets import get_target
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("edgert", "compiler", "targets"):
             raise  # a part of this project: a bug, not a missing extra
         raise UsageError(f"compiling needs the compiler: pip install 'edgert[compiler]' ({error})") from None
     if emit not in ("edge", "exe"):
         raise UsageError(f"--emit {emit}: there are edge and exe")
-    try:
-        chosen = get_target(target)
-    except UnknownTarget as error:
-        raise UsageError(str(error)) from None
+    chosen = get_target(target)
     path, started = Path(out), time.perf_counter()
     dump = Path(debug_dump) if debug_dump else None
     tiles = Tuner(chosen, tune, Records(chosen), progress)

@@ -2,7 +2,6 @@
 
 import os
 import platform
-from functools import cache
 
 _SAME = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
 
@@ -17,20 +16,6 @@ def triple_architecture(triple: str) -> str:
     """The architecture a triple names, spelled as `architecture` does."""
     first = triple.split("-")[0].lower()
     return _SAME.get(first, first)
-
-
-@cache
-def features() -> frozenset[str]:
-    """The names in the flags line of /proc/cpuinfo (`Features` on ARM); empty where there is no such file."""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            for line in file:
-                key, _, value = line.partition(":")
-                if key.strip() in ("flags", "Features"):
-                    return frozenset(value.split())
-    except OSError:
-        pass
-    return frozenset()
 
 
 def available_memory() -> int | None:

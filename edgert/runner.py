@@ -18,6 +18,7 @@ from edgert.errors import DoesNotFit, EdgertError, UsageError
 from edgert.native.code import Code
 from edgert.native.library import MOST_THREADS, runtime
 from edgert.units import format_bytes, parse_bytes
+from targets import host_features
 
 
 class _Program:
@@ -173,7 +174,7 @@ def check_machine(artifact: Artifact) -> None:
         raise EdgertError(
             f"{artifact.path}: compiled for {wanted}, this machine is {ours}: compile with another --target"
         )
-    missing = [feature for feature in spec.features if feature not in cpu.features()]
+    missing = [feature for feature in spec.features if feature not in host_features()]
     if missing:
         lacks = ", ".join(missing)
         raise EdgertError(f"{artifact.path}: needs {lacks}, which this processor lacks: compile with another --target")

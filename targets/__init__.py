@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from pathlib import Path
+from functools import cache
 
+from .errors import UsageError
 from .target import Target
 
 
-class UnknownTarget(ValueError):
+class UnknownTarget(UsageError):
     """No target of that name, or no host target this machine supports."""
 
 
@@ -22,12 +23,15 @@ def all_targets() -> dict[str, Target]:
     return found
 
 
+@cache
 def host_features() -> frozenset[str]:
-    """The CPU feature flags of this machine; empty where the system does not tell."""
+    """The names in the flags line of /proc/cpuinfo (`Features` on ARM); empty where there is no such file."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith(("flags", "Features")):
-                return frozenset(line.split(":", 1)[1].split())
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            for line in file:
+                key, _, value = line.partition(":")
+                if key.strip() in ("flags", "Features"):
+                    return frozenset(value.split())
     except OSError:
         pass
     return frozenset()

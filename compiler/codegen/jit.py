@@ -51,14 +51,11 @@ def numpy_dtype(dtype: str) -> np.dtype:
 
 def compile_stages(
     stages: Sequence[Stage], target: Target
-) -> Callable[[Mapping[int, np.ndarray], Mapping[str, int]], None]:
-    """A function `(arrays by id(leaf), dims by name)` that runs the stages in order on one thread."""
+) -> Callable[[Mapping[int, np.ndarray], Mapping[str, int]], Callable[[], None]]:
+    """A function of (arrays by id(leaf), dims by name) that gives a call: the stages in order, on one thread."""
     names = [symbol(stage, target) for stage in stages]
     objects = {name: compile_object(stage, target) for name, stage in zip(names, stages, strict=True)}
     libraries = {name: load_code(link_shared({name: data}, target, name)) for name, data in objects.items()}
-
-    def run(arrays: Mapping[int, np.ndarray], dims: Mapping[str, int]) -> None:
-        prepare(arrays, dims)()
 
     def prepare(arrays: Mapping[int, np.ndarray], dims: Mapping[str, int]) -> Callable[[], None]:
         """The calls with all arguments made, for timing."""
@@ -77,8 +74,7 @@ def compile_stages(
 
         return call
 
-    run.prepare = prepare  # type: ignore[attr-defined]
-    return run
+    return prepare
 
 
 def stage_arrays(
@@ -111,5 +107,5 @@ def run_stages(
     """Runs stages on arrays given by id(leaf); makes Temps, Consts and the outputs. Gives the outputs."""
     dims = dims or {}
     arrays = stage_arrays(stages, feeds, outputs, dims)
-    compile_stages(stages, target)(arrays, dims)
+    compile_stages(stages, target)(arrays, dims)()
     return [arrays[id(leaf)] for leaf in outputs]

@@ -8,7 +8,8 @@ from tvm import tirx
 from tvm.ir import Call
 from tvm.ir.expr import TensorLoad
 
-from targets.kernels import vmath
+from targets.kernels import rows, vmath
+from targets.kernels.rows import is_float
 from targets.kernels.tensor import Scalar, hoist
 
 NARROW = ("float16", "bfloat16")
@@ -28,11 +29,6 @@ def let(value: Scalar, body: Callable[[Scalar], Scalar]) -> Scalar:
 def dtype_of(x: Scalar) -> str:
     """The name of x's type."""
     return str(x.ty.dtype)
-
-
-def is_float(dtype: str) -> bool:
-    """Whether a type is a floating-point one."""
-    return "float" in dtype
 
 
 def is_signed(dtype: str) -> bool:
@@ -118,11 +114,7 @@ def is_nan(x: Scalar) -> Scalar:
     """Whether x is a NaN (false for integers)."""
     if not is_float(dtype_of(x)):
         return const(False, "bool")
-    x = single(x)
-    # by the bits: TVM's simplifier takes v != v for false
-    if dtype_of(x) == "float32":
-        return (tirx.reinterpret("int32", x) & const(0x7FFFFFFF, "int32")) > const(0x7F800000, "int32")
-    return (tirx.reinterpret("int64", x) & const(0x7FFFFFFFFFFFFFFF, "int64")) > const(0x7FF0000000000000, "int64")
+    return rows.is_nan(single(x))
 
 
 def is_inf(x: Scalar, positive: bool = True, negative: bool = True) -> Scalar:

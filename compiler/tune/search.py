@@ -76,7 +76,7 @@ class Tuner:
             if not isinstance(leaf, Tensor) or leaf.data is not None:
                 continue
             arrays[id(leaf)][...] = rng.standard_normal(arrays[id(leaf)].shape)
-        run = compile_stages(stages, self.target).prepare(arrays, dims)  # type: ignore[attr-defined]
+        run = compile_stages(stages, self.target)(arrays, dims)
         best = float("inf")
         for _ in range(REPEATS):
             start = time.perf_counter()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from edgert import cpu
 from edgert.errors import UsageError
+from targets import host_features
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Device:
 
 def devices() -> list[Device]:
     """All devices at hand: this machine."""
-    return [Device("local", cpu_name(), cpu.core_count(), cpu.available_memory(), sorted(cpu.features()))]
+    return [Device("local", cpu_name(), cpu.core_count(), cpu.available_memory(), sorted(host_features()))]
 
 
 def cpu_name() -> str:

@@ -84,12 +84,9 @@ def _model(
     path: str, target: str, shapes: Mapping[str, tuple[int, ...]], dims: Mapping[str, tuple[int, int]]
 ) -> Inspection:
     from compiler.frontend import load, report
-    from targets import UnknownTarget, get_target
+    from targets import get_target
 
-    try:
-        chosen = get_target(target)
-    except UnknownTarget as error:
-        raise UsageError(str(error)) from None
+    chosen = get_target(target)
     graph, facts = load(Path(path), shapes, dims, open_dims=OPEN_DIMS)
     found = report(graph, facts)
     data: dict[str, Any] = {**found.json(), "name": Path(path).stem}

@@ -14,7 +14,7 @@ from tvm import tirx
 from targets.target import Target
 
 from .builder import Builder
-from .conv2d_shape import ConvShape
+from .conv2d_shape import ConvShape, kernel_rows
 from .packing import pack_panels
 from .registry import Call
 from .stage import Const, Leaf, Stage
@@ -56,7 +56,7 @@ def direct(
     put: (step, start) along height and width: output (oh, ow) is element (step * oh + start, step * ow + start) of the
     result. Pads may be negative (cropped input).
     """
-    (kh, kw), (sh, sw), (dh, dw) = s.kernel, s.strides, s.dilations
+    (_, kw), (sh, sw), (dh, dw) = s.kernel, s.strides, s.dilations
     top, left = s.pads[0], s.pads[1]
     panels = -(-s.group_out // tile.cols)
     last_cols = s.group_out - (panels - 1) * tile.cols
@@ -89,12 +89,7 @@ def direct(
 
         def pixels(n: tirx.Expr, oh: tirx.Expr, first: Index, count: int, at: tuple, width: int) -> None:
             acc = clear(b, count, tile)
-            low: Index = 0
-            extent: Index = kh
-            if top or s.pads[2]:
-                low = b.let(tirx.max((top - oh * sh + (dh - 1)) // dh, 0))
-                high = tirx.min((s.height - 1 + top - oh * sh) // dh + 1, kh)
-                extent = b.let(tirx.max(high - low, 0))
+            low, extent = kernel_rows(b, s, oh)
             with b.serial(extent, "kh", low) as tap:
                 window_row(acc, b.let(n * s.height + oh * sh + (tap * dh - top)), tap, first, count, at)
             group, panel = at

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tvm import tirx
+
+from .builder import Builder
 from .registry import Call
 from .tensor import Index
 
@@ -96,3 +99,13 @@ def valid_outputs(tap: int, stride: int, dilation: int, pad: int, size: int, fir
     low = max(0, (stride - 1 - start) // stride - first)
     high = min(count, (size - 1 - start) // stride + 1 - first)
     return range(low, max(low, high))
+
+
+def kernel_rows(b: Builder, s: ConvShape, oh: tirx.Expr) -> tuple[Index, Index]:
+    """The first kernel row that reads inside the image for output row `oh`, and how many do."""
+    kh, top, stride, dilation = s.kernel[0], s.pads[0], s.strides[0], s.dilations[0]
+    if not top and not s.pads[2]:
+        return 0, kh
+    low = b.let(tirx.max((top - oh * stride + (dilation - 1)) // dilation, 0))
+    high = tirx.min((s.height - 1 + top - oh * stride) // dilation + 1, kh)
+    return low, b.let(tirx.max(high - low, 0))

@@ -14,7 +14,7 @@ from tvm import tirx
 from targets.target import Target
 
 from .builder import Builder
-from .conv2d_shape import ConvShape
+from .conv2d_shape import ConvShape, kernel_rows
 from .registry import Call
 from .stage import Const, Leaf, Stage
 from .tensor import Index, Tensor, simplify
@@ -139,16 +139,11 @@ class _Kernel:
     def pixels(self, place: tuple, first: Index, count: int, piece: tuple) -> None:
         """One tile: clear, add every kernel row inside the image, store through the fused tail."""
         b, s, (n, oh), (block, offset, width) = self.b, self.s, place, piece
-        (kh, _), (sh, _), (dh, _), top = s.kernel, s.strides, s.dilations, s.pads[0]
+        sh, dh, top = s.strides[0], s.dilations[0], s.pads[0]
         acc = b.local((count, width), "float32")
         with b.unroll(count) as i, b.vector(width) as v:
             b.store(acc, (i, v), tirx.const(0.0, "float32"))
-        low: Index = 0
-        extent: Index = kh
-        if top or s.pads[2]:
-            low = b.let(tirx.max((top - oh * sh + (dh - 1)) // dh, 0))
-            high = tirx.min((s.height - 1 + top - oh * sh) // dh + 1, kh)
-            extent = b.let(tirx.max(high - low, 0))
+        low, extent = kernel_rows(b, s, oh)
         with b.serial(extent, "kh", low) as tap:
             self.tap_row(acc, (b.let(n * s.height + oh * sh + (tap * dh - top)), tap), first, count, piece)
         with b.unroll(count) as i, b.vector(width) as v:
