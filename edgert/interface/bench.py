@@ -27,7 +27,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What `edgert bench` measured; MACs of one run, threads used, and every runtime, edgert first."""
+    """What `edgert bench` measured; MACs of one run (0: not known), threads used, and every runtime, edgert first."""
 
     name: str
     threads: int
@@ -64,11 +64,13 @@ def bench(
         timed = [
             Timed(name, 1e3 * got.best, 1e3 * got.median, got.calls, got.best / ours) for name, got in timings.items()
         ]
-        return BenchResult(model.manifest["name"], model.threads, total_macs(model.manifest), timed)
+        # with open dimensions the count is that of the largest size, which says nothing of this run
+        macs = 0 if model.manifest["dims"] else total_macs(model.manifest)
+        return BenchResult(model.manifest["name"], model.threads, macs, timed)
 
 
 def total_macs(manifest: Mapping[str, Any]) -> int:
-    """Multiply-accumulates of one run, as the compiler counted them."""
+    """Multiply-accumulates of one run at the largest size of open dimensions, as the compiler counted them."""
     return sum(step.get("macs", 0) for step in manifest["steps"])
 
 

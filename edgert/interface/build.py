@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edgert.errors import DoesNotFit, EdgertError, UsageError
+from edgert.interface.bench import total_macs
 from edgert.units import format_bytes
 
 
@@ -85,7 +86,7 @@ def build(
         arena_lower_bound=manifest.get("planner", {}).get("lower_bound"),
         weights_bytes=manifest["weights_bytes"],
         steps=len(manifest["steps"]),
-        macs=sum(step.get("macs", 0) for step in manifest["steps"]),
+        macs=total_macs(manifest),
         seconds=dict(report.seconds),
         notes=list(report.notes),
     )

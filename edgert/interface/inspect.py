@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from edgert.artifact import Artifact
 from edgert.atomic import write_atomic
 from edgert.errors import UsageError
+from edgert.interface.bench import total_macs
 from edgert.interface.inputs import describe
 from edgert.interface.model import is_model
 from edgert.interface.plot import live_bytes, memory_svg
@@ -68,7 +69,7 @@ def _artifact(path: str, fixed: object) -> Inspection:
     shown = ("name", "producer", "target", "dims", "inputs", "outputs", "weights_bytes", "steps")
     data: dict[str, Any] = {key: manifest[key] for key in shown if key in manifest}
     data |= {"file_bytes": file_bytes, "operators": operators, "memory": memory_of(manifest)}
-    data["macs"] = sum(step.get("macs", 0) for step in manifest["steps"])
+    data["macs"] = total_macs(manifest)
     lines = [f"{data['name']}: artifact for {manifest['target']['name']} ({manifest['target']['triple']})"]
     for title, key in (("input", "inputs"), ("output", "outputs")):
         lines += [f"  {title:<7} {entry['name']}: {describe(entry)}" for entry in manifest[key]]
@@ -94,7 +95,7 @@ def _model(
     if found.supported:
         manifest = _plan(graph, facts, chosen)
         data |= {"memory": memory_of(manifest), "steps": manifest["steps"]}
-        data["macs"] = sum(step["macs"] for step in manifest["steps"])
+        data["macs"] = total_macs(manifest)
         lines.append(f"  {len(manifest['steps'])} kernel calls, {data['macs'] / 1e6:.1f} M multiply-accumulates a run")
         lines.append(memory_text(manifest))
     return Inspection(data, "\n".join(lines), found.supported)

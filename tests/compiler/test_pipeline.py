@@ -160,3 +160,17 @@ def test_debug_dump_has_a_file_for_every_phase(tmp_path: Path) -> None:
     edgert.compile(path, tmp_path / "m.edge", debug_dump=tmp_path / "dump")
     names = {p.name for p in (tmp_path / "dump").iterdir()}
     assert {"1-frontend.txt", "4-plan.txt"} <= names and any(n.endswith(".tir") for n in names)
+
+
+def test_no_rate_is_told_where_a_dimension_is_open(tmp_path: Path) -> None:
+    from edgert.interface.bench import bench
+    from edgert.interface.run import run
+
+    weights = {"w": array(16, 8)}
+    path = save(tmp_path / "m.onnx", [node("MatMul", "x w", "y")], {"x": ["n", 16]}, {"y": ["n", 8]}, weights)
+    for dims, macs in (({"n": (1, 64)}, 0), ({"n": (4, 4)}, 4 * 16 * 8)):
+        edgert.compile(path, tmp_path / "m.edge", dims=dims)
+        assert bench(str(tmp_path / "m.edge"), seconds=0.01).macs == macs
+        np.save(tmp_path / "x.npy", array(4, 16))
+        result = run(str(tmp_path / "m.edge"), [("x", str(tmp_path / "x.npy"))], profile=True)
+        assert sum(step["macs"] for step in result.profile or []) == macs
