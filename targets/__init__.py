@@ -50,7 +50,7 @@ def get_target(name: str = "host") -> Target:
             raise UnknownTarget(
                 "no target fits this machine's CPU (AVX2 and FMA are the least); name one with --target"
             )
-        return max(able, key=lambda t: t.vector_bytes)
+        return max(able, key=lambda t: (t.vector_bytes, len(t.features)))
     if name not in targets:
         raise UnknownTarget(f"unknown target {name!r}; there are: host, {', '.join(sorted(targets))}")
     return targets[name]

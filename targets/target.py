@@ -19,6 +19,14 @@ class Target:
     l2_bytes: int = 512 << 10
     family: str = "cpu"  # whose kernel templates are used
     attrs: tuple[str, ...] = ()  # LLVM's -mattr
+    dot: str = "portable"  # how int8 products are summed; targets/kernels/dot.py has the ways
+    tiles: str = ""  # the matrix unit, where there is one
+    base: str = ""  # a target with fewer features whose tuning records hold here too
+
+    @property
+    def isa(self) -> str:
+        """The last word of the name, as kernels' names end in it."""
+        return self.name.split("-")[-1]
 
     def lanes(self, dtype: str) -> int:
         """How many elements of `dtype` one SIMD register holds."""

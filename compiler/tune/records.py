@@ -32,9 +32,11 @@ class Records:
     """The records for one target; looked up by call."""
 
     def __init__(self, target: Target, folder: Path | None = None) -> None:
-        self.path = (folder or cache_dir() / "records") / f"{target.name}.json"
+        own = folder or cache_dir() / "records"
+        self.path = own / f"{target.name}.json"
         self.found: dict[str, dict[str, Any]] = {}
-        for path in (SHIPPED / f"{target.name}.json", self.path):
+        names = [f"{name}.json" for name in (target.base, target.name) if name]
+        for path in (place / name for name in names for place in (SHIPPED, own)):
             # a damaged records file costs speed, not the compile
             with contextlib.suppress(OSError, ValueError):
                 loaded = json.loads(path.read_text())
