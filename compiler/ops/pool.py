@@ -168,7 +168,7 @@ def global_lp_pool(node: Node) -> Tensor:
     return _whole(node, "sum", power, lambda total, *_: root(total))
 
 
-def _window_2d(node: Node) -> Window:
+def window_2d(node: Node) -> Window:
     """Windows over [N, H, W, C]; their count is attribute `output_shape` where the pass has fixed it."""
     x = node.need(0)
     win = window(node, x.shape[1:3], _kernel(node), bool(node.attr("ceil_mode", 0)))
@@ -182,13 +182,13 @@ def _window_2d(node: Node) -> Window:
 def max_pool2d(node: Node) -> Tensor:
     """[N, H, W, C] -> [N, OH, OW, C]."""
     x = node.need(0)
-    return pooled(x, _window_2d(node), "max", x.dtype, tirx.min_value(x.dtype), _last, name="max_pool")
+    return pooled(x, window_2d(node), "max", x.dtype, tirx.min_value(x.dtype), _last, name="max_pool")
 
 
 @op("AveragePool2d", domain="edgert")
 def average_pool2d(node: Node) -> Tensor:
     """[N, H, W, C] -> [N, OH, OW, C]."""
-    return averaged(node.need(0), _window_2d(node), bool(node.attr("count_include_pad", 0)), _last)
+    return averaged(node.need(0), window_2d(node), bool(node.attr("count_include_pad", 0)), _last)
 
 
 @op("GlobalAveragePool2d", domain="edgert")

@@ -6,12 +6,14 @@ import numpy as np
 
 from targets.target import Target
 
+from .dot import dot_of
+from .dot_tile import quads_const
 from .gemm_kernel import matrix_product
 from .gemm_tasks import known_rows
 from .packing import panel_const
 from .registry import Call, template
 from .stage import Stage
-from .tensor import product
+from .tensor import Tensor, product
 from .tiles import near_best
 
 
@@ -44,6 +46,28 @@ def space(call: Call, target: Target) -> list[dict[str, int]]:
     depth, cols = (int(s) for s in (w.shape[::-1] if call.attrs.get("transB", 0) else w.shape))
     tiles = near_best(known_rows(product(a.shape[:-1])), cols, depth, target)
     return [{"mr": t.rows, "nr": t.cols} for t in tiles]
+
+
+@template("edgert.GemmInteger")
+def gemm_integer(call: Call, target: Target) -> list[Stage] | None:
+    """A [..., M, K] bytes x B [K, N] (transB: [N, K]) constant int8, summed in int32."""
+    a, w = call.need(0), call.need(1)
+    depth, cols = (int(s) for s in (w.shape[::-1] if call.attrs.get("transB", 0) else w.shape))
+    rows = product(a.shape[:-1])
+    if not bytes_fit(a, w, target) or 0 in (depth, cols) or (isinstance(rows, int) and rows == 0):
+        return None
+    swapped = bool(call.attrs.get("transB", 0))
+    return matrix_product(
+        call, target, "gemm", rows, a,
+        lambda nr: quads_const(w, lambda d: d.T if swapped else d, depth, cols, nr, "transposed" if swapped else "plain"),
+        depth, cols,
+    )  # fmt: skip
+
+
+def bytes_fit(a: Tensor, w: Tensor, target: Target) -> bool:
+    """Whether the target's way of summing takes these types: constant int8 weights and a left side of bytes."""
+    signed = ("int8",) if dot_of(target).signed_left else ()
+    return w.data is not None and w.dtype == "int8" and a.dtype in ("uint8", *signed)
 
 
 gemm.space = space  # type: ignore[attr-defined]

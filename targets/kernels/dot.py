@@ -1,0 +1,157 @@
+"""How a target sums products of bytes: four neighbouring elements of the reduction, a quad, in every 32-bit lane.
+
+All ways read the same packed weights, [panels][quads][columns][4] int8, so packing does not depend on the target. The
+left side is uint8 (int8 only where a way says so); sums are exact in int32, for each way:
+
+vpdpbusd  x86 VNNI: unsigned times signed bytes, four products and the sum in one instruction
+pmaddwd   AVX2 and AVX-512 without VNNI: even and odd bytes widened to 16 bits; vpmaddubsw would saturate
+portable  plain arithmetic, for any target
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from targets.target import Target
+
+from .builder import Builder
+
+QUAD = 4  # bytes of the reduction in one lane
+Vector = tirx.Expr
+
+
+def bytes_as_word(read: Callable[[int], tirx.Expr], count: int = QUAD) -> tirx.Expr:
+    """An int32 of `count` bytes read one by one, little end first; what is missing is zero."""
+    word: tirx.Expr | None = None
+    for i in range(count):
+        byte = read(i).astype("uint8").astype("uint32")
+        byte = tirx.shift_left(byte, tirx.const(8 * i, "uint32")) if i else byte
+        word = byte if word is None else word | byte
+    assert word is not None
+    return tirx.reinterpret("int32", word)
+
+
+def load_word(buffer: tirx.Var, *indices: tirx.Expr) -> tirx.Expr:
+    """Four bytes of `buffer` from `indices` (unaligned) as one int32."""
+    *lead, last = indices
+    four = tirx.BufferLoad(buffer, [*lead, tirx.Ramp(last, tirx.const(1, last.ty.dtype), QUAD)])
+    return tirx.reinterpret("int32", four)
+
+
+def _vector(value: tirx.Expr, lanes: int) -> Vector:
+    return tirx.Broadcast(value, lanes)
+
+
+def _intrinsic(name: str, dtype: str, *operands: tirx.Expr) -> Vector:
+    return tirx.call_llvm_pure_intrin(dtype, name, *operands)
+
+
+@dataclass(frozen=True)
+class Dot:
+    """Sums of byte products on one target; `lanes` of int32."""
+
+    lanes: int
+    signed_left: bool  # whether an int8 left side is taken as well
+    registers: int  # vectors a quad of weights takes once widened
+
+    def left(self, word: tirx.Expr, signed: bool) -> tuple[Vector, ...]:
+        """Four bytes of the left side, in every lane, as the multiplication wants them."""
+        raise NotImplementedError
+
+    def right(self, weights: Vector) -> tuple[Vector, ...]:
+        """A vector of weights ([lanes][4] int8) as the multiplication wants it."""
+        raise NotImplementedError
+
+    def add(self, acc: Vector, left: tuple[Vector, ...], right: tuple[Vector, ...]) -> Vector:
+        """acc + the products, lane by lane."""
+        raise NotImplementedError
+
+
+class _Vpdpbusd(Dot):
+    def left(self, word: tirx.Expr, signed: bool) -> tuple[Vector, ...]:
+        return (tirx.reinterpret(f"int8x{4 * self.lanes}", _vector(word, self.lanes)),)
+
+    def right(self, weights: Vector) -> tuple[Vector, ...]:
+        return (weights,)
+
+    def add(self, acc: Vector, left: tuple[Vector, ...], right: tuple[Vector, ...]) -> Vector:
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}"
+        return _intrinsic(name, f"int32x{self.lanes}", acc, left[0], right[0])
+
+
+class _Pmaddwd(Dot):
+    def left(self, word: tirx.Expr, signed: bool) -> tuple[Vector, ...]:
+        # in the scalar word: two bytes stay in each half, as 16 bits
+        if signed:
+            words = _vector(word, self.lanes)
+            return self._split(tirx.reinterpret(f"int16x{2 * self.lanes}", words))
+        mask, eight = tirx.const(0x00FF00FF, "uint32"), tirx.const(8, "uint32")
+        bits = tirx.reinterpret("uint32", word)
+        halves = (bits & mask, tirx.shift_right(bits, eight) & mask)
+        kind = f"int16x{2 * self.lanes}"
+        return tuple(tirx.reinterpret(kind, _vector(half, self.lanes)) for half in halves)
+
+    def right(self, weights: Vector) -> tuple[Vector, ...]:
+        return self._split(tirx.reinterpret(f"int16x{2 * self.lanes}", weights))
+
+    def _split(self, pairs: Vector) -> tuple[Vector, ...]:
+        eight = _vector(tirx.const(8, "int16"), 2 * self.lanes)
+        return tirx.shift_right(tirx.shift_left(pairs, eight), eight), tirx.shift_right(pairs, eight)
+
+    def add(self, acc: Vector, left: tuple[Vector, ...], right: tuple[Vector, ...]) -> Vector:
+        name = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}[self.lanes]
+        for x, w in zip(left, right, strict=True):
+            acc = acc + _intrinsic(f"llvm.x86.{name}", f"int32x{self.lanes}", x, w)
+        return acc
+
+
+class _Portable(Dot):
+    def left(self, word: tirx.Expr, signed: bool) -> tuple[Vector, ...]:
+        shifted = [tirx.shift_left(word, tirx.const(24 - 8 * i, "int32")) for i in range(QUAD)]
+        if signed:
+            parts = [tirx.shift_right(s, tirx.const(24, "int32")) for s in shifted]
+        else:
+            unsigned = (tirx.reinterpret("uint32", s) for s in shifted)
+            parts = [tirx.shift_right(u, tirx.const(24, "uint32")).astype("int32") for u in unsigned]
+        return tuple(_vector(p, self.lanes) for p in parts)
+
+    def right(self, weights: Vector) -> tuple[Vector, ...]:
+        words = tirx.reinterpret(f"int32x{self.lanes}", weights)
+
+        def by(bits: int) -> Vector:
+            return _vector(tirx.const(bits, "int32"), self.lanes)
+
+        return tuple(tirx.shift_right(tirx.shift_left(words, by(24 - 8 * i)), by(24)) for i in range(QUAD))
+
+    def add(self, acc: Vector, left: tuple[Vector, ...], right: tuple[Vector, ...]) -> Vector:
+        for x, w in zip(left, right, strict=True):
+            acc = acc + x * w
+        return acc
+
+
+WAYS: dict[str, Callable[[int], Dot]] = {
+    "vpdpbusd": lambda lanes: _Vpdpbusd(lanes, signed_left=False, registers=1),
+    "pmaddwd": lambda lanes: _Pmaddwd(lanes, signed_left=True, registers=2),
+    "portable": lambda lanes: _Portable(lanes, signed_left=True, registers=4),
+}
+
+
+def dot_of(target: Target, lanes: int | None = None) -> Dot:
+    """The target's way; `lanes` of int32 where fewer than a register's are wanted."""
+    return WAYS[target.dot](lanes or target.lanes("int32"))
+
+
+def load_vector(buffer: tirx.Var, *indices: tirx.Expr, count: int) -> Vector:
+    """`count` neighbouring elements of `buffer`, as one vector."""
+    *lead, last = indices
+    return tirx.BufferLoad(buffer, [*lead, tirx.Ramp(last, tirx.const(1, last.ty.dtype), count)])
+
+
+def store_vector(b: Builder, buffer: tirx.Var, value: Vector, *indices: tirx.Expr) -> None:
+    """The elements of `value` stored from `indices` on."""
+    *lead, last = indices
+    lanes = int(str(value.ty.dtype).rpartition("x")[2])
+    b.emit(tirx.BufferStore(buffer, value, [*lead, tirx.Ramp(last, tirx.const(1, last.ty.dtype), lanes)]))
