@@ -1,1 +1,1 @@
-"""Schemes, calibration and rewriting for quantized models. Empty until quantization is built."""
+"""Schemes, calibration and rewriting for quantized models: float ONNX in, standard quantized ONNX out."""
