@@ -46,7 +46,7 @@ def gemm_integer(node: Node) -> Tensor:
 
 @op("Conv2dInteger", domain="edgert")
 def conv2d_integer(node: Node) -> Tensor:
-    """x [N, H, W, C], constant w [O, C/group, kH, kW], bytes, and the byte the padding holds -> int32 [N, OH, OW, O]."""
+    """x [N, H, W, C], constant w [O, C/group, kH, kW] in bytes; zero: what the padding holds -> int32 [N, OH, OW, O]."""
     x, w, zero = _bytes(node.need(0), "x"), _bytes(node.need(1), "w"), node.need(2)
     group = int(node.attr("group", 1))
     win = window(node, x.shape[1:3], [number(k, "kernel") for k in w.shape[2:]])
@@ -105,7 +105,7 @@ def requantize(node: Node) -> Tensor:
 
 @op("Rescale", kind="elementwise", domain="edgert")
 def rescale(node: Node) -> Tensor:
-    """float32(acc + bias) * scale: int32 sums as the numbers they stand for; bias int32 [C], scale float32 [C] or [1]."""
+    """float32(acc + bias) * scale: what int32 sums stand for; bias int32 [C], scale float32 [C] or [1]."""
     acc, bias, scale = node.need(0), node.need(1), node.need(2)
 
     def of(*i: Index) -> tirx.Expr:

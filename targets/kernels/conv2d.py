@@ -25,7 +25,7 @@ def conv2d(call: Call, target: Target) -> list[Stage] | None:
     """X [N, H, W, C] * constant W [O, C/group, kH, kW] -> [N, OH, OW, O], float32. Spatial sizes must be static."""
     s = conv_shape(call)
     x, w = call.inputs[0], call.inputs[1]
-    if s is None or x is None or w is None:
+    if s is None or x is None or w is None or x.dtype != "float32" or w.dtype != "float32":
         return None
     if s.is_matrix:
         return matrix_product(

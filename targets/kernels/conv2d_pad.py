@@ -1,4 +1,4 @@
-"""Copies an NHWC tensor into a zero-padded buffer, for convolutions whose border would need too many special cases."""
+"""Copies an NHWC tensor into a padded buffer, for convolutions whose border would need too many special cases."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from targets.target import Target
 from .builder import Builder
 from .conv2d_shape import ConvShape
 from .stage import Stage, Temp
-from .tensor import Tensor
+from .tensor import Tensor, as_expr
 from .tiles import chunks
 
 
-def padded(x: Tensor, s: ConvShape, target: Target) -> tuple[Stage, Temp, ConvShape]:
-    """The copying stage, its buffer, and the convolution's sizes over that buffer (without pads)."""
+def padded(
+    x: Tensor, s: ConvShape, target: Target, border: Tensor | None = None
+) -> tuple[Stage, Temp, ConvShape]:  # fmt: skip
+    """The copying stage, its buffer, and the convolution's sizes over that buffer (without pads).
+
+    border: a scalar, what the padding holds (0 where not given).
+    """
     top, left, bottom, right = s.pads
     height, width = s.height + top + bottom, s.width + left + right
     buffer = Temp((s.batch, height, width, s.channels), x.dtype, "padded")
     b = Builder(f"pad_nhwc_{x.dtype}_{target.name.split('-')[-1]}")
     lanes = target.lanes(x.dtype)
-    zero = tirx.const(0, x.dtype)
     with b:
+        zero = tirx.const(0, x.dtype) if border is None else b.let(border(*[as_expr(0)] * border.ndim))
         source = b.arg(x, (s.batch * s.height, s.width * s.channels))
         out = b.arg(buffer, (s.batch * height, width * s.channels))
 

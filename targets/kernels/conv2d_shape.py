@@ -73,9 +73,9 @@ class ConvShape:
 
 
 def conv_shape(call: Call) -> ConvShape | None:
-    """The sizes of a call of edgert.Conv2d; None when it is not float32, not static or its weights are not constant."""
+    """The sizes of a call of edgert.Conv2d(Integer); None when they are not static or the weights are not constant."""
     x, w = call.inputs[0], call.inputs[1]
-    if x is None or w is None or w.data is None or x.dtype != "float32" or w.dtype != "float32":
+    if x is None or w is None or w.data is None:
         return None
     batch, *rest = x.shape
     _, out_height, out_width, out_channels = call.outputs[0].shape

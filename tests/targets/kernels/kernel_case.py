@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,16 +16,27 @@ from targets.target import Target
 
 EPS = float(np.finfo(np.float32).eps)
 
-ISAS = [
-    pytest.param(
-        target,
-        id=name,
-        marks=pytest.mark.skipif(
-            not host_features() >= set(target.features), reason=f"this CPU lacks what {name} needs"
-        ),
-    )
-    for name, target in sorted(all_targets().items())
-    if name in ("x86-64-avx2", "x86-64-avx512")
+
+
+def _isas(*names: str) -> list:
+    return [
+        pytest.param(
+            target,
+            id=name,
+            marks=pytest.mark.skipif(
+                not host_features() >= set(target.features), reason=f"this CPU lacks what {name} needs"
+            ),
+        )
+        for name, target in sorted(all_targets().items())
+        if name in names
+    ]
+
+
+ISAS = _isas("x86-64-avx2", "x86-64-avx512")
+# every way to sum products of bytes: with and without VNNI, in both widths; and plain arithmetic, on any machine
+BYTE_ISAS = [
+    *_isas("x86-64-avx2", "x86-64-avxvnni", "x86-64-avx512", "x86-64-avx512vnni", "x86-64-amx"),
+    pytest.param(replace(all_targets()["x86-64-avx2"], dot="portable"), id="portable"),
 ]
 
 
@@ -38,12 +50,13 @@ def run(
     op: str, attrs: dict, inputs: Sequence[Tensor], out_shape: Sequence[Index], feeds: Mapping[Tensor, np.ndarray],
     target: Target,
     tail: Callable[[Tensor], Tensor] | None = None, dims: Mapping[str, int] | None = None,
-    config: dict[str, int] | None = None,
+    config: dict[str, int] | None = None, dtype: str = "float32",
 ) -> np.ndarray:  # fmt: skip
-    """What the template of `op` computes on the fed arrays."""
-    out = Tensor(tuple(out_shape), "float32", "acc")
-    result = Tensor(tuple(out_shape), "float32", "result")
-    call = Call(op, attrs, list(inputs), [out], out if tail is None else tail(out), [result], config or {})
+    """What the template of `op` computes on the fed arrays; `dtype`: what it sums in."""
+    out = Tensor(tuple(out_shape), dtype, "acc")
+    final = out if tail is None else tail(out)
+    result = Tensor(tuple(out_shape), final.dtype, "result")
+    call = Call(op, attrs, list(inputs), [out], final, [result], config or {})
     stages = stages_for(call, target)
     assert stages is not None, f"{op}: no template takes it"
     (array,) = run_stages(stages, {id(t): a for t, a in feeds.items()}, [result], target, dims)
