@@ -46,7 +46,7 @@ def gemm_integer(node: Node) -> Tensor:
 
 @op("Conv2dInteger", domain="edgert")
 def conv2d_integer(node: Node) -> Tensor:
-    """x [N, H, W, C], constant w [O, C/group, kH, kW] in bytes; zero: what the padding holds -> int32 [N, OH, OW, O]."""
+    """x [N, H, W, C], constant w [O, C/group, kH, kW], zero (what pads hold), bytes -> int32 [N, OH, OW, O]."""
     x, w, zero = _bytes(node.need(0), "x"), _bytes(node.need(1), "w"), node.need(2)
     group = int(node.attr("group", 1))
     win = window(node, x.shape[1:3], [number(k, "kernel") for k in w.shape[2:]])

@@ -12,7 +12,7 @@ from .gemm_kernel import matrix_product
 from .gemm_tasks import known_rows
 from .packing import panel_const
 from .registry import Call, template
-from .stage import Stage
+from .stage import Const, Stage
 from .tensor import Tensor, product
 from .tiles import near_best
 
@@ -57,11 +57,12 @@ def gemm_integer(call: Call, target: Target) -> list[Stage] | None:
     if not bytes_fit(a, w, target) or 0 in (depth, cols) or (isinstance(rows, int) and rows == 0):
         return None
     swapped = bool(call.attrs.get("transB", 0))
-    return matrix_product(
-        call, target, "gemm", rows, a,
-        lambda nr: quads_const(w, lambda d: d.T if swapped else d, depth, cols, nr, "transposed" if swapped else "plain"),
-        depth, cols,
-    )  # fmt: skip
+
+    def weights(nr: int) -> Const:
+        how = "transposed" if swapped else "plain"
+        return quads_const(w, lambda d: d.T if swapped else d, depth, cols, nr, how)
+
+    return matrix_product(call, target, "gemm", rows, a, weights, depth, cols)
 
 
 def bytes_fit(a: Tensor, w: Tensor, target: Target) -> bool:

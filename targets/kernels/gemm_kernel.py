@@ -44,7 +44,7 @@ def matrix_product(
 
 
 class _Kernel:
-    """One product under construction; `steps` of 32 bits of the reduction. The walk is chosen so that whatever does not stay in a cache is read once:
+    """One product under construction. The walk is chosen so that whatever does not stay in a cache is read once:
 
     rows: the weights stay in L1, and a tile of rows goes through all panels, writing whole rows;
     panels: the input stays in L2, and each panel of the weights meets all rows while the next one is prefetched;
