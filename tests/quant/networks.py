@@ -37,7 +37,7 @@ def convolutions(seed: int = 0, disparity: float = 50.0) -> onnx.ModelProto:
         "w1": rng.standard_normal((8, 3, 3, 3)) * uneven[:, None, None, None] / 5,
         "b1": rng.standard_normal(8) * uneven / 5,
         "w2": rng.standard_normal((8, 1, 3, 3)) / uneven[:, None, None, None] / 3,
-        "b2": rng.standard_normal(8) * 3,
+        "b2": np.linspace(-4, 8, 8),
         "w3": rng.standard_normal((6, 8, 1, 1)) / 3,
         "w4": rng.standard_normal((5, 6 * 16)) / 10,
         "b4": rng.standard_normal(5),
