@@ -86,7 +86,7 @@ class Graph:
         self._names.add(name)
         return name
 
-    def add_constant(self, base: str, array: np.ndarray | onnx.TensorProto) -> str:
+    def add_constant(self, base: str, array: np.ndarray | np.generic | onnx.TensorProto) -> str:
         """A new constant; its name. 4-bit arrays have `ml_dtypes.int4` or `uint4` as dtype."""
         name = self.fresh(base)
         tensor = array if isinstance(array, onnx.TensorProto) else numpy_helper.from_array(np.asarray(array))
