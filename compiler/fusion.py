@@ -41,22 +41,30 @@ def fuse(nodes: list[ir.Node], facts: Facts, outputs: set[str]) -> list[Group]:
             if value is not None and value.name:
                 consumers.setdefault(value.name, []).append(node)
     kinds = {id(n): kind_of(n, facts) for n in nodes}
+    inlined = {
+        id(n): n for n in nodes if n.op_type == "DequantizeLinear" and _inlined(n, kinds, consumers, shapes, outputs)
+    }
     group_of: dict[int, Group] = {}
     for node in nodes:
+        if id(node) in inlined:
+            continue
         home = None
         if kinds[id(node)] in ("elementwise", "injective") and node.op_type not in SOLITARY:
-            home = _home(node, group_of, kinds, consumers, shapes, outputs)
+            home = _home(node, group_of, kinds, consumers, shapes, outputs, inlined)
         if home is None:
             home = Group([], anchor=kinds[id(node)] == "anchor")
+        if kinds[id(node)] != "anchor":
+            makers = (value.producer() for value in node.inputs if value is not None)
+            home.nodes += dict.fromkeys(m for m in makers if m is not None and id(m) in inlined)
         home.nodes.append(node)
         group_of[id(node)] = home
     # a group stands where its last node stood: by then all that it reads is there
     ordered: list[Group] = []
     for node in nodes:
-        group = group_of[id(node)]
-        if group.nodes[-1] is node:
+        group = group_of.get(id(node))
+        if group is not None and group.nodes[-1] is node:
             inside = {id(n) for n in group.nodes}
-            for member in group.nodes:
+            for member in (n for n in group.nodes if id(n) not in inlined):
                 for value in member.outputs:
                     if not value.name:
                         continue
@@ -67,6 +75,25 @@ def fuse(nodes: list[ir.Node], facts: Facts, outputs: set[str]) -> list[Group]:
     return ordered
 
 
+def _inlined(
+    node: ir.Node,
+    kinds: dict[int, Kind],
+    consumers: dict[str, list[ir.Node]],
+    shapes: dict[str, tuple[Index, ...]],
+    outputs: set[str],
+) -> bool:
+    """Whether every reader computes this DequantizeLinear for itself: a byte is cheaper to read than a float."""
+    value = node.outputs[0]
+    mine, readers = shapes.get(value.name or ""), consumers.get(value.name or "", [])
+    return (
+        mine is not None
+        and value.name not in outputs
+        and bool(readers)
+        and all(kinds[id(r)] in ("elementwise", "injective") and r.op_type not in SOLITARY for r in readers)
+        and all(same_size(mine, shapes[r.outputs[0].name]) for r in readers if r.outputs[0].name in shapes)
+    )
+
+
 def _home(
     node: ir.Node,
     group_of: dict[int, Group],
@@ -74,18 +101,25 @@ def _home(
     consumers: dict[str, list[ir.Node]],
     shapes: dict[str, tuple[Index, ...]],
     outputs: set[str],
+    inlined: dict[int, ir.Node],
 ) -> Group | None:
     """The group that `node` can join as its new last node."""
     mine = shapes.get(node.outputs[0].name or "")
     joined: Group | None = None
     for value in node.inputs:
         producer = value.producer() if value is not None else None
+        reader = node
+        if producer is not None and id(producer) in inlined:
+            if len(consumers[str(producer.outputs[0].name)]) != 1:
+                continue
+            reader, value = producer, producer.inputs[0]
+            producer = value.producer() if value is not None else None
         if value is None or not value.name or producer is None or id(producer) not in group_of:
             continue
         group = group_of[id(producer)]
         if joined is not None or group.nodes[-1] is not producer or len(group.nodes) >= MAX_CHAIN:
             continue
-        if value.name in outputs or any(c is not node for c in consumers[value.name]) or len(producer.outputs) != 1:
+        if value.name in outputs or any(c is not reader for c in consumers[value.name]) or len(producer.outputs) != 1:
             continue
         theirs = shapes.get(value.name)
         if mine is None or theirs is None or kinds[id(producer)] == "view" or producer.op_type in SOLITARY:

@@ -21,6 +21,7 @@ from . import (
     gelu,
     hardswish,
     identities,
+    integer,
     layer_norm,
     layout,
     matmul,
@@ -28,12 +29,14 @@ from . import (
     one_hot,
     outer_products,
     pixel_shuffle,
+    quantized_moves,
     rows,
     sink_views,
     sums,
     swish,
     tables,
     transposes,
+    unsigned,
 )
 from .edit import Edit
 
@@ -43,6 +46,8 @@ Pass = Callable[[Edit, Target], bool]
 PHASES: list[tuple[str, list[Pass]]] = [
     # nothing computed twice, no node that does nothing; what works on one axis works along rows of images
     ("clean", [common_subexpressions.run, identities.run, rows.run, merge_views.run]),
+    # what quantized models say with QuantizeLinear and DequantizeLinear, in one form
+    ("quantized", [quantized_moves.run, unsigned.run]),
     # compound operators spelled out by exporters become one node each (ONNX's own where there is one)
     ("patterns", [gelu.run, hardswish.run, swish.run, layer_norm.run, one_hot.run, tables.run]),
     # what is left in an order that stores less and fuses more
@@ -53,6 +58,8 @@ PHASES: list[tuple[str, list[Pass]]] = [
     ("matmul", [matmul.run, attention.run]),
     # convolutions and pools on NHWC, transposes only at the borders
     ("layout", [layout.run, transposes.run, merge_views.run, common_subexpressions.run]),
+    # between DequantizeLinear and QuantizeLinear: integer kernels
+    ("integer", [quantized_moves.run, integer.run, transposes.run, merge_views.run]),
 ]
 
 

@@ -46,6 +46,13 @@ class Edit:
             return None
         return np.asarray(self.facts.constants[str(value.name)])
 
+    def is_weight(self, value: ir.Value | None) -> bool:
+        """Whether `value` is a constant, or a constant behind a DequantizeLinear."""
+        node = value.producer() if value is not None else None
+        if node is not None and node.op_type == "DequantizeLinear" and not node.domain:
+            value = node.inputs[0]
+        return value is not None and value.name in self.facts.constants
+
     def scalar(self, value: ir.Value | None) -> float | None:
         """A constant's single number, None for anything else."""
         if value is None or value.name not in self.facts.constants or any(d != 1 for d in self.shape(value)):

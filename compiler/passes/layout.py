@@ -15,12 +15,14 @@ import onnx_ir as ir
 
 from compiler.frontend.nodes import op_version
 from compiler.ops.registry import find
+from targets.kernels.tensor import product
 from targets.target import Target
 
 from .edit import EDGERT, Edit
 from .pads import resolve_pads
 
 TO_NHWC, TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
+PER_AXIS = ("QuantizeLinear", "DequantizeLinear")  # with one scale they are element-wise in any layout
 RESIZE = ("mode", "coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a")
 
 
@@ -80,7 +82,7 @@ class _Sweep:
             return None
         spatial, kernel = edit.shape(x)[2:], edit.shape(w)[2:]
         transposed = node.op_type == "ConvTranspose"
-        if w.name not in edit.facts.constants or not all(isinstance(d, int) for d in spatial):
+        if not edit.is_weight(w) or not all(isinstance(d, int) for d in spatial):
             return None
         if transposed and (edit.attr(node, "auto_pad", "NOTSET") != "NOTSET" or edit.attr(node, "output_shape")):
             return None
@@ -102,7 +104,8 @@ class _Sweep:
         edit = self.edit
         x = node.inputs[0]
         used = [v for v in node.outputs if v.uses() or v.is_graph_output()]
-        if x is None or len(edit.shape(x)) != 4 or edit.dtype(x) != "float32" or used != [node.outputs[0]]:
+        numbers = ("float32", "uint8", "int8") if node.op_type == "MaxPool" else ("float32",)
+        if x is None or len(edit.shape(x)) != 4 or edit.dtype(x) not in numbers or used != [node.outputs[0]]:
             return None
         spatial = edit.shape(x)[2:]
         if not all(isinstance(d, int) for d in spatial):
@@ -199,7 +202,7 @@ class _Sweep:
     def elementwise(self, node: ir.Node) -> ir.Value | None:
         """Any element-wise operator on values that have twins; per-channel constants move to the last axis."""
         edit = self.edit
-        if not self._any_twin(node):
+        if not self._any_twin(node) or node.op_type in PER_AXIS and product(edit.shape(node.inputs[1])) != 1:  # type: ignore[arg-type]
             return None
         inputs: list[ir.Value | None] = []
         for value in node.inputs:

@@ -32,7 +32,7 @@ def _gemm(edit: Edit, node: ir.Node) -> ir.Value | None:
     a, b = node.inputs[0], node.inputs[1]
     assert a is not None and b is not None
     alpha, beta = float(edit.attr(node, "alpha", 1.0)), float(edit.attr(node, "beta", 1.0))
-    if alpha != 1.0 or b.name not in edit.facts.constants or edit.attr(node, "transA", 0):
+    if alpha != 1.0 or not edit.is_weight(b) or edit.attr(node, "transA", 0):
         return None
     stem = str(node.outputs[0].name)
     made = edit.insert(node, "Gemm", [a, b], {"transB": int(edit.attr(node, "transB", 0))}, EDGERT, stem=stem)
@@ -49,7 +49,7 @@ def _matmul(edit: Edit, node: ir.Node) -> ir.Value | None:
     assert a is not None and b is not None
     sa, sb = edit.shape(a), edit.shape(b)
     stem = str(node.outputs[0].name)
-    if b.name in edit.facts.constants and len(sb) == 2 and len(sa) >= 2:
+    if edit.is_weight(b) and len(sb) == 2 and len(sa) >= 2:
         return edit.insert(node, "Gemm", [a, b], {"transB": 0}, EDGERT, stem=stem)
     if len(sa) < 2 or len(sb) < 2 or isinstance(product(sa), int) and product(sa) == 0:
         return None
