@@ -78,9 +78,7 @@ def activations(
                     raise UsageError(f"the model does not run on calibration sample {i}: {error}") from None
             yield values
             if progress:
-                progress(
-                    f"calibrating, pass {number + 1} of {len(parts)}" if len(parts) > 1 else "calibrating", i, None
-                )
+                progress(task, i + 1, None)
 
 
 def _parts(graph: Graph, names: list[str], samples: Iterable[Sample], budget: int) -> list[list[str]]:
