@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 
@@ -29,6 +30,14 @@ def load_code(code: bytes) -> ctypes.CDLL:
         library = ctypes.CDLL(file.name)
     _KEEP.append(library)
     return library
+
+
+@cache
+def permit_amx() -> None:
+    """Asks Linux for AMX's tiles, once for the whole process. Raises OSError where it says no."""
+    arch_prctl, request, tile_data = 158, 0x1023, 18  # SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    if ctypes.CDLL(None, use_errno=True).syscall(arch_prctl, request, tile_data):
+        raise OSError(ctypes.get_errno(), "the kernel does not permit AMX here")
 
 
 def buffer_of(leaf: Leaf) -> np.ndarray:
@@ -55,6 +64,8 @@ def compile_stages(
     """A function of (arrays by id(leaf), dims by name) that gives a call: the stages in order, on one thread."""
     names = [symbol(stage, target) for stage in stages]
     objects = {name: compile_object(stage, target) for name, stage in zip(names, stages, strict=True)}
+    if target.tiles == "amx":
+        permit_amx()
     libraries = {name: load_code(link_shared({name: data}, target, name)) for name, data in objects.items()}
 
     def prepare(arrays: Mapping[int, np.ndarray], dims: Mapping[str, int]) -> Callable[[], None]:

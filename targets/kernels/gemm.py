@@ -6,6 +6,7 @@ import numpy as np
 
 from targets.target import Target
 
+from .amx_gemm import amx_product
 from .dot import dot_of
 from .dot_tile import quads_const
 from .gemm_kernel import matrix_product
@@ -57,12 +58,17 @@ def gemm_integer(call: Call, target: Target) -> list[Stage] | None:
     if not bytes_fit(a, w, target) or 0 in (depth, cols) or (isinstance(rows, int) and rows == 0):
         return None
     swapped = bool(call.attrs.get("transB", 0))
+    how = "transposed" if swapped else "plain"
+
+    def matrix(data: np.ndarray) -> np.ndarray:
+        return data.T if swapped else data
 
     def weights(nr: int) -> Const:
-        how = "transposed" if swapped else "plain"
-        return quads_const(w, lambda d: d.T if swapped else d, depth, cols, nr, how)
+        return quads_const(w, matrix, depth, cols, nr, how)
 
-    return matrix_product(call, target, "gemm", rows, a, weights, depth, cols)
+    return amx_product(
+        call, target, "gemm", rows, a, lambda: matrix(np.asarray(w.data())), depth, cols, f"{w.name}:{how}"  # type: ignore[misc]
+    ) or matrix_product(call, target, "gemm", rows, a, weights, depth, cols)
 
 
 def bytes_fit(a: Tensor, w: Tensor, target: Target) -> bool:

@@ -1,0 +1,135 @@
+"""Intel AMX: a matrix unit of eight tiles of 16 rows x 64 bytes; one instruction multiplies 16 x 64 by 64 x 16 bytes.
+
+Instructions as in Intel's Architecture Instruction Set Extensions Programming Reference, chapter 3. A kernel loads a
+configuration (the rows and bytes of each tile) before its first tile instruction and releases it after the last: it is
+a thread's own. The process has to have asked Linux for the tiles (edgert_rt_permit_amx).
+
+Tiles 0..3 hold sums (2 x 2 blocks of 16 x 16 int32), 4 and 5 two blocks of rows, 6 and 7 two of columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import tirx
+
+from .builder import Builder
+from .dot import QUAD
+from .stage import Const
+from .tensor import Index
+
+SIDE = 16  # rows of a tile; int32 columns of one with sums
+ROW = 64  # bytes of a tile's row
+BLOCK = 2 * SIDE  # rows and columns of the four sums
+SUMS, ROWS, COLS = (0, 1, 2, 3), (4, 5), (6, 7)  # sums: [rows][cols] flattened
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a reduction over `depth` bytes is cut into tiles `width` bytes wide; none reads beyond it.
+
+    All steps are of one width, for another one would take a new configuration, which clears the sums. Where they do not
+    come out even the last one starts early, and the weights of what it meets again are zero.
+    """
+
+    depth: int
+    width: int  # bytes, a multiple of 4
+    count: int
+
+    @property
+    def last(self) -> int:
+        """Where the last step starts."""
+        return self.depth - self.width
+
+    @property
+    def even(self) -> bool:
+        """Whether step i starts at i * width."""
+        return self.count * self.width == self.depth
+
+
+def steps_of(depth: int) -> Steps | None:
+    """The fewest steps; None below 64 where depth is no multiple of 4: no step of whole quads stays within it."""
+    count = -(-depth // ROW)
+    width = -(-depth // (count * QUAD)) * QUAD
+    return Steps(depth, width, count) if width <= depth else None
+
+
+def pack_tiles(matrix: np.ndarray, steps: Steps) -> np.ndarray:
+    """[depth, cols] -> [ceil(cols/16), steps, width/4, 16 * 4]: tiles of weights, quads of the reduction in a row."""
+    depth, cols = matrix.shape
+    panels = -(-cols // SIDE)
+    full = np.zeros((steps.count * steps.width, panels * SIDE), matrix.dtype)
+    before = (steps.count - 1) * steps.width
+    full[:before, :cols] = matrix[:before]
+    full[len(full) - (depth - before) :, :cols] = matrix[before:]
+    tiles = full.reshape(steps.count, steps.width // QUAD, QUAD, panels, SIDE).transpose(3, 0, 1, 4, 2)
+    return np.ascontiguousarray(tiles.reshape(panels, steps.count, steps.width // QUAD, ROW))
+
+
+def tiles_const(name: str, matrix: Callable[[], np.ndarray], cols: int, steps: Steps, key: str) -> Const:
+    """The packed tiles of weights that `matrix` gives as [depth, cols]."""
+    shape = (-(-cols // SIDE), steps.count, steps.width // QUAD, ROW)
+    return Const(
+        shape, "int8", lambda: pack_tiles(matrix(), steps), f"{key}:amx{steps.width}x{steps.count}", f"{name}_packed"
+    )
+
+
+def configurations(width: int) -> Const:
+    """[32, 64] bytes: the configuration for 1..32 rows and a left side `width` bytes wide."""
+
+    def make() -> np.ndarray:
+        table = np.zeros((BLOCK, ROW), np.uint8)
+        table[:, 0] = 1  # the palette
+        bytes_of = table[:, 16:48].view(np.uint16)
+        rows_of = table[:, 48:]
+        bytes_of[:, list(SUMS + COLS)] = ROW
+        bytes_of[:, list(ROWS)] = width
+        rows_of[:, list(COLS)] = width // QUAD
+        for i in range(BLOCK):
+            upper = min(i + 1, SIDE)
+            lower = i + 1 - upper or SIDE  # a tile without rows is not allowed; with 16 rows or fewer nobody uses it
+            rows_of[i, [SUMS[0], SUMS[1], ROWS[0]]] = upper
+            rows_of[i, [SUMS[2], SUMS[3], ROWS[1]]] = lower
+        return table
+
+    return Const((BLOCK, ROW), "uint8", make, f"amx:configurations:{width}", "tiles")
+
+
+def _call(b: Builder, name: str, *operands: tirx.Expr) -> None:
+    b.emit(tirx.Evaluate(tirx.call_llvm_intrin("void", f"llvm.x86.{name}", *operands)))
+
+
+def _tile(number: int) -> tirx.Expr:
+    return tirx.const(number, "int8")
+
+
+def configure(b: Builder, table: tirx.Var, rows: Index) -> None:
+    """Loads the configuration for `rows` rows, which clears all tiles. Takes about 180 cycles."""
+    _call(b, "ldtilecfg", tirx.address_of(table[rows - 1, 0]))
+
+
+def release(b: Builder) -> None:
+    """Gives the tiles back."""
+    _call(b, "tilerelease")
+
+
+def zero(b: Builder, tile: int) -> None:
+    """tile = 0"""
+    _call(b, "tilezero", _tile(tile))
+
+
+def load(b: Builder, tile: int, address: tirx.Expr, stride: int) -> None:
+    """The tile's rows from memory, `stride` bytes apart."""
+    _call(b, "tileloadd64", _tile(tile), address, tirx.const(stride, "int64"))
+
+
+def store(b: Builder, tile: int, address: tirx.Expr, stride: int) -> None:
+    """The tile's rows to memory, `stride` bytes apart."""
+    _call(b, "tilestored64", _tile(tile), address, tirx.const(stride, "int64"))
+
+
+def multiply(b: Builder, sums: int, left: int, right: int, signed: bool) -> None:
+    """sums += left (unsigned or signed bytes) * right (signed bytes)"""
+    _call(b, "tdpbssd" if signed else "tdpbusd", _tile(sums), _tile(left), _tile(right))

@@ -1,0 +1,116 @@
+"""Byte products on AMX against numpy's int64: exactly equal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tvm import tirx
+
+from compiler.codegen.jit import run_stages
+from targets import get_target, host_features
+from targets.kernels import amx, amx_gemm
+from targets.kernels.registry import Call
+from targets.kernels.tensor import Index, Tensor, compute
+
+AMX = get_target("x86-64-amx")
+needs_amx = pytest.mark.skipif(not host_features() >= set(AMX.features), reason="this CPU lacks AMX")
+
+
+@pytest.fixture(autouse=True)
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small products, too, though they would not pay."""
+    monkeypatch.setattr(amx_gemm, "pays", lambda *_: True)
+
+
+def product_of(m: int, k: int, n: int, kind: str = "uint8", rows: Index | None = None) -> None:
+    """Checks one product with a tail that reads a vector and a tensor of the result's shape."""
+    rng = np.random.default_rng(m * 10007 + k * 101 + n)
+    low, high = (0, 256) if kind == "uint8" else (-128, 128)
+    a, w = rng.integers(low, high, (m, k)).astype(kind), rng.integers(-128, 128, (k, n)).astype(np.int8)
+    bias, other = (rng.integers(-9999, 9999, s).astype(np.int32) for s in ((n,), (m, n)))
+    shape = (m if rows is None else rows, n)
+    A, R = Tensor((shape[0], k), kind, "a"), Tensor(shape, "int32", "r")
+    B, acc, result = (
+        Tensor((n,), "int32", "b", data=lambda: bias),
+        Tensor(shape, "int32", "acc"),
+        Tensor(shape, "int32", "y"),
+    )
+    final = compute(shape, "int32", lambda i, j: acc(i, j) + B(j) - R(i, j), [acc, B, R])
+    call = Call("edgert.GemmInteger", {}, [A, None], [acc], final, [result])
+    stages = amx_gemm.amx_product(call, AMX, "gemm", shape[0], A, lambda: w, k, n, "w")
+    assert stages is not None
+    (got,) = run_stages(stages, {id(A): a, id(R): other}, [result], AMX, {} if rows is None else {"seq": m})
+    np.testing.assert_array_equal(got, a.astype(np.int64) @ w + bias - other)
+
+
+@needs_amx
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+@pytest.mark.parametrize(
+    ("m", "k", "n"),
+    [
+        (1, 4, 1), (2, 64, 16), (5, 24, 17), (15, 67, 31), (16, 128, 32), (17, 100, 33), (31, 130, 48), (33, 199, 50),
+        (40, 200, 7), (32, 60, 64), (63, 321, 70), (64, 400, 96), (65, 1000, 40), (200, 72, 130),
+    ],
+)  # fmt: skip
+def test_products(m: int, k: int, n: int, kind: str) -> None:
+    product_of(m, k, n, kind)
+
+
+@needs_amx
+@pytest.mark.parametrize("m", [1, 7, 16, 17, 32, 45, 64, 129, 300])
+@pytest.mark.parametrize(("k", "n"), [(36, 40), (400, 200)])
+def test_rows_known_only_at_run_time(m: int, k: int, n: int) -> None:
+    product_of(m, k, n, rows=tirx.Var("seq", "int64"))
+
+
+@needs_amx
+@pytest.mark.parametrize("m", [1, 4, 16, 20])
+def test_nothing_is_read_beyond_the_left_side(m: int) -> None:
+    """The left side ends where memory does: the page after it may not be read."""
+    import ctypes
+    import mmap
+
+    for k in (4, 60, 68, 127, 129, 250):
+        steps = amx.steps_of(k)
+        assert steps is not None
+        pages = mmap.mmap(-1, 3 * mmap.PAGESIZE)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
+        size = -(-m * k // mmap.PAGESIZE) * mmap.PAGESIZE
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + size), mmap.PAGESIZE, 0) == 0
+        held = np.frombuffer(pages, np.uint8, m * k, size - m * k).reshape(m, k)
+        held[:] = np.arange(m * k).reshape(m, k) % 251
+        w = (np.arange(k * 20).reshape(k, 20) % 255 - 127).astype(np.int8)
+        A, acc = Tensor((m, k), "uint8", "a"), Tensor((m, 20), "int32", "acc")
+        result = Tensor((m, 20), "int32", "y")
+        call = Call("edgert.GemmInteger", {}, [A, None], [acc], acc, [result])
+        stages = amx_gemm.amx_product(call, AMX, "gemm", m, A, lambda w=w: w, k, 20, "w")
+        assert stages is not None
+        np.testing.assert_array_equal(run_in_place(stages, A, held, result), held.astype(np.int64) @ w)
+
+
+def run_in_place(stages: list, leaf: Tensor, held: np.ndarray, result: Tensor) -> np.ndarray:
+    """The result of stages that read `leaf` from where `held` lies."""
+    from compiler.codegen.jit import compile_stages, stage_arrays
+
+    arrays = stage_arrays(stages, {id(leaf): held}, [result], {})
+    arrays[id(leaf)] = held
+    compile_stages(stages, AMX)(arrays, {})()
+    return arrays[id(result)]
+
+
+@pytest.mark.parametrize("depth", [4, 24, 64, 65, 66, 100, 127, 128, 129, 144, 191, 321, 384, 1000])
+def test_steps_stay_within_the_reduction_and_weights_count_once(depth: int) -> None:
+    steps = amx.steps_of(depth)
+    assert steps is not None and steps.width <= amx.ROW and steps.width % 4 == 0
+    packed = amx.pack_tiles(np.ones((depth, 3), np.int8), steps)
+    starts = [i * steps.width for i in range(steps.count - 1)] + [steps.last]
+    met = np.zeros(depth, int)
+    for tile, start in zip(packed[0], starts, strict=True):
+        used = tile.reshape(-1, 16, 4)[:, 0].reshape(-1)
+        met[start : start + steps.width] += used
+    assert (met == 1).all()
+    assert not packed.reshape(-1, 16, 4)[:, 3:].any()
+
+
+def test_a_short_odd_reduction_is_left_to_others() -> None:
+    assert amx.steps_of(27) is None
