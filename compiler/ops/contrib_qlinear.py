@@ -11,7 +11,7 @@ from typing import Any
 
 from tvm import tirx
 
-from targets.kernels.tensor import Tensor, compute
+from targets.kernels.tensor import Index, Tensor, compute
 
 from . import mathfn as fn
 from .elementwise import map_broadcast
@@ -129,9 +129,12 @@ def qlinear_average_pool(node: Node) -> Tensor:
         return unary(node, lambda x: average_pool(as_float(node, [x])))
     kernel = [int(k) for k in node.attr("kernel_shape")]
 
+    def last(i: Sequence[Index]) -> tuple[tuple[Index, ...], Sequence[Index], tuple[Index, ...]]:
+        return tuple(i[:1]), i[1:-1], tuple(i[-1:])
+
     def pool(x: Tensor) -> Tensor:
         win = window(node, x.shape[1:-1], kernel, bool(node.attr("ceil_mode", 0)))
-        return averaged(x, win, bool(node.attr("count_include_pad", 0)), lambda i: (i[:1], i[1:-1], i[-1:]))
+        return averaged(x, win, bool(node.attr("count_include_pad", 0)), last)
 
     return unary(node, pool)
 

@@ -42,8 +42,11 @@ def test_binary(op: str, scale: float, dtype: str, tmp_path: Path) -> None:
     check_contrib(tmp_path, op, inputs, [dtype], given=(0, 3), ties=RARE)
 
 
-def test_add_a_constant_without_zero_points(tmp_path: Path) -> None:
-    inputs = [whole("uint8", 4, 50), f32(0.0203719), None, whole("uint8", 50), f32(0.0307031), None, f32(0.0612931)]
+def test_add_a_constant_without_the_output_zero_point(tmp_path: Path) -> None:
+    inputs = [
+        whole("uint8", 4, 50), f32(0.0203719), zero("uint8", 1), whole("uint8", 50), f32(0.0307031), zero("uint8", -2),
+        f32(0.0612931),
+    ]  # fmt: skip
     check_contrib(tmp_path, "QLinearAdd", inputs, ["uint8"], ties=RARE)
 
 
