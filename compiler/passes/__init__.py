@@ -22,6 +22,7 @@ from . import (
     hardswish,
     identities,
     integer,
+    integer_products,
     layer_norm,
     layout,
     matmul,
@@ -59,7 +60,7 @@ PHASES: list[tuple[str, list[Pass]]] = [
     # convolutions and pools on NHWC, transposes only at the borders
     ("layout", [layout.run, transposes.run, merge_views.run, common_subexpressions.run]),
     # between DequantizeLinear and QuantizeLinear: integer kernels
-    ("integer", [quantized_moves.run, integer.run, transposes.run, merge_views.run]),
+    ("integer", [quantized_moves.run, integer.run, integer_products.run, transposes.run, merge_views.run]),
 ]
 
 

@@ -43,7 +43,7 @@ def _product(edit: Edit, node: ir.Node, signed: bool) -> bool:
         return False
     convolution = node.op_type == "Conv2d"
     axis = 0 if convolution or edit.attr(node, "transB", 0) else 1
-    weights = _centred(edit, w, axis)
+    weights = centred(edit, w, axis)
     if weights is None:
         return False
     if x.dtype == "int8" and not signed:
@@ -64,8 +64,8 @@ def _product(edit: Edit, node: ir.Node, signed: bool) -> bool:
     return True
 
 
-def _centred(edit: Edit, w: Quantized, axis: int) -> Quantized | None:
-    """Constant weights as int8 with zero point 0; None where they do not fit, or their scales lie along another axis."""
+def centred(edit: Edit, w: Quantized, axis: int) -> Quantized | None:
+    """Constant weights as int8 around 0; None where they do not fit, or their scales lie along another axis."""
     if w.dtype not in BYTES or not w.whole and w.axis != axis:
         return None
     data = np.asarray(edit.const(w.q))
@@ -74,10 +74,10 @@ def _centred(edit: Edit, w: Quantized, axis: int) -> Quantized | None:
     wide = [1] * data.ndim
     wide[axis] = -1
     low, high = limits("int8")
-    centred = data.astype(np.int64) - (w.zero.reshape(()) if w.whole else w.zero.reshape(wide))
-    if centred.min(initial=0) < low or centred.max(initial=0) > high:
+    moved = data.astype(np.int64) - (w.zero.reshape(()) if w.whole else w.zero.reshape(wide))
+    if moved.min(initial=0) < low or moved.max(initial=0) > high:
         return None
-    q = edit.constant(f"{w.q.name}.centred", centred.astype(np.int8))
+    q = edit.constant(f"{w.q.name}.centred", moved.astype(np.int8))
     return replace(w, q=q, zero=np.zeros_like(w.zero), dtype="int8")
 
 
@@ -155,9 +155,11 @@ def _activation(edit: Edit, node: ir.Node | None) -> tuple[float, float] | None:
         return 0.0, np.inf
     if node.op_type != "Clip":
         return None
-    given = [edit.scalar(v) if v is not None else None for v in (list(node.inputs[1:3]) + [None, None])[:2]]
-    if any(v is not None and g is None for v, g in zip(node.inputs[1:3], given, strict=False)):
-        return None
-    low = given[0] if given[0] is not None else edit.attr(node, "min", -np.inf)
-    high = given[1] if given[1] is not None else edit.attr(node, "max", np.inf)
-    return float(low), float(high)
+    bounds = []
+    for i, (name, otherwise) in enumerate((("min", -np.inf), ("max", np.inf)), start=1):
+        given = node.inputs[i] if len(node.inputs) > i else None
+        bound = edit.attr(node, name, otherwise) if given is None else edit.scalar(given)
+        if bound is None:
+            return None
+        bounds.append(float(bound))
+    return bounds[0], bounds[1]

@@ -9,16 +9,19 @@ transpose of the twin, which dies when nobody reads it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from compiler.frontend.nodes import op_version
 from compiler.ops.registry import find
+from targets.kernels.dot import dot_of
 from targets.kernels.tensor import product
 from targets.target import Target
 
 from .edit import EDGERT, Edit
+from .integer_products import constant_weights, corrected, left_side
 from .pads import resolve_pads
 
 TO_NHWC, TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
@@ -28,20 +31,21 @@ RESIZE = ("mode", "coordinate_transformation_mode", "nearest_mode", "cubic_coeff
 
 def run(edit: Edit, target: Target) -> bool:
     """From the first node to the last."""
-    sweep = _Sweep(edit)
+    sweep = _Sweep(edit, dot_of(target).signed_left)
     for node in list(edit.graph):
         sweep.visit(node)
     return bool(sweep.twins)
 
 
 class _Sweep:
-    def __init__(self, edit: Edit) -> None:
-        self.edit = edit
+    def __init__(self, edit: Edit, signed: bool) -> None:
+        self.edit, self.signed = edit, signed  # signed: int8 activations may stay so
         self.twins: dict[str, ir.Value] = {}  # NCHW value -> the same in NHWC
         self.rules: dict[str, Callable[[ir.Node], ir.Value | None]] = {
             "Conv": self.conv, "ConvTranspose": self.conv, "MaxPool": self.pool, "AveragePool": self.pool,
             "GlobalAveragePool": self.global_pool, "GlobalMaxPool": self.global_pool, "Concat": self.concat,
-            "ReduceMean": self.reduce_mean, "Resize": self.resize, "Slice": self.slice,
+            "ConvInteger": self.conv_integer, "ReduceMean": self.reduce_mean, "Resize": self.resize,
+            "Slice": self.slice,
         }  # fmt: skip
 
     def visit(self, node: ir.Node) -> None:
@@ -78,12 +82,39 @@ class _Sweep:
     def conv(self, node: ir.Node) -> ir.Value | None:
         edit = self.edit
         x, w = node.inputs[0], node.inputs[1]
-        if x is None or w is None or len(edit.shape(x)) != 4 or edit.dtype(x) != "float32":
+        if x is None or w is None or edit.dtype(x) != "float32" or not edit.is_weight(w):
+            return None
+        attrs = self._window(node, x, w)
+        if attrs is None:
+            return None
+        made = edit.insert(node, _own(node), [self.twin(x, node), w], attrs, EDGERT, stem=str(node.outputs[0].name))
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        return made if bias is None else edit.insert(node, "Add", [made, bias], stem=str(node.outputs[0].name))
+
+    def conv_integer(self, node: ir.Node) -> ir.Value | None:
+        """Constant weights; the input's zero point may be known only at run time."""
+        edit = self.edit
+        x, w, zero, w_zero = (*node.inputs, None, None)[:4]
+        if x is None or w is None or zero is not None and product(edit.shape(zero)) != 1:
+            return None
+        attrs, weights = self._window(node, x, w), constant_weights(edit, w, w_zero, 0)
+        if attrs is None or weights is None:
+            return None
+        image, offset = left_side(edit, node, self.twin(x, node), zero, self.signed)
+        kind = int(ir.DataType[edit.dtype(image).upper()])
+        none = edit.constant("border", np.zeros((), edit.dtype(image)))
+        border = none if offset is None else edit.insert(node, "Cast", [offset], {"to": kind})
+        acc = edit.insert(node, "Conv2dInteger", [image, weights, border], attrs, EDGERT)
+        sums = np.asarray(edit.const(weights)).astype(np.int32).sum(axis=(1, 2, 3), dtype=np.int32)
+        return corrected(edit, node, acc, offset, sums)
+
+    def _window(self, node: ir.Node, x: ir.Value, w: ir.Value) -> dict[str, Any] | None:
+        """Strides, pads, dilations and groups of an image convolution; None for any other."""
+        edit = self.edit
+        if len(edit.shape(x)) != 4 or not all(isinstance(d, int) for d in edit.shape(x)[2:]):
             return None
         spatial, kernel = edit.shape(x)[2:], edit.shape(w)[2:]
         transposed = node.op_type == "ConvTranspose"
-        if not edit.is_weight(w) or not all(isinstance(d, int) for d in spatial):
-            return None
         if transposed and (edit.attr(node, "auto_pad", "NOTSET") != "NOTSET" or edit.attr(node, "output_shape")):
             return None
         strides, dilations = list(edit.attr(node, "strides", [1, 1])), list(edit.attr(node, "dilations", [1, 1]))
@@ -96,9 +127,7 @@ class _Sweep:
         attrs = {"strides": strides, "pads": pads, "dilations": dilations, "group": int(edit.attr(node, "group", 1))}
         if transposed:
             attrs["output_padding"] = list(edit.attr(node, "output_padding", [0, 0]))
-        made = edit.insert(node, _own(node), [self.twin(x, node), w], attrs, EDGERT, stem=str(node.outputs[0].name))
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-        return made if bias is None else edit.insert(node, "Add", [made, bias], stem=str(node.outputs[0].name))
+        return attrs
 
     def pool(self, node: ir.Node) -> ir.Value | None:
         edit = self.edit

@@ -1,4 +1,4 @@
-"""What passes know of quantized values: scale and zero point of a DequantizeLinear or QuantizeLinear, and its other end."""
+"""What passes know of quantized values: scale and zero point of a DequantizeLinear or QuantizeLinear."""
 
 from __future__ import annotations
 

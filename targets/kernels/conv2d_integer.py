@@ -36,10 +36,10 @@ def conv2d_integer(call: Call, target: Target) -> list[Stage] | None:
     if s is None or not bytes_fit(x, w, target):
         return None
     if s.is_matrix:
+        depth, cols = s.channels, s.out_channels
         return matrix_product(
             call, target, "conv1x1_nhwc", simplify(s.batch * (s.height * s.width)), x,
-            lambda nr: quads_const(w, _as_matrix, s.channels, s.out_channels, nr, "conv1x1"),
-            s.channels, s.out_channels,
+            lambda nr: quads_const(w, _as_matrix, depth, cols, nr, "conv1x1"), depth, cols,
         )  # fmt: skip
     stages: list[Stage] = []
     source: Leaf = x

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tvm import tirx
 
@@ -20,7 +21,7 @@ from targets.target import Target
 from .builder import Builder
 
 QUAD = 4  # bytes of the reduction in one lane
-Vector = tirx.Expr
+Vector: TypeAlias = tirx.Expr
 
 
 def bytes_as_word(read: Callable[[int], tirx.Expr], count: int = QUAD) -> tirx.Expr:
