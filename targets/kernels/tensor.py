@@ -45,6 +45,7 @@ class Tensor:
     reduction: Reduction | None = None
     materialised: bool = False  # written to a buffer by a stage of its own
     data: Callable[[], np.ndarray] | None = None  # a leaf known at compile time: reads it, perhaps from disk
+    meaning: object | None = None  # what a map does as a whole, for templates that have a faster way to do it
 
     def __call__(self, *indices: Index) -> tirx.Expr:
         """The element at `indices`, as the reader bound last gives it (see bind_reader)."""
