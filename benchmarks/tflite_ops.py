@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import onnx
 from ai_edge_litert import schema_py_generated as schema
 from onnx import NodeProto, helper
 

@@ -34,7 +34,7 @@ class Quantization:
 class Buffer(schema.BufferT):
     """A constant's bytes, aligned: the generated packer aligns bytes to one byte."""
 
-    def Pack(self, builder: Any) -> int:  # noqa: N802 - the generated code's name
+    def Pack(self, builder: Any) -> int:
         """Write the bytes, then the table that points at them."""
         if self.data is None:
             return super().Pack(builder)
