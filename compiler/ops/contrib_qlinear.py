@@ -108,11 +108,21 @@ def qlinear_leaky_relu(node: Node) -> Tensor:
 
 @op("QLinearSoftmax", domain=MS)
 def qlinear_softmax(node: Node) -> Tensor:
-    """Softmax along `axis`; attribute `opset` says whether of all axes from there on (before 13) or of that alone."""
+    """Softmax along `axis`; attribute `opset` says whether of all axes from there on (before 13) or of that alone.
+
+    ONNX Runtime takes the output's steps in 1 as a whole number (it rounds 1 / scale down), so here too.
+    """
     before = int(node.attr("opset")) < 13
     attrs = {name: value for name, value in node.attrs.items() if name == "axis"}
     run = softmax_flattened if before else softmax
-    return unary(node, lambda x: run(replace(as_float(node, [x], attrs), op="Softmax")))
+    one = tirx.const(1.0, "float32")
+
+    def steps(scale: Tensor) -> Tensor:
+        return compute(scale.shape, "float32", lambda *i: one / fn.floor(one / scale(*i)), [scale], "scale")
+
+    x, scale = node.need(0), node.need(3)
+    value = run(replace(as_float(node, [real(x, node.need(1), node.input(2), "X")], attrs), op="Softmax"))
+    return whole(value, steps(scale), node.input(4), x.dtype, "qlinear_softmax")
 
 
 @op("QLinearGlobalAveragePool", domain=MS)

@@ -65,7 +65,7 @@ def test_peepholes(tmp_path: Path) -> None:
     check(tmp_path, tensors(1, peep=True))
 
 
-@pytest.mark.parametrize("attrs", [{"clip": 0.7}, {"input_forget": 1}, 
+@pytest.mark.parametrize("attrs", [{"clip": 0.7}, {"input_forget": 1},
                                    {"activations": ["HardSigmoid", "Softsign", "Tanh"]}], ids=str)  # fmt: skip
 def test_forms(attrs: dict[str, Any], tmp_path: Path) -> None:
     check(tmp_path, tensors(1), **attrs)

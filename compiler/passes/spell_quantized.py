@@ -1,0 +1,53 @@
+"""Quantized operators spelled out: dequantize, the float operator, quantize, as ONNX's QDQ models have it.
+
+QLinearConv, QLinearMatMul and ONNX Runtime's QLinear operators, QGemm, MatMulNBits (domain com.microsoft) become
+DequantizeLinear -> float operator -> QuantizeLinear of opset 21, so that one later pass makes integer kernels of all
+forms. MatMulIntegerToFloat and DynamicQuantizeMatMul become MatMulInteger with the scale behind it. What has no such
+form (scales that are computed, channels last) stays: its own definition runs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from targets.target import Target
+
+from .edit import Edit
+from .spell import MS, concat, conv, elementwise, pool, real, softmax, whole
+from .spell_matmul import dynamic_matmul, matmul, matmul_integer_to_float, qgemm
+from .spell_nbits import matmul_nbits
+
+# each gives the value that takes the place of the node's output, None where the node stays
+SPELLED: dict[tuple[str, str], Callable[[Edit, ir.Node], ir.Value | None]] = {
+    ("", "QLinearConv"): conv,
+    (MS, "QLinearConv"): conv,
+    ("", "QLinearMatMul"): matmul,
+    (MS, "QLinearAdd"): elementwise("Add", 2),
+    (MS, "QLinearMul"): elementwise("Mul", 2),
+    (MS, "QLinearSigmoid"): elementwise("Sigmoid", 1),
+    (MS, "QLinearLeakyRelu"): elementwise("LeakyRelu", 1),
+    (MS, "QLinearSoftmax"): softmax,
+    (MS, "QLinearGlobalAveragePool"): pool("GlobalAveragePool"),
+    (MS, "QLinearAveragePool"): pool("AveragePool"),
+    (MS, "QLinearConcat"): concat,
+    (MS, "QuantizeLinear"): whole,
+    (MS, "DequantizeLinear"): real,
+    (MS, "QGemm"): qgemm,
+    (MS, "MatMulIntegerToFloat"): matmul_integer_to_float,
+    (MS, "DynamicQuantizeMatMul"): dynamic_matmul,
+    (MS, "MatMulNBits"): matmul_nbits,
+}
+
+
+def run(edit: Edit, target: Target) -> bool:
+    """Every node of SPELLED that has such a form."""
+    changed = False
+    for node in edit.nodes():
+        spell = SPELLED.get((node.domain, node.op_type))
+        new = spell(edit, node) if spell is not None else None
+        if new is not None:
+            edit.replace(node.outputs[0], new)
+            changed = True
+    return changed
