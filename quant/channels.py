@@ -32,7 +32,7 @@ def channel_statistics(
     model: onnx.ModelProto, samples: Iterable[dict[str, np.ndarray]], axes: Mapping[str, int]
 ) -> dict[str, Channels]:
     """Statistics of the tensors named by `axes` (tensor: the axis its channels lie along, may be negative)."""
-    taps, seen = Taps(model, axes, optimise=True), dict[str, Channels]()
+    taps, seen = Taps(model, axes), dict[str, Channels]()
     for feeds in samples:
         for name, value in taps.run(feeds).items():
             rows = np.moveaxis(value, axes[name], 0).reshape(value.shape[axes[name]], -1).astype(np.float64)

@@ -15,6 +15,7 @@ import onnx
 
 from quant.graph import Graph, used_by
 
+CLAMPS = ("Relu", "Clip")
 FLOAT = "float32"  # the name of the model given as such
 
 
@@ -23,7 +24,7 @@ class Section:
     """What one value is made of: float32 nodes by name, the constants they take; and of each quantized version."""
 
     tensor: str
-    nodes: tuple[str, ...]
+    reads: frozenset[str]  # the common values that it is made of in float32
     made_of: Mapping[str, tuple[onnx.NodeProto, ...]] = field(repr=False)  # by version, in no order
 
 
@@ -31,13 +32,20 @@ class Splice:
     """A float32 model and quantized versions of it by name (none of them called `float32`)."""
 
     def __init__(self, model: onnx.ModelProto, versions: Mapping[str, onnx.ModelProto]) -> None:
-        self.graphs = {name: Graph(version) for name, version in {FLOAT: model, **versions}.items()}
+        self.graphs = {name: Graph(_copy(version)) for name, version in versions.items()} | {FLOAT: Graph(model)}
         first = self.graphs[FLOAT]
+        for name, graph in self.graphs.items():
+            if name != FLOAT:
+                _restore_clamps(first, graph)
         self._common = set(first.inputs) | set(first.producer)
         for graph in self.graphs.values():
             self._common &= set(graph.inputs) | set(graph.producer)
         order = [name for node in first.nodes for name in node.output if name in self._common]
         self.sections = [self._section(name) for name in order]
+
+    def whole(self, version: str) -> onnx.ModelProto:
+        """One version throughout, as a model in which every section's value is what it is in float32."""
+        return self.mix(dict.fromkeys((section.tensor for section in self.sections), version))
 
     def mix(self, choice: Mapping[str, str]) -> onnx.ModelProto:
         """The model whose section for each tensor in `choice` is of the version named there, all others float32."""
@@ -93,7 +101,8 @@ class Splice:
 
     def _section(self, tensor: str) -> Section:
         made_of = {version: self._cone(graph, tensor) for version, graph in self.graphs.items()}
-        return Section(tensor, tuple(node.name for node in made_of[FLOAT]), made_of)
+        reads = {name for node in made_of[FLOAT] for name in used_by(node) if name in self._common}
+        return Section(tensor, frozenset(reads), made_of)
 
     def _cone(self, graph: Graph, tensor: str) -> tuple[onnx.NodeProto, ...]:
         """The nodes that make `tensor` out of common values and constants."""
@@ -122,6 +131,35 @@ class Splice:
         """Whether a constant is in a version what it is in the float32 model."""
         other = self.graphs[version].initializers.get(name)
         return other is not None and other == self.graphs[FLOAT].initializers[name]
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _restore_clamps(reference: Graph, graph: Graph) -> None:
+    """Put every Relu and Clip back that static quantization left to the limits of the codes (in place).
+
+    There a value of the clamp's name is what comes before the clamp, so it would not be the same value in all versions.
+    The codes' limits lie within the clamp's, so that it changes nothing.
+    """
+    for value, node in reference.producer.items():
+        maker = graph.producer.get(value)
+        if node.op_type not in CLAMPS or maker is None:
+            continue
+        if maker.op_type in (node.op_type, "DequantizeLinear"):
+            continue
+        before = graph.rename_output(maker, value, f"{value}_unclamped")
+        for name in node.input[1:]:
+            if name and name not in graph.initializers:
+                graph.proto.initializer.append(reference.initializers[name])
+                graph.initializers[name] = graph.proto.initializer[-1]
+        clamp = graph.proto.node.add()
+        clamp.CopyFrom(node)
+        clamp.input[0] = before
+        graph.index()
 
 
 def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
