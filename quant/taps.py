@@ -43,4 +43,6 @@ class Taps:
 
     def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The tensors of one sample, by name."""
-        return dict(zip(self.tensors, self._session.run(self.tensors, feeds), strict=True))
+        # ONNX Runtime takes an empty list for all outputs.
+        values = self._session.run(self.tensors, feeds) if self.tensors else []
+        return dict(zip(self.tensors, values, strict=True))
