@@ -1,0 +1,70 @@
+"""Rows of floats as bytes with a scale for each block: the left side of gemm_int4x8, made once for all its readers."""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from targets.target import Target
+
+from .builder import Builder
+from .dot import QUAD, load_vector, store_vector
+from .loops import GRAIN
+from .nibbles import splat
+from .registry import Call, template
+from .rounding import MAGIC, MAGIC_BITS
+from .stage import Stage
+from .tensor import product
+
+LEAST_SCALE = 1e-30  # of a block of zeros
+
+
+@template("edgert.QuantizeRows")
+def quantize_rows(call: Call, target: Target) -> list[Stage] | None:
+    """x float32 [..., K] -> int8 [..., K], scales float32 and -8 times the sums int32 [..., K/block]."""
+    x, block = call.need(0), int(call.attrs["block"])
+    depth = x.shape[-1]
+    if not isinstance(depth, int) or depth % block or x.dtype != "float32" or product(x.shape) == 0:
+        return None
+    lanes = min(target.lanes("float32"), block & -block)
+    rows, blocks = product(x.shape[:-1]), depth // block
+    b = Builder(f"quantize_rows_f32s8_g{block}_{target.isa}")
+    source, codes = b.arg(x, (rows, depth)), b.arg(call.results[0], (rows, depth))
+    scales, offsets = (b.arg(t, (rows, blocks)) for t in call.results[1:3])
+    with b, b.parallel(rows, max(1, GRAIN // depth)) as row, b.serial(tirx.const(blocks, "int64"), "block") as at:
+        parts = [
+            b.let(load_vector(source, row, at * block + i, count=lanes)) for i in range(0, block, lanes)
+        ]
+        most: tirx.Expr | None = None
+        for part in parts:
+            size = tirx.max(part, splat(0.0, "float32", lanes) - part)
+            most = size if most is None else b.let(tirx.max(most, size))
+        assert most is not None
+        largest = _fold(b, most, lanes, tirx.max)
+        scale = b.let(tirx.max(largest / tirx.const(127.0, "float32"), tirx.const(LEAST_SCALE, "float32")))
+        b.store(scales, (row, at), scale)
+        total: tirx.Expr | None = None
+        for i, part in enumerate(parts):
+            whole = b.let(_rounded(part / tirx.Broadcast(scale, lanes), lanes))
+            store_vector(b, codes, whole.astype(f"int8x{lanes}"), row, at * block + i * lanes)
+            total = whole if total is None else b.let(total + whole)
+        assert total is not None
+        b.store(offsets, (row, at), _fold(b, total, lanes, lambda p, q: p + q) * tirx.const(-2 * QUAD, "int32"))
+    return [b.stage()]
+
+
+def _rounded(value: tirx.Expr, lanes: int) -> tirx.Expr:
+    """Rounded to the nearest whole number, ties to even, as int32; |value| is at most 127 and a rounding."""
+    held = tirx.min(tirx.max(value, splat(-128.0, "float32", lanes)), splat(127.0, "float32", lanes))
+    bits = tirx.reinterpret(f"int32x{lanes}", held + splat(MAGIC, "float32", lanes))
+    return bits - splat(MAGIC_BITS, "int32", lanes)
+
+
+def _fold(b: Builder, vector: tirx.Expr, lanes: int, combine) -> tirx.Expr:  # noqa: ANN001
+    """One number of all lanes: halves combined until one lane is left."""
+    while lanes > 1:
+        lanes //= 2
+        low, high = (
+            tirx.Shuffle([vector], [tirx.const(start + i, "int32") for i in range(lanes)]) for start in (0, lanes)
+        )
+        vector = b.let(combine(low, high))
+    return vector
