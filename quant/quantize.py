@@ -26,11 +26,13 @@ AFTER = {"bias_correction": "quant.bias_correction:correct"}
 
 @dataclass
 class Quantized:
-    """What `quantize` did: the models before (prepared, float32) and after, what became of each layer, and file sizes
-    in bytes (0 where nothing was written)."""
+    """What `quantize` did: the models before (prepared, float32) and after, what became of each layer, and the bytes
+    of all constants. `ready` is the float32 model that was rewritten, after equalisation and smoothing: its values in
+    between are those to compare the quantized model's with."""
 
     scheme: str
     float_model: onnx.ModelProto
+    ready: onnx.ModelProto
     model: onnx.ModelProto
     layers: list[Layer]
     samples: Samples | None
@@ -85,7 +87,7 @@ def quantize(
     for option, step in AFTER.items():
         if getattr(options, option):
             result = resolve(step)(ready, result, opened, options)
-    report = Quantized(scheme.name, prepared, result, done.layers, opened)
+    report = Quantized(scheme.name, prepared, ready, result, done.layers, opened)
     report.bytes_before, report.bytes_after = weight_bytes(prepared), weight_bytes(result)
     if out is not None:
         save(result, out)
