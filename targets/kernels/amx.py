@@ -97,6 +97,18 @@ def configurations(width: int) -> Const:
     return Const((BLOCK, ROW), "uint8", make, f"amx:configurations:{width}", "tiles")
 
 
+def sums(b: Builder) -> tirx.Var:
+    """A local [32, 32] of int32 for the sums of a block.
+
+    Held as vectors, for which LLVM aligns it to 64 bytes: a tile's row then stays within one cache line.
+    """
+    held = tirx.decl_buffer([BLOCK * BLOCK // SIDE], f"int32x{SIDE}", "sums", scope="local")
+    view = tirx.decl_buffer([BLOCK, BLOCK], "int32", "sums", scope="local")
+    b.emit(tirx.AllocBuffer(held))
+    b.emit(tirx.DeclBuffer(view, data=held.data))
+    return view
+
+
 def _call(b: Builder, name: str, *operands: tirx.Expr) -> None:
     b.emit(tirx.Evaluate(tirx.call_llvm_intrin("void", f"llvm.x86.{name}", *operands)))
 

@@ -1,9 +1,14 @@
-"""A matrix product of bytes on AMX: blocks of 32 rows x 32 columns, summed in four tiles, then the fused tail."""
+"""A matrix product of bytes on AMX: blocks of 32 rows x 32 columns, summed in four tiles, then the fused tail.
+
+The tail costs about as much as the product but uses other ports. So a task is a sequence of blocks, and the tail of
+each is spread over the reduction of the next one: out-of-order execution alone does not reach that far.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from tvm import tirx
@@ -13,15 +18,15 @@ from targets.target import Target
 from . import amx
 from .amx import BLOCK, COLS, ROW, ROWS, SIDE, SUMS, Steps
 from .builder import Builder
-from .dot import QUAD
-from .gemm_tasks import known_rows, rows_a_task
+from .gemm_tasks import known_rows
 from .registry import Call
 from .stage import Stage
 from .tails import MatrixTail, unravel
-from .tensor import Index, Tensor, simplify
-from .tiles import Tile, chunks
+from .tensor import Index, Tensor, as_expr, simplify
+from .tiles import chunks
+from .tiles_emit import prefetch
 
-UNROLLED = 4  # steps of a reduction written out rather than looped over
+UNROLLED = 8  # steps of a reduction written out rather than looped over
 
 
 def amx_product(
@@ -43,115 +48,168 @@ def pays(rows: Index, cols: int, depth: int) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one task takes: so many blocks of rows, of so many groups of columns."""
+
+    blocks: int
+    groups: int
+
+
+def share_of(blocks: int, groups: int, fit: int, all_groups: bool) -> Share:
+    """An even share for two and four threads in long sequences; `fit`: blocks of rows whose input stays in L2."""
+
+    def cost(share: Share) -> float:
+        tasks = -(-blocks // share.blocks) * -(-groups // share.groups)
+        long = share.blocks * share.groups
+        two, four = (-(-tasks // n) * n * long / (blocks * groups) for n in (2, 4))
+        return (4 * two + four) * (1 + 0.3 / long) + tasks * 1e-2
+
+    widths = [groups] if all_groups else range(1, groups + 1)
+    return min((Share(t, g) for t in range(1, min(blocks, fit, 64) + 1) for g in widths), key=cost)
+
+
 class _Product:
-    """One product under construction; the walk as in gemm_kernel.py."""
+    """One product under construction."""
 
     def __init__(
         self, call: Call, target: Target, kernel: str, rows: Index, left: Tensor, matrix: Callable[[], np.ndarray],
         cols: int, key: str, steps: Steps,
     ) -> None:  # fmt: skip
         self.rows, self.steps, self.signed = rows, steps, left.dtype == "int8"
-        self.groups = -(-cols // BLOCK)
-        self.last_cols = cols - (self.groups - 1) * BLOCK
+        self.height = min(rows, BLOCK) if isinstance(rows, int) else BLOCK  # rows of a block
+        self.whole, self.rest = divmod(cols, BLOCK)  # groups of 32 columns, and columns of a last, narrower one
+        self.blocks = simplify((rows + (BLOCK - 1)) // BLOCK)
         packed = amx.tiles_const(left.name, matrix, cols, steps, key)
-        weights, known = math.prod(packed.shape), known_rows(rows)
-        if weights <= 0.6 * target.l1_bytes:
-            self.walk = "rows"
-        else:
-            self.walk = "panels" if known * steps.depth <= target.l2_bytes // 2 else "blocks"
-        shared = 1 if self.walk == "rows" else self.groups
-        tile = Tile(BLOCK, 2, SIDE)
-        self.block = call.config.get("mc") or rows_a_task(known, tile, -(-steps.depth // QUAD), shared, target)
-        kind = "s8s8" if self.signed else "u8s8"
-        self.b = b = Builder(f"{kernel}_{kind}_{BLOCK}x{BLOCK}x{steps.width}_amx")
+        size, known = math.prod(packed.shape), -(-known_rows(rows) // BLOCK)
+        in_l1 = size <= 0.6 * target.l1_bytes  # then whole rows are written, and the input is read once
+        fit = max(1, target.l2_bytes // 2 // (BLOCK * steps.depth))
+        self.share = share_of(known, max(1, self.whole), fit, in_l1)
+        self.by_columns = known <= fit  # the input stays in L2: each group of columns meets all rows
+        self.ahead = 0 if in_l1 else -(-steps.width * BLOCK // (ROW * known))  # lines to prefetch a step
+        self.b = b = Builder(f"{kernel}_{'s8s8' if self.signed else 'u8s8'}_32x32x{steps.width}_amx")
         self.left = b.arg(left, (rows, steps.depth))
-        self.weights = b.arg(packed, (weights,))
+        self.weights = b.arg(packed, (size,))
         self.table = b.arg(amx.configurations(steps.width))
         self.tail = MatrixTail(b, call)
-        self.sums = b.local((BLOCK, BLOCK), "int32")
+        self.sums = amx.sums(b)
 
     def stage(self) -> Stage:
         """The kernel."""
-        b, blocks = self.b, simplify((self.rows + (self.block - 1)) // self.block)
-        shared = 1 if self.walk == "rows" else self.groups
+        b, share = self.b, self.share
+        bands = simplify((self.blocks + (share.blocks - 1)) // share.blocks)
+        columns = -(-self.whole // share.groups) + (self.rest > 0)
         with b:
-            amx.configure(b, self.table, BLOCK)
-            with b.parallel(simplify(blocks * shared)) as p:
-                if self.walk == "rows":
-                    self.row_blocks(b.let(p * self.block), self.all_groups)
+            height = self.height if isinstance(self.rows, int) else tirx.min(self.rows, tirx.const(BLOCK, "int64"))
+            amx.configure(b, self.table, height)
+            with b.parallel(simplify(bands * columns)) as p:
+                if self.by_columns:
+                    column, band = unravel(b, p, [columns, bands])
                 else:
-                    if self.walk == "panels":
-                        group, block = unravel(b, p, [self.groups, blocks])
-                    else:
-                        block, group = unravel(b, p, [blocks, self.groups])
-                    self.row_blocks(b.let(block * self.block), lambda count, first: self.any_group(count, first, group))
+                    band, column = unravel(b, p, [bands, columns])
+                block = b.let(band * share.blocks)
+                blocks = self.limited(share.blocks, self.blocks, block)
+                group = b.let(column * share.groups)
+                if not self.whole:
+                    self.task(block, blocks, tirx.const(0, "int64"), 1, self.rest)
+                elif not self.rest:
+                    self.task(block, blocks, group, self.limited(share.groups, self.whole, group), BLOCK)
+                else:
+                    with b.when(column < columns - 1):
+                        self.task(block, blocks, group, self.limited(share.groups, self.whole, group), BLOCK)
+                    with b.otherwise():
+                        self.task(block, blocks, tirx.const(self.whole, "int64"), 1, self.rest)
             amx.release(b)
         return b.stage()
 
-    def row_blocks(self, at: tirx.Expr, emit: Callable[[Index, tirx.Expr], None]) -> None:
-        """Calls `emit(count, first)` for rows [at, min(at + block, rows)), 32 at a time, and for the rest."""
+    def limited(self, count: int, extent: Index, start: tirx.Expr) -> Index:
+        """How many of `count` from `start` on are below `extent`."""
+        if isinstance(extent, int) and extent % count == 0:
+            return count
+        return self.b.let(tirx.min(tirx.const(count, "int64"), extent - start))
+
+    def task(self, block: tirx.Expr, blocks: Index, group: tirx.Expr, groups: Index, width: int) -> None:
+        """Blocks of rows times groups of columns, of which each is `width` wide."""
+        if isinstance(self.rows, int):
+            self.sequence(block, blocks, group, groups, width)
+            return
+        with self.b.when(self.rows >= BLOCK):
+            self.sequence(block, blocks, group, groups, width)
+        with self.b.otherwise(), self.b.serial(groups, "group") as g:
+            self.few_rows(self.b.let(group + g), width)
+
+    def sequence(self, block: tirx.Expr, blocks: Index, group: tirx.Expr, groups: Index, width: int) -> None:
+        """All blocks of a task, the tail of each within the next one."""
         b = self.b
-        if isinstance(self.rows, int) and self.rows % self.block == 0:
-            with b.serial(self.block // BLOCK, "tile") as t:
-                emit(BLOCK, b.let(at + t * BLOCK))
-            return
-        count = b.let(tirx.min(tirx.const(self.block, "int64"), self.rows - at))
-        whole = b.let(count // BLOCK)
-        with b.serial(whole, "tile") as t:
-            emit(BLOCK, b.let(at + t * BLOCK))
-        if isinstance(self.rows, int) and self.rows % BLOCK == 0:
-            return
-        rest = b.let(count - whole * BLOCK) if not isinstance(self.rows, int) else self.rows % BLOCK
-        with b.when(whole * BLOCK < count):
-            first = b.let(at + whole * BLOCK)
-            amx.configure(b, self.table, rest)
-            emit(rest, first)
-            amx.configure(b, self.table, BLOCK)
 
-    def all_groups(self, count: Index, first: tirx.Expr) -> None:
-        """`count` rows from `first`, every column."""
-        whole = self.groups if self.last_cols == BLOCK else self.groups - 1
-        if whole:
-            with self.b.serial(whole, "group") as group:
-                self.product(count, first, group, BLOCK)
-        if whole < self.groups:
-            self.product(count, first, tirx.const(whole, "int64"), self.last_cols)
+        def place(i: Index) -> tuple[tirx.Expr, tirx.Expr, Index]:
+            """Where block i of the sequence starts, its group, and how many of its rows another block stores."""
+            size, at = as_expr(blocks, "int64"), as_expr(i, "int64")
+            first = b.let((block + tirx.truncmod(at, size)) * BLOCK)
+            column = b.let(group + tirx.truncdiv(at, size))
+            if isinstance(self.rows, int) and (self.rows % BLOCK == 0 or self.rows < BLOCK):
+                return first, column, 0
+            # the last block starts early, so that it is whole; in place, what is stored twice might be added twice
+            start = b.let(tirx.min(first, as_expr(self.rows - BLOCK, "int64")))
+            return start, column, b.let(first - start)
 
-    def any_group(self, count: Index, first: tirx.Expr, group: tirx.Expr) -> None:
-        """`count` rows from `first`, the columns of a group."""
-        if self.last_cols == BLOCK or self.groups == 1:
-            self.product(count, first, group, self.last_cols)
-            return
-        with self.b.when(group < self.groups - 1):
-            self.product(count, first, group, BLOCK)
+        count = simplify(blocks * groups)
+        self.product(place(0), width, None)
+        if not (isinstance(count, int) and count == 1):
+            with b.serial(simplify(count - 1), "block", 1) as i:
+                self.product(place(i), width, place(as_expr(i, "int64") - 1))
+        first, column, skip = place(simplify(count - 1))
+        with b.serial(self.height - skip, "i", skip) as i:
+            self.store_row(i, first, column, width)
+
+    def few_rows(self, group: tirx.Expr, width: int) -> None:
+        """Fewer than 32 rows, known only at run time."""
+        zero = tirx.const(0, "int64")
+        with self.b.when(self.rows > SIDE):
+            self.reduce(2, width, zero, group, lambda *_: None)
         with self.b.otherwise():
-            self.product(count, first, group, self.last_cols)
+            self.reduce(1, width, zero, group, lambda *_: None)
+        with self.b.serial(self.rows, "i") as i:
+            self.store_row(i, zero, group, width)
 
-    def product(self, count: Index, first: tirx.Expr, group: tirx.Expr, width: int) -> None:
-        """One block: `count` rows from `first`, the first `width` columns of a group."""
-        b = self.b
-        wide = 2 if width > SIDE else 1
-        if isinstance(count, int):
-            self.reduce(2 if count > SIDE else 1, wide, first, group)
-        else:
-            with b.when(count > SIDE):
-                self.reduce(2, wide, first, group)
-            with b.otherwise():
-                self.reduce(1, wide, first, group)
-        with b.serial(count, "i") as i:
-            for offset, lanes in chunks(width, SIDE):
-                with b.vector(lanes) as v:
-                    col = v + offset if offset else v
-                    self.tail.write(self.sums[i, col], first + i, group * BLOCK + col)
+    def product(self, place: tuple, width: int, previous: tuple | None) -> None:
+        """The sums of a block, and meanwhile the tail of the previous one."""
 
-    def reduce(self, tall: int, wide: int, first: tirx.Expr, group: tirx.Expr) -> None:
-        """sums = the rows from `first` times the columns of a group; `tall` by `wide` tiles."""
-        b, steps = self.b, self.steps
+        def rows(start: Index, number: int) -> None:
+            if previous is None:
+                return
+            first, group, skip = previous
+            for u in range(number):
+                i = start + u
+                if isinstance(skip, int):
+                    self.store_row(i, first, group, width)
+                    continue
+                with self.b.when(as_expr(i, "int64") >= skip):
+                    self.store_row(i, first, group, width)
+
+        self.reduce(2 if self.height > SIDE else 1, width, place[0], place[1], rows)
+
+    def store_row(self, i: Index, first: tirx.Expr, group: tirx.Expr, width: int) -> None:
+        """The tail of row i of a block."""
+        for offset, lanes in chunks(width, SIDE):
+            with self.b.vector(lanes) as v:
+                col = v + offset if offset else v
+                self.tail.write(self.sums[i, col], first + i, group * BLOCK + col)
+
+    def reduce(
+        self, tall: int, width: int, first: tirx.Expr, group: tirx.Expr, rows: Callable[[Index, int], None]
+    ) -> None:  # fmt: skip
+        """sums = the rows from `first` times the columns of a group, `tall` tiles of them.
+
+        rows(start, number): emitted between the steps until all rows of a block have had their turn.
+        """
+        b, steps, wide = self.b, self.steps, 2 if width > SIDE else 1
         for i in range(tall):
             for j in range(wide):
                 amx.zero(b, SUMS[2 * i + j])
         panel = steps.count * steps.width * SIDE  # bytes of 16 columns
         base = b.let(group * (2 * panel))
+        later = b.let(base + (2 * panel + first * (self.ahead * steps.count * ROW // BLOCK)))
 
         def step(start: Index, number: Index) -> None:
             for i in range(tall):
@@ -161,16 +219,24 @@ class _Product:
                         at = base + (number * (steps.width * SIDE) + j * panel)
                         amx.load(b, COLS[j], tirx.address_of(self.weights[at]), ROW)
                     amx.multiply(b, SUMS[2 * i + j], ROWS[i], COLS[j], self.signed)
+            for i in range(self.ahead):
+                prefetch(b, self.weights, later + (number * (self.ahead * ROW) + i * ROW))
 
-        looped = steps.count if steps.even else steps.count - 1
-        if looped > UNROLLED:
-            with b.serial(looped, "k") as k:
+        height, count, done = self.height, steps.count, 0
+        if count > UNROLLED:
+            done = count if steps.even else count - 1
+            few = 4 if count <= 16 else 2 if count <= 32 else 1  # rows between two steps
+            turns = height // few
+            with b.serial(turns, "k") as k:
                 step(k * steps.width, k)
-        else:
-            for i in range(looped):
-                step(i * steps.width, i)
-        if looped < steps.count:
-            step(steps.last, steps.count - 1)
+                rows(k * few, few)
+            with b.serial(done - turns, "k", turns) as k:
+                step(k * steps.width, k)
+            rows(turns * few, height - turns * few)
+        for i in range(done, count):
+            step(i * steps.width if i * steps.width <= steps.last else steps.last, i)
+            if not done:
+                rows(height * i // count, height * (i + 1) // count - height * i // count)
         for i in range(tall):
             for j in range(wide):
                 amx.store(b, SUMS[2 * i + j], tirx.address_of(self.sums[i * SIDE, j * SIDE]), BLOCK * 4)
