@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from tvm import tirx
 
+from .registry import Call
 from .rounding import to_integer
 from .tensor import Index, Tensor, as_expr, compute, same_dim
 
@@ -25,6 +27,15 @@ class Requantization:
     high: int
     dtype: str
 
+    def clamped(self, packed: tirx.Expr, lanes: int) -> tirx.Expr:
+        """Bytes that saturating instructions made, within low and high where these are tighter."""
+        info = np.iinfo(self.dtype)
+        if self.low > info.min:
+            packed = tirx.max(packed, tirx.Broadcast(tirx.const(self.low, self.dtype), lanes))
+        if self.high < info.max:
+            packed = tirx.min(packed, tirx.Broadcast(tirx.const(self.high, self.dtype), lanes))
+        return packed
+
 
 def per_channel(t: Tensor, acc: Tensor, i: tuple[Index, ...]) -> tirx.Expr:
     """One number, or that of the last axis."""
@@ -42,3 +53,17 @@ def requantize(acc: Tensor, bias: Tensor, multiplier: Tensor, zero: int, low: in
     made = compute(acc.shape, dtype, of, [acc, bias, multiplier], "requantize")
     made.meaning = Requantization(acc, bias, multiplier, zero, low, high, dtype)
     return made
+
+
+def packed_requantization(call: Call, terms: int) -> Requantization | None:
+    """The requantization that is a call's whole tail, where its constants are known and saturating instructions do.
+
+    They convert what lies within int32: sums of `terms` products of bytes stay below terms * 2^15.
+    """
+    found = call.final.meaning
+    if not isinstance(found, Requantization) or found.acc is not call.outputs[0]:
+        return None
+    if found.bias.data is None or found.multiplier.data is None or found.dtype != call.result.dtype:
+        return None
+    bias, multiplier = (np.abs(np.asarray(t.data(), np.float64)).max() for t in (found.bias, found.multiplier))
+    return found if (terms * 2**15 + bias) * multiplier < 2**30 else None  # False for NaN, too
