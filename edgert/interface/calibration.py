@@ -76,10 +76,10 @@ def read_labels(source: str) -> np.ndarray:
 
 def _entries(model: str) -> dict[str, dict[str, Any]]:
     """The model's inputs as a manifest has them; dimensions not known are 1 where they are the first, else 512."""
+    import onnx
+
     from quant.graph import Graph
     from quant.model import read
-
-    import onnx
 
     graph, entries = Graph(read(model)), {}
     for name in graph.inputs:

@@ -45,3 +45,15 @@ def parse_input(text: str) -> tuple[str, str]:
     if not (name and equals and value):
         raise ValueError(f"{text!r} is not NAME=FILE, as in x=photo.png")
     return name, value
+
+
+def parse_percent(text: str) -> float:
+    """`0.5%` or `0.005` as 0.005, from 0 to 1."""
+    number, percent = (text[:-1], 100) if text.endswith("%") else (text, 1)
+    try:
+        value = float(number) / percent
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise ValueError(f"{text!r} is not a percentage, as in 0.5%")
+    return value
