@@ -59,3 +59,19 @@ def encode_channels(weights: np.ndarray, scales: np.ndarray, axis: int, highest:
     along = [1] * weights.ndim
     along[axis] = -1
     return np.clip(np.rint(weights / scales.reshape(along)), -highest, highest).astype(np.int8)
+
+
+def best_channel_scales(weights: np.ndarray, axis: int, highest: int = 127) -> np.ndarray:
+    """As `channel_scales`, but of 41 scales about that one the one with the least squared error, for each channel.
+
+    Where a channel has few weights (nine, in a depthwise convolution) a lucky scale has a fraction of the error.
+    """
+    start = channel_scales(weights, axis, highest)
+    rows = np.moveaxis(weights, axis, 0).reshape(len(start), -1).astype(np.float32)
+    best, least = start, np.full(len(start), np.inf, np.float32)
+    for share in sorted(np.linspace(0.8, 1.2, 41), key=lambda share: abs(share - 1)):
+        scales = np.maximum(start * np.float32(share), np.float32(SMALLEST_SCALE))
+        codes = np.clip(np.rint(rows / scales[:, None]), -highest, highest)
+        error = ((codes * scales[:, None] - rows) ** 2).sum(axis=1)
+        best, least = np.where(error < least, scales, best), np.minimum(error, least)
+    return best

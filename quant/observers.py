@@ -11,6 +11,10 @@ from quant.affine import Range
 from quant.histogram import Histogram
 
 
+# Width in bins of the window that the entropy observer's distribution is smoothed with.
+SMOOTH = 33
+
+
 class Observer(Protocol):
     """Sees a tensor's values sample by sample (in order), then tells its range."""
 
@@ -112,6 +116,8 @@ class Entropy(Histogram):
         """The best threshold, used on both sides and cut to the extremes."""
         half = len(self.counts) // 2
         both = self.counts[half:] + self.counts[:half][::-1]
+        both[0] = both[1]  # exact zeros (after a Relu, most values) cost nothing and would outweigh all else
+        both = np.convolve(both, np.ones(SMOOTH) / SMOOTH, "same")  # few samples make noise, which merging would "lose"
         signed = self.low < 0
         codes = levels // 2 if signed else levels
         last = int(np.nonzero(both)[0][-1]) + 1

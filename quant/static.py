@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
-from quant.affine import LIMITS, SMALLEST_SCALE, affine, channel_scales, encode_channels
+from quant.affine import LIMITS, SMALLEST_SCALE, affine, best_channel_scales, encode_channels
 from quant.calibrate import calibrate
 from quant.contract import Options, Progress, Rewritten
 from quant.data import Samples
@@ -122,7 +122,7 @@ class _Emitter:
             weights = weights * np.float32(attribute(node, "alpha", 1.0))
         bias = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         axis = {"Conv": 0, "Gemm": 0 if attribute(node, "transB", 0) else 1, "MatMul": 1}[node.op_type]
-        scales = channel_scales(weights, axis)
+        scales = best_channel_scales(weights, axis)
         x_scale = float(self.scales[self.plan.values[node.input[0]]][0])
         if bias is not None:
             if node.op_type == "Gemm":
