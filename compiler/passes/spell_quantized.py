@@ -3,7 +3,8 @@
 QLinearConv, QLinearMatMul and ONNX Runtime's QLinear operators, QGemm, MatMulNBits (domain com.microsoft) become
 DequantizeLinear -> float operator -> QuantizeLinear of opset 21, so that one later pass makes integer kernels of all
 forms. MatMulIntegerToFloat and DynamicQuantizeMatMul become MatMulInteger with the scale behind it. What has no such
-form (scales that are computed, channels last) stays: its own definition runs it.
+form (scales that are computed, channels last) stays: its own definition runs it. At last ConvInteger and MatMulInteger
+with weights too wide for int8 are split (wide_weights).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from .edit import Edit
 from .spell import MS, concat, conv, elementwise, pool, real, softmax, whole
 from .spell_matmul import dynamic_matmul, matmul, matmul_integer_to_float, qgemm
 from .spell_nbits import matmul_nbits
+from .wide_weights import conv_integer, matmul_integer
 
 # each gives the value that takes the place of the node's output, None where the node stays
 SPELLED: dict[tuple[str, str], Callable[[Edit, ir.Node], ir.Value | None]] = {
@@ -39,15 +41,20 @@ SPELLED: dict[tuple[str, str], Callable[[Edit, ir.Node], ir.Value | None]] = {
     (MS, "DynamicQuantizeMatMul"): dynamic_matmul,
     (MS, "MatMulNBits"): matmul_nbits,
 }
+SPLIT: dict[tuple[str, str], Callable[[Edit, ir.Node], ir.Value | None]] = {
+    ("", "ConvInteger"): conv_integer,
+    ("", "MatMulInteger"): matmul_integer,
+}
 
 
 def run(edit: Edit, target: Target) -> bool:
-    """Every node of SPELLED that has such a form."""
+    """Every node of SPELLED that has such a form, then every one of SPLIT, those just made too."""
     changed = False
-    for node in edit.nodes():
-        spell = SPELLED.get((node.domain, node.op_type))
-        new = spell(edit, node) if spell is not None else None
-        if new is not None:
-            edit.replace(node.outputs[0], new)
-            changed = True
+    for table in (SPELLED, SPLIT):
+        for node in edit.nodes():
+            spell = table.get((node.domain, node.op_type))
+            new = spell(edit, node) if spell is not None else None
+            if new is not None:
+                edit.replace(node.outputs[0], new)
+                changed = True
     return changed
