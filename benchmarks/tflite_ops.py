@@ -13,6 +13,7 @@ from benchmarks.tflite_writer import Quantization, Writer
 from targets.errors import UnsupportedModel
 
 NONE, RELU, RELU6 = (getattr(schema.ActivationFunctionType, name) for name in ("NONE", "RELU", "RELU6"))
+PER_CHANNEL = 12  # FULLY_CONNECTED's version from which weights have a scale for each output
 SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
 
 
@@ -40,6 +41,9 @@ def convert(writer: Writer) -> bytes:
                 ends.append(writer.tensor(node.output[0], writer.channels_last(node.output[0]), "FLOAT32"))
                 writer.operator("DEQUANTIZE", [place], [ends[-1]], schema.DequantizeOptionsT())
         elif node.op_type in OPERATORS:
+            if node.op_type == "Gemm" and node.output[0] in outputs:
+                ends.append(_gemm_to_float(writer, node))
+                continue
             path, clamp = _to_quantize(writer, node)
             result = _quantized(writer, path[-1], writer.channels_last(node.output[0]))
             done.update(step.output[0] for step in path)
@@ -150,13 +154,34 @@ def _padded(writer: Writer, node: NodeProto, place: int, pads: list[int]) -> int
 
 
 def _gemm(writer: Writer, node: NodeProto, result: int, clamp: int) -> None:
+    options = schema.FullyConnectedOptionsT(fusedActivationFunction=clamp)
+    inputs = [writer.place(node.input[0]), *_gemm_parameters(writer, node)]
+    writer.operator("FULLY_CONNECTED", inputs, [result], options, PER_CHANNEL)
+
+
+def _gemm_parameters(writer: Writer, node: NodeProto) -> list[int]:
     given = _attributes(node)
     if given.get("transA", 0) or given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0:
         raise UnsupportedModel(f"Gemm {node.name!r} scales or transposes its input")
-    parameters = _parameters(writer, node, [0, 1] if given.get("transB", 0) else [1, 0], 0)
-    options = schema.FullyConnectedOptionsT(fusedActivationFunction=clamp)
-    # 12: the version from which weights have a scale for each output
-    writer.operator("FULLY_CONNECTED", [writer.place(node.input[0]), *parameters], [result], options, 12)
+    return _parameters(writer, node, [0, 1] if given.get("transB", 0) else [1, 0], 0)
+
+
+def _gemm_to_float(writer: Writer, node: NodeProto) -> int:
+    """A last layer whose result is never rounded to codes, which TFLite does not have for int8 inputs.
+
+    Its nearest form: the input as float32, which LiteRT makes bytes again, one scale for each row, and int8 weights.
+    """
+    weights, bias = _gemm_parameters(writer, node)
+    found = writer.quantized[bias]
+    values = writer.constant(node.input[2])[0] if len(node.input) > 2 else np.zeros(found.scale.size)
+    floats = values if values.dtype == np.float32 else (values * found.scale).astype(np.float32)
+    bias = writer.tensor(f"{node.name}.bias.float", [floats.size], "FLOAT32", data=floats.reshape(-1))
+    widened = writer.tensor(f"{node.name}.input", writer.channels_last(node.input[0]), "FLOAT32")
+    writer.operator("DEQUANTIZE", [writer.place(node.input[0])], [widened], schema.DequantizeOptionsT(), 2)
+    result = writer.tensor(node.output[0], writer.channels_last(node.output[0]), "FLOAT32")
+    options = schema.FullyConnectedOptionsT(asymmetricQuantizeInputs=True)
+    writer.operator("FULLY_CONNECTED", [widened, weights, bias], [result], options, PER_CHANNEL)
+    return result
 
 
 def _add(writer: Writer, node: NodeProto, result: int, clamp: int) -> None:

@@ -40,13 +40,24 @@ def _onnxruntime(model: Path, inputs: Arrays, threads: int) -> Callable[[], list
 
 
 def _openvino(model: Path, inputs: Arrays, threads: int) -> Callable[[], list[np.ndarray]]:
+    # f32: on CPUs with bf16 it would otherwise compute in less precision than the others
+    return _openvino_with({"INFERENCE_PRECISION_HINT": "f32"}, model, inputs, threads)
+
+
+def _openvino_any(model: Path, inputs: Arrays, threads: int) -> Callable[[], list[np.ndarray]]:
+    """OpenVINO in the precision it likes best here for what is not quantized, such as bf16."""
+    return _openvino_with({}, model, inputs, threads)
+
+
+def _openvino_with(
+    settings: dict[str, str], model: Path, inputs: Arrays, threads: int
+) -> Callable[[], list[np.ndarray]]:
     import openvino
 
     core = openvino.Core()
     graph = core.read_model(str(model))
     graph.reshape({name: list(array.shape) for name, array in inputs.items()})  # static, as an artifact is
-    # f32: on CPUs with bf16 it would otherwise compute in less precision than the others.
-    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **settings}
     compiled = core.compile_model(graph, "CPU", config)
     request = compiled.create_infer_request()
     for name, array in inputs.items():
@@ -59,4 +70,28 @@ def _openvino(model: Path, inputs: Arrays, threads: int) -> Callable[[], list[np
     return call
 
 
-PEERS: dict[str, Peer] = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+def _litert(model: Path, inputs: Arrays, threads: int) -> Callable[[], list[np.ndarray]]:
+    """LiteRT on a TFLite file; images are given to it channels-last, as such files have them."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(model), num_threads=threads)
+    interpreter.allocate_tensors()
+    arrays = dict(inputs)
+    for entry in interpreter.get_input_details():
+        array = arrays[entry["name"]]
+        interpreter.set_tensor(entry["index"], array.transpose(0, 2, 3, 1).copy() if array.ndim == 4 else array)
+    numbers = [entry["index"] for entry in interpreter.get_output_details()]
+
+    def call() -> list[np.ndarray]:
+        interpreter.invoke()
+        return [interpreter.get_tensor(number) for number in numbers]
+
+    return call
+
+
+PEERS: dict[str, Peer] = {
+    "onnxruntime": _onnxruntime,
+    "openvino": _openvino,
+    "openvino-any": _openvino_any,
+    "litert": _litert,
+}
