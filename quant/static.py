@@ -3,8 +3,8 @@
 The result is plain QDQ ONNX that ONNX Runtime turns into QLinearConv, QGemm and the like. For a quantized value `x` of
 the float32 model, `x` stays the name of what is quantized and `x_dq` (see `dequantized`) is the value the rest of the
 model reads: QuantizeLinear(x) -> `x_q` -> DequantizeLinear -> `x_dq`. Weights are int8 per output channel, biases int32
-with scale x_scale * w_scale; both have a DequantizeLinear of their own. A Relu or Clip whose work the codes' limits do
-is gone, its output name kept for the value before it.
+with scale x_scale * w_scale; both have a DequantizeLinear of their own. Lookup tables get int8 rows (see
+`quant.embedding`). A Relu or Clip whose work the codes' limits do is gone, its output name kept for the value before.
 
 Scales as in Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference" (2018), weights per channel as in Krishnamoorthi (2018).
@@ -20,6 +20,7 @@ from quant.affine import LIMITS, SMALLEST_SCALE, affine, best_channel_scales, en
 from quant.calibrate import calibrate
 from quant.contract import Options, Progress, Rewritten
 from quant.data import Samples
+from quant.embedding import int8_tables
 from quant.graph import Graph, attribute
 from quant.plan import Plan, plan
 from quant.schemes import Scheme
@@ -60,7 +61,8 @@ def rewrite(
             whole = whole.union(other)
         emit.set_scale(group, *affine(whole, form.dtype, form.symmetric))
     emit.run()
-    return Rewritten(graph.finish(), made.layers)
+    layers = made.layers + int8_tables(graph, options, scheme.name)
+    return Rewritten(graph.finish(), layers)
 
 
 class _Emitter:
