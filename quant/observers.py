@@ -10,7 +10,6 @@ import numpy as np
 from quant.affine import Range
 from quant.histogram import Histogram
 
-
 # Width in bins of the window that the entropy observer's distribution is smoothed with.
 SMOOTH = 33
 
