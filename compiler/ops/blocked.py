@@ -80,19 +80,47 @@ def gemm_blocked(node: Node) -> Tensor:
 def gemm_lookup(node: Node) -> Tensor:
     """a float32 [..., M, K] times table[index] * scale: index uint4 or uint8 below 16, [K, N] (transB: [N, K]).
 
-    table float32 [16], or [groups, 16] with one for each `rows` neighbours along K; scale float32 as in GemmBlocked, or
-    left out.
+    table float32 [16], or [tables, 16] with the number of each column's table in `book` [N], int32; scale float32 as in
+    GemmBlocked, or left out.
     """
-    a, index, table, scale = node.need(0), node.need(1), node.need(2), node.input(3)
+    a, index, table, scale, book = node.need(0), node.need(1), node.need(2), node.input(3), node.input(4)
     depth, cols = _sizes(node, a, index)
-    code, rows = _code(node, index, None), int(node.attr("rows", 0))
+    code = _code(node, index, None)
     by = None if scale is None else _of_block(node, scale)
 
     def weight(k: Index, n: Index) -> tirx.Expr:
-        value = table(floordiv(k, rows), code(k, n)) if table.ndim == 2 else table(code(k, n))
+        value = table(code(k, n)) if book is None else table(book(n), code(k, n))
         return value if by is None else value * by(k, n)
 
-    return _product(a, weight, depth, cols, [t for t in (index, table, scale) if t is not None], "gemm_lookup")
+    reads = [t for t in (index, table, scale, book) if t is not None]
+    return _product(a, weight, depth, cols, reads, "gemm_lookup")
+
+
+@op("GatherBlocked", kind="injective", domain="edgert")
+def gather_blocked(node: Node) -> Tensor:
+    """Rows of a table [V, D] of 4-bit codes, two in a byte (the first in the low half), as floats.
+
+    packed uint8 [V, ceil(D/2)], ids integers of any shape (negative: from the end), scale [V, blocks] of blocks along
+    D, zero as bytes [V, blocks] or left out. Attributes `width` (D), `block`, `signed`.
+    """
+    packed, ids, scale, zero = node.need(0), node.need(1), node.need(2), node.input(3)
+    width, block, signed = (int(node.attr(name)) for name in ("width", "block", "signed"))
+
+    def of(*i: Index) -> tirx.Expr:
+        at = ids(*i[:-1])
+        row = tirx.if_then_else(at < 0, at + as_expr(packed.shape[0], str(at.ty.dtype)), at)
+        column = as_expr(i[-1], "int64")
+        byte = packed(row, floordiv(column, 2)).astype("int32")
+        code = (byte >> (floormod(column, 2).astype("int32") * 4)) & as_expr(15, "int32")
+        part = floordiv(column, block)
+        if signed:  # the upper half of the codes stands for -8 to -1
+            code = (code ^ as_expr(8, "int32")) - as_expr(8, "int32")
+        if zero is not None:
+            code = code - zero(row, part).astype("int32")
+        return code.astype("float32") * scale(row, part).astype("float32")
+
+    reads = [t for t in (packed, ids, scale, zero) if t is not None]
+    return compute((*ids.shape, width), "float32", of, reads, "gather_blocked")
 
 
 @op("QuantizeRows", domain="edgert")

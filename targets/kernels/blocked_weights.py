@@ -139,7 +139,11 @@ class BlockedWeights:
         zero = self.zero
         if zero is None:  # signed codes read as unsigned ones
             raise ValueError(f"{self.q.name} has no zero points")
-        return self._blocks(zero, "uint8", lanes, lambda: np.broadcast_to(self.unsigned(zero), (self.blocks, self.cols)))
+
+        def values() -> np.ndarray:
+            return np.broadcast_to(self.unsigned(zero), (self.blocks, self.cols))
+
+        return self._blocks(zero, "uint8", lanes, values)
 
     def _blocks(self, t: Tensor, dtype: str, lanes: int, values: Callable[[], np.ndarray]) -> Const:
         shape = (-(-self.cols // lanes), self.blocks, lanes)

@@ -77,13 +77,13 @@ class BlockedKernel:
         tile = Tile(count, vecs, lanes)
         late = w.blocks == 1 or count * vecs <= SINGLE  # scales applied to sums, not to weights
         total = self._clear(count, vecs)
+        self._panels([panel + j for j in range(vecs)])
         whole, rest = divmod(w.depth, w.step)
 
         def block(at: Index, length: int) -> None:
             at64 = tirx.const(at, "int64") if isinstance(at, int) else at
             scales = [self._scale(panel + j, at64) for j in range(vecs)]
             zeros = [self._zero(panel + j, at64) for j in range(vecs)]
-            self._table(at64)
             held = total if w.blocks == 1 or not late else self._clear(count, vecs)
             words = w.step // WORD
             self._steps(held, count, first, panel, vecs, at64 * words if w.blocks > 1 else tirx.const(0, "int64"),
@@ -125,8 +125,8 @@ class BlockedKernel:
         loaded = load_vector(self.zero, panel, block, _int(0), count=self.lanes)
         return self.b.let(loaded.astype(f"float32x{self.lanes}"))
 
-    def _table(self, block: tirx.Expr) -> None:
-        """Loads the table of values where there is one."""
+    def _panels(self, panels: list[tirx.Expr]) -> None:
+        """Loads what the decoding of these panels needs."""
 
     def _scaled(self, total: tirx.Var, held: tirx.Var, count: int, scales: list[tirx.Expr | None]) -> None:
         """total += held * scale, or total *= scale where they are the same."""
@@ -151,7 +151,7 @@ class BlockedKernel:
             loaded = [self.codes.load(panel + j, at) for j in range(vecs)]
             for s in range(steps):
                 for j in range(vecs):
-                    value = self.codes.value(loaded[j], panel + j, at, s)
+                    value = self.codes.value(loaded[j], panel + j, at, s, j)
                     zero, scale = zeros[j], scales[j]
                     value = value if zero is None else value - zero
                     value = b.let(value if scale is None else value * scale)

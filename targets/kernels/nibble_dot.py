@@ -9,6 +9,7 @@ portable   plain arithmetic, for any target
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from tvm import tirx
 
@@ -17,9 +18,9 @@ from targets.target import Target
 from .dot import QUAD, WAYS
 from .nibbles import splat
 
-Vector = tirx.Expr
+Vector: TypeAlias = tirx.Expr
 MOST = 8  # quads of codes that one call may sum
-Sum = Callable[[Vector, Sequence[Vector], Sequence[tirx.Expr]], Vector]
+Sum: TypeAlias = Callable[[Vector, Sequence[Vector], Sequence[tirx.Expr]], Vector]
 _UBSW = {4: "ssse3.pmadd.ub.sw.128", 8: "avx2.pmadd.ub.sw", 16: "avx512.pmaddubs.w.512"}
 _WD = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}
 

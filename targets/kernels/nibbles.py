@@ -7,7 +7,8 @@ and the high halves too: kernels of integers take them so. Of 8 bits: [panels][d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from tvm import tirx
@@ -20,7 +21,7 @@ from .packing import pack_panels
 from .tensor import Index
 
 WORD = 8  # numbers of 4 bits in a word
-Vector = tirx.Expr
+Vector: TypeAlias = tirx.Expr
 
 
 def pack_nibbles(codes: np.ndarray, lanes: int) -> np.ndarray:
@@ -57,8 +58,8 @@ class Codes:
             return None
         return self.b.let(load_vector(self.buffer, panel, word, _zero(), count=self.lanes))
 
-    def value(self, loaded: Vector | None, panel: Index, word: Index, i: int) -> Vector:
-        """Number `i` of the eight, as float32."""
+    def value(self, loaded: Vector | None, panel: Index, word: Index, i: int, j: int) -> Vector:
+        """Number `i` of the eight, as float32; `j`: which of the panels at work it is."""
         kind = f"float32x{self.lanes}"
         if loaded is None:
             at = word * WORD + i
@@ -72,36 +73,41 @@ class Codes:
 
 
 class Lookup(Codes):
-    """Codes of 4 bits that stand for the 16 floats of a table, which `begin` loads."""
+    """Codes of 4 bits that stand for the 16 floats of a table; `begin` loads the table of each panel at work."""
 
     def __init__(self, b: Builder, buffer: tirx.Var, table: tirx.Var, lanes: int, target: Target) -> None:
         super().__init__(b, buffer, 4, False, lanes)
         self.table, self.way = table, _way(target, lanes)
-        self.held: list[Vector] = []
+        self.rows: list[Index] = []
+        self.held: list[list[Vector]] = []
 
-    def begin(self, row: Index) -> None:
-        """Loads the table's `row` for what follows."""
+    def begin(self, rows: Sequence[Index]) -> None:
+        """Loads those rows of the tables, one for each panel at work (or one for all) from here on."""
         count = {"permute": 16, "two permutes": 8}.get(self.way, 0)
         places = range(0, 16, count) if count else ()
-        self.row = row
-        self.held = [self.b.let(load_vector(self.table, row, _int(at), count=count)) for at in places]
+        self.rows = list(rows)
+        self.held = [
+            [self.b.let(load_vector(self.table, row, _int(at), count=count)) for at in places] for row in rows
+        ]
 
-    def value(self, loaded: Vector | None, panel: Index, word: Index, i: int) -> Vector:
+    def value(self, loaded: Vector | None, panel: Index, word: Index, i: int, j: int) -> Vector:
+        """Number `i` of the eight, from the table."""
+        j = j if len(self.rows) > 1 else 0
         assert loaded is not None
         lanes, shift = self.lanes, shift_of(i)
         kind = f"float32x{lanes}"
         if self.way == "permute":  # takes the lowest 4 bits of each lane
             index = tirx.reinterpret(f"int32x{lanes}", _right(loaded, shift, lanes))
-            return tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx512.permvar.sf.512", self.held[0], index)
+            return tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx512.permvar.sf.512", self.held[j][0], index)
         if self.way == "two permutes":  # the lowest 3 bits, then the fourth tells which
             index = tirx.reinterpret(f"int32x{lanes}", _right(loaded, shift, lanes))
             low, high = (
-                tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx2.permps", part, index) for part in self.held
+                tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx2.permps", part, index) for part in self.held[j]
             )
             upper = tirx.reinterpret(kind, _left(loaded, 28 - shift, lanes))
             return tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx.blendv.ps.256", low, high, upper)
         index = _right(loaded, shift, lanes) & splat(15, "uint32", lanes)
-        return tirx.BufferLoad(self.table, [self.row, tirx.reinterpret(f"int32x{lanes}", index)])
+        return tirx.BufferLoad(self.table, [self.rows[j], tirx.reinterpret(f"int32x{lanes}", index)])
 
 
 def _way(target: Target, lanes: int) -> str:
@@ -112,7 +118,7 @@ def _way(target: Target, lanes: int) -> str:
     return "gather"
 
 
-def splat(value: int | float, dtype: str, lanes: int) -> Vector:
+def splat(value: float, dtype: str, lanes: int) -> Vector:
     """A constant in every lane."""
     return tirx.Broadcast(tirx.const(value, dtype), lanes)
 
@@ -133,6 +139,3 @@ def _int(i: int) -> tirx.Expr:
 
 def _zero() -> tirx.Expr:
     return _int(0)
-
-
-Reader = Callable[[Builder, int], Codes]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm import tirx
 
 from targets.target import Target
@@ -59,7 +61,7 @@ def _rounded(value: tirx.Expr, lanes: int) -> tirx.Expr:
     return bits - splat(MAGIC_BITS, "int32", lanes)
 
 
-def _fold(b: Builder, vector: tirx.Expr, lanes: int, combine) -> tirx.Expr:  # noqa: ANN001
+def _fold(b: Builder, vector: tirx.Expr, lanes: int, combine: Callable[..., tirx.Expr]) -> tirx.Expr:
     """One number of all lanes: halves combined until one lane is left."""
     while lanes > 1:
         lanes //= 2
