@@ -17,16 +17,17 @@ from targets.target import Target
 
 from . import amx
 from .amx import BLOCK, COLS, ROW, ROWS, SIDE, SUMS, Steps
+from .amx_tail import Guard, tail_of
 from .builder import Builder
 from .gemm_tasks import known_rows
 from .registry import Call
 from .stage import Stage
-from .tails import MatrixTail, unravel
+from .tails import unravel
 from .tensor import Index, Tensor, as_expr, simplify
-from .tiles import chunks
 from .tiles_emit import prefetch
 
 UNROLLED = 8  # steps of a reduction written out rather than looped over
+LEAST_ROWS, LEAST_WORK = 4, 150_000
 
 
 def amx_product(
@@ -44,8 +45,12 @@ def amx_product(
 
 
 def pays(rows: Index, cols: int, depth: int) -> bool:
-    """Whether AMX beats multiplying in vector registers."""
-    return True
+    """Whether AMX beats multiplying in vector registers: not for vectors, nor where its 300 ns of set-up count.
+
+    Measured beside AVX-512 VNNI: even at 4 rows of a long product, and at some 150,000 multiplications of a small one.
+    """
+    count = known_rows(rows)
+    return count >= LEAST_ROWS and count * cols * depth >= LEAST_WORK
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,11 @@ class Share:
     groups: int
 
 
-def share_of(blocks: int, groups: int, fit: int, all_groups: bool) -> Share:
-    """An even share for two and four threads in long sequences; `fit`: blocks of rows whose input stays in L2."""
+def share_of(blocks: int, groups: int, fit: int, in_l1: bool) -> Share:
+    """An even share for two and four threads, in long sequences.
+
+    fit: blocks of rows whose input stays in L2; in_l1: the weights stay in L1, else each is to be read once.
+    """
 
     def cost(share: Share) -> float:
         tasks = -(-blocks // share.blocks) * -(-groups // share.groups)
@@ -65,8 +73,11 @@ def share_of(blocks: int, groups: int, fit: int, all_groups: bool) -> Share:
         two, four = (-(-tasks // n) * n * long / (blocks * groups) for n in (2, 4))
         return (4 * two + four) * (1 + 0.3 / long) + tasks * 1e-2
 
-    widths = [groups] if all_groups else range(1, groups + 1)
-    return min((Share(t, g) for t in range(1, min(blocks, fit, 64) + 1) for g in widths), key=cost)
+    if in_l1:  # whole rows are written, and the input is read once
+        return min((Share(n, groups) for n in range(1, min(blocks, fit, 64) + 1)), key=cost)
+    if blocks <= fit:
+        return min((Share(blocks, n) for n in range(1, groups + 1)), key=cost)
+    return min((Share(n, g) for n in range(1, fit + 1) for g in range(1, groups + 1)), key=cost)
 
 
 class _Product:
@@ -82,7 +93,7 @@ class _Product:
         self.blocks = simplify((rows + (BLOCK - 1)) // BLOCK)
         packed = amx.tiles_const(left.name, matrix, cols, steps, key)
         size, known = math.prod(packed.shape), -(-known_rows(rows) // BLOCK)
-        in_l1 = size <= 0.6 * target.l1_bytes  # then whole rows are written, and the input is read once
+        in_l1 = size <= 0.6 * target.l1_bytes
         fit = max(1, target.l2_bytes // 2 // (BLOCK * steps.depth))
         self.share = share_of(known, max(1, self.whole), fit, in_l1)
         self.by_columns = known <= fit  # the input stays in L2: each group of columns meets all rows
@@ -91,8 +102,8 @@ class _Product:
         self.left = b.arg(left, (rows, steps.depth))
         self.weights = b.arg(packed, (size,))
         self.table = b.arg(amx.configurations(steps.width))
-        self.tail = MatrixTail(b, call)
         self.sums = amx.sums(b)
+        self.tail = tail_of(b, call, self.sums, steps.depth, cols)
 
     def stage(self) -> Stage:
         """The kernel."""
@@ -159,8 +170,7 @@ class _Product:
             with b.serial(simplify(count - 1), "block", 1) as i:
                 self.product(place(i), width, place(as_expr(i, "int64") - 1))
         first, column, skip = place(simplify(count - 1))
-        with b.serial(self.height - skip, "i", skip) as i:
-            self.store_row(i, first, column, width)
+        self.store(first, column, width, skip)
 
     def few_rows(self, group: tirx.Expr, width: int) -> None:
         """Fewer than 32 rows, known only at run time."""
@@ -169,32 +179,30 @@ class _Product:
             self.reduce(2, width, zero, group, lambda *_: None)
         with self.b.otherwise():
             self.reduce(1, width, zero, group, lambda *_: None)
-        with self.b.serial(self.rows, "i") as i:
-            self.store_row(i, zero, group, width)
+        unit = self.tail.unit(width)
+        with self.b.serial(self.b.let(tirx.truncdiv(self.rows + (unit - 1), tirx.const(unit, "int64"))), "i") as i:
+            self.tail.rows(i * unit, unit, zero, group, width, lambda row: row < self.rows)
 
     def product(self, place: tuple, width: int, previous: tuple | None) -> None:
         """The sums of a block, and meanwhile the tail of the previous one."""
 
         def rows(start: Index, number: int) -> None:
-            if previous is None:
-                return
-            first, group, skip = previous
-            for u in range(number):
-                i = start + u
-                if isinstance(skip, int):
-                    self.store_row(i, first, group, width)
-                    continue
-                with self.b.when(as_expr(i, "int64") >= skip):
-                    self.store_row(i, first, group, width)
+            if previous is not None:
+                first, group, skip = previous
+                for u in range(0, number, self.tail.unit(width)):
+                    self.tail.rows(start + u, min(self.tail.unit(width), number - u), first, group, width, _from(skip))
 
         self.reduce(2 if self.height > SIDE else 1, width, place[0], place[1], rows)
 
-    def store_row(self, i: Index, first: tirx.Expr, group: tirx.Expr, width: int) -> None:
-        """The tail of row i of a block."""
-        for offset, lanes in chunks(width, SIDE):
-            with self.b.vector(lanes) as v:
-                col = v + offset if offset else v
-                self.tail.write(self.sums[i, col], first + i, group * BLOCK + col)
+    def store(self, first: tirx.Expr, group: tirx.Expr, width: int, skip: Index) -> None:
+        """The tail of a whole block, without its first `skip` rows."""
+        unit = self.tail.unit(width)
+        whole, rest = divmod(self.height, unit)
+        begin = skip if isinstance(skip, int) else self.b.let(tirx.truncdiv(skip, tirx.const(unit, "int64")))
+        with self.b.serial(whole - begin, "i", begin) as i:
+            self.tail.rows(i * unit, unit, first, group, width, _from(skip))
+        if rest:
+            self.tail.rows(whole * unit, rest, first, group, width, _from(skip))
 
     def reduce(
         self, tall: int, width: int, first: tirx.Expr, group: tirx.Expr, rows: Callable[[Index, int], None]
@@ -222,10 +230,10 @@ class _Product:
             for i in range(self.ahead):
                 prefetch(b, self.weights, later + (number * (self.ahead * ROW) + i * ROW))
 
-        height, count, done = self.height, steps.count, 0
+        height, count, done, unit = self.height, steps.count, 0, self.tail.unit(width)
         if count > UNROLLED:
             done = count if steps.even else count - 1
-            few = 4 if count <= 16 else 2 if count <= 32 else 1  # rows between two steps
+            few = max(unit, 4 if count <= 16 else 2 if count <= 32 else 1)  # rows between two steps
             turns = height // few
             with b.serial(turns, "k") as k:
                 step(k * steps.width, k)
@@ -236,7 +244,13 @@ class _Product:
         for i in range(done, count):
             step(i * steps.width if i * steps.width <= steps.last else steps.last, i)
             if not done:
-                rows(height * i // count, height * (i + 1) // count - height * i // count)
+                units = -(-height // unit)
+                low, high = (min(units * n // count * unit, height) for n in (i, i + 1))
+                rows(low, high - low)
         for i in range(tall):
             for j in range(wide):
                 amx.store(b, SUMS[2 * i + j], tirx.address_of(self.sums[i * SIDE, j * SIDE]), BLOCK * 4)
+
+
+def _from(skip: Index) -> Guard | None:
+    return None if isinstance(skip, int) else lambda row: row >= skip

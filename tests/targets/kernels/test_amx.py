@@ -10,6 +10,7 @@ from compiler.codegen.jit import run_stages
 from targets import get_target, host_features
 from targets.kernels import amx, amx_gemm
 from targets.kernels.registry import Call
+from targets.kernels.requantize import requantize
 from targets.kernels.tensor import Index, Tensor, compute
 
 AMX = get_target("x86-64-amx")
@@ -61,6 +62,43 @@ def test_products(m: int, k: int, n: int, kind: str) -> None:
 @pytest.mark.parametrize(("k", "n"), [(36, 40), (400, 200)])
 def test_rows_known_only_at_run_time(m: int, k: int, n: int) -> None:
     product_of(m, k, n, rows=tirx.Var("seq", "int64"))
+
+
+def requantized(m: int, k: int, n: int, to: str, low: int, high: int, rows: Index | None = None) -> None:
+    """Checks one product whose tail is a requantization with a bias and multiplier for each column."""
+    rng = np.random.default_rng(m * 10007 + k * 101 + n)
+    a, w = rng.integers(0, 256, (m, k)).astype(np.uint8), rng.integers(-128, 128, (k, n)).astype(np.int8)
+    bias = rng.integers(-9999, 9999, n).astype(np.int32)
+    multiplier = (rng.uniform(0.5, 1, n) * 0.01 / np.sqrt(k)).astype(np.float32)
+    zero = 7 if to == "uint8" else -5
+    shape = (m if rows is None else rows, n)
+    A, acc, result = Tensor((shape[0], k), "uint8", "a"), Tensor(shape, "int32", "acc"), Tensor(shape, to, "y")
+    B, S = (Tensor((n,), str(d.dtype), "c", data=lambda d=d: d) for d in (bias, multiplier))
+    call = Call("edgert.GemmInteger", {}, [A, None], [acc], requantize(acc, B, S, zero, low, high, to), [result])
+    stages = amx_gemm.amx_product(call, AMX, "gemm", shape[0], A, lambda: w, k, n, "w")
+    assert stages is not None
+    (got,) = run_stages(stages, {id(A): a}, [result], AMX, {} if rows is None else {"seq": m})
+    sums = (a.astype(np.int64) @ w + bias).astype(np.float32)
+    want = np.clip(np.rint(sums * multiplier) + zero, low, high)
+    assert len(np.unique(want)) > min(10, want.size // 3)  # not all clamped
+    np.testing.assert_array_equal(got, want)
+
+
+@needs_amx
+@pytest.mark.parametrize(("to", "low", "high"), [("uint8", 0, 255), ("uint8", 7, 90), ("int8", -128, 127)])
+@pytest.mark.parametrize(
+    ("m", "k", "n"),
+    [(3, 64, 32), (33, 24, 16), (31, 20, 24), (47, 300, 37), (50, 72, 9), (100, 600, 144), (70, 64, 16)],
+)
+def test_packed_requantization(m: int, k: int, n: int, to: str, low: int, high: int) -> None:
+    requantized(m, k, n, to, low, high)
+
+
+@needs_amx
+@pytest.mark.parametrize("m", [1, 5, 16, 19, 32, 33, 61, 200])
+@pytest.mark.parametrize("n", [9, 48, 90])
+def test_packed_requantization_of_rows_known_only_at_run_time(m: int, n: int) -> None:
+    requantized(m, 68, n, "uint8", 0, 255, tirx.Var("seq", "int64"))
 
 
 @needs_amx
