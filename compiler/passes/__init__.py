@@ -33,6 +33,7 @@ from . import (
     quantized_moves,
     rows,
     sink_views,
+    spell_quantized,
     sums,
     swish,
     tables,
@@ -48,7 +49,7 @@ PHASES: list[tuple[str, list[Pass]]] = [
     # nothing computed twice, no node that does nothing; what works on one axis works along rows of images
     ("clean", [common_subexpressions.run, identities.run, rows.run, merge_views.run]),
     # what quantized models say with QuantizeLinear and DequantizeLinear, in one form
-    ("quantized", [quantized_moves.run, unsigned.run]),
+    ("quantized", [spell_quantized.run, quantized_moves.run, unsigned.run]),
     # compound operators spelled out by exporters become one node each (ONNX's own where there is one)
     ("patterns", [gelu.run, hardswish.run, swish.run, layer_norm.run, one_hot.run, tables.run]),
     # what is left in an order that stores less and fuses more

@@ -26,7 +26,7 @@ def run(edit: Edit, target: Target) -> bool:
     for node in list(edit.graph):
         if node.domain or not node.outputs or str(node.outputs[0].name) not in edit.facts.values:
             continue
-        if node.op_type in MOVES:
+        if node.op_type in MOVES or node.op_type == "Resize" and edit.attr(node, "mode", "nearest") == "nearest":
             changed |= _sink(edit, node)
         elif node.op_type == "Concat":
             changed |= _concat(edit, node)
