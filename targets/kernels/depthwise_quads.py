@@ -16,6 +16,7 @@ from tvm import tirx
 
 from targets.target import Target
 
+from .aligned import aligned_local
 from .builder import Builder
 from .byte_lanes import BLOCK, GROUPS, channels_of_groups, interleave, pack
 from .conv2d_shape import ConvShape
@@ -62,8 +63,10 @@ class QuadKernel:
             place = b.let(p // (count * bands)), row
             width = pieces[0][0]
             size = scratch_bytes(s, self.plan.strip, 0, self.plan.band, width)
-            self.columns = b.local((size,), "uint8")
-            self.sums = b.local((self.plan.pixels * self.plan.band.rows, GROUPS * (width // 4)), "int32")
+            self.columns = aligned_local(b, (size,), "uint8")
+            self.sums = aligned_local(b, (self.plan.pixels * self.plan.band.rows, GROUPS * (width // 4)), "int32")
+            # four, which LLVM does not know: it would write the loop out and run short of registers
+            self.groups = b.let(tirx.shift_right(p, tirx.const(40, "int64")) + GROUPS)
             self.pad = b.let(self._pad_byte())
             if len(pieces) == 1:
                 _Piece(self, *pieces[0]).emit(place, piece)
@@ -156,8 +159,8 @@ class _Piece:
             self._interleave(place, first, at)
             with b.serial(plan.strip // plan.pixels, "tile") as tile:
                 here = b.let(tile.astype("int64") * plan.pixels)
-                with b.serial(GROUPS, "group") as group:
-                    self._sum(piece, group.astype("int64"), here)
+                with b.serial(self.k.groups, "group") as group:
+                    self._sum(piece, group, here)
                 self._finish(place, piece, first, b.let(at + here))
 
     def _interleave(self, place: tuple, first: tirx.Expr, at: tirx.Expr) -> None:
