@@ -1,8 +1,9 @@
 """The scheme `auto`: the cheapest scheme everywhere, and better ones for the layers that need them.
 
 Every scheme of a ladder rewrites the model once. All layers start on the cheapest; the harm that each does alone ranks
-them; then binary search finds how few of the worst have to go up to float32 for the bound to hold, and how many of
-those do as well on a rung between. Mixes are spliced together (`quant.splice`), so nothing is calibrated twice.
+them; then binary search finds how few of the worst have to go up a rung for the bound to hold. Where even all of them
+would not do, it finds how few have to be float32, and how many of those do as well on a rung between. Mixes are
+spliced together (`quant.splice`), so nothing is calibrated twice.
 """
 
 from __future__ import annotations
@@ -124,7 +125,12 @@ def _search(
     def raised(count: int, version: str, base: Mapping[str, str]) -> dict[str, str]:
         return {**base, **{part.tensor: version for part in order[:count]}}
 
-    # Zero has been measured; with all of them in float32 nothing would be quantized.
+    # One rung up, if that is enough for the bound: zero of them has been measured.
+    for version in ladder[1:]:
+        count = fewest(len(order), lambda n, to=version: n > 0 and search.holds(raised(n, to, everywhere)))  # type: ignore[misc]
+        if count is not None:
+            return raised(count, version, everywhere), alone
+    # Else the worst in float32; with all of them nothing would be quantized.
     count = fewest(len(order) - 1, lambda n: n > 0 and search.holds(raised(n, FLOAT, everywhere)))
     if count is None:
         raise EdgertError(_missed(search))

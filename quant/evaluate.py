@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -24,8 +23,9 @@ class Quality:
     """What was measured over `samples` samples.
 
     `metric` is `TOP1` where labels were given, else `COSINE` (1 for the float32 model); `before` and `after` are its
-    values for float32 and quantized. `sqnr_db` and `cosine` (mean over samples) are of the worst output. `agreement` is
-    the share of samples with the same largest entry as in float32, None where the output is no row of scores.
+    values for float32 and quantized. `sqnr_db` and `cosine` (mean over samples) are those of `output`, the one with the
+    lowest. `agreement` is the share of samples with the same largest entry as in float32 in the first output, None
+    where that is no row of scores.
     """
 
     metric: str
@@ -35,6 +35,7 @@ class Quality:
     cosine: float
     agreement: float | None
     samples: int
+    output: str
 
     @property
     def drop(self) -> float:
@@ -115,12 +116,12 @@ class Judge:
         if scored and labels is not None and rows != len(labels):
             what = f"there are {len(labels)} labels for {rows} samples" if rows else "the first output has no classes"
             raise UsageError(f"labels do not fit: {what}")
-        worst = min(similarity.sqnr_db for similarity in alike.values())
-        cosine = min(similarity.mean_cosine for similarity in alike.values())
+        worst = min(alike, key=lambda name: alike[name].sqnr_db)
+        sqnr, cosine = alike[worst].sqnr_db, min(similarity.mean_cosine for similarity in alike.values())
         metric, values = (TOP1, (before / rows, after / rows)) if scored else (COSINE, (1.0, cosine))
         agreement = agreeing / rows if rows else None
-        done = next(iter(alike.values())).samples
-        return Quality(metric, *values, worst if not math.isnan(worst) else -math.inf, cosine, agreement, done)
+        done = max(similarity.samples for similarity in alike.values())
+        return Quality(metric, *values, sqnr, cosine, agreement, done, worst)
 
     def _answers(self) -> Iterator[tuple[Sample, dict[str, np.ndarray]]]:
         """Each sample with the float32 answers to it."""

@@ -204,7 +204,7 @@ def result_text(result: QuantizeResult) -> None:
     if (quality := result.quality) is not None:
         click.echo(f"{quality.metric}: {quality.before:.4f} -> {quality.after:.4f} on {quality.samples} samples")
         agreement = "" if quality.agreement is None else f", same top-1 as float32 {100 * quality.agreement:.1f} %"
-        click.echo(f"output: SQNR {quality.sqnr_db:.1f} dB, cosine {quality.cosine:.5f}{agreement}")
+        click.echo(f"output {quality.output}: SQNR {quality.sqnr_db:.1f} dB, cosine {quality.cosine:.5f}{agreement}")
     counts = ", ".join(f"{name} {count}" for name, count in result.schemes.items())
     share = f" ({result.bytes_after / result.bytes_before:.2f} of them)" if result.bytes_before else ""
     sizes = f"{format_bytes(result.bytes_before)} -> {format_bytes(result.bytes_after)}{share}"
