@@ -21,6 +21,7 @@ from targets.kernels.dot import dot_of
 from targets.target import Target
 
 from .edit import EDGERT, Edit
+from .halves import WIDE, halves
 from .quantization import BYTES, Quantized, dequantized, quantizer, step_of
 from .unsigned import as_unsigned
 
@@ -39,29 +40,44 @@ def run(edit: Edit, target: Target) -> bool:
 
 def _product(edit: Edit, node: ir.Node, signed: bool) -> bool:
     x, w = dequantized(edit, node.inputs[0]), dequantized(edit, node.inputs[1])
-    if x is None or w is None or not x.whole or x.dtype not in BYTES or w.q.name not in edit.facts.constants:
+    if x is None or w is None or not x.whole or w.q.name not in edit.facts.constants:
         return False
-    convolution = node.op_type == "Conv2d"
-    axis = 0 if convolution or edit.attr(node, "transB", 0) else 1
+    axis = 0 if node.op_type == "Conv2d" or edit.attr(node, "transB", 0) else 1
     weights = centred(edit, w, axis)
-    if weights is None:
+    if weights is None or x.dtype not in (*BYTES, *WIDE):
         return False
+    channels = edit.shape(weights.q)[axis]
+    scale = (np.float32(x.scale.reshape(-1)[0]) * w.scale.reshape(-1)).astype(np.float32)
+    scale = np.broadcast_to(scale, (channels,))
+    if x.dtype in WIDE:
+        parts = [
+            rescaled(edit, node, *_sums(edit, node, half, weights.q, axis), scale * np.float32(weight))
+            for half, weight in halves(edit, node, x)
+        ]
+        edit.replace(node.outputs[0], edit.insert(node, "Add", parts))
+        return True
     if x.dtype == "int8" and not signed:
         x = as_unsigned(edit, node, x)
-    data = np.asarray(edit.const(weights.q))
-    zero_x = int(x.zero.reshape(-1)[0])
-    others = tuple(a for a in range(data.ndim) if a != axis)
-    base = -zero_x * data.astype(np.int64).sum(axis=others)
-    attrs = {name: attr.value for name, attr in node.attributes.items()}
-    inputs: list[ir.Value | None] = [x.q, weights.q]
-    if convolution:
-        inputs.append(edit.constant("border", np.array(zero_x, x.dtype)))
-    stem = str(node.outputs[0].name)
-    acc = edit.insert(node, f"{node.op_type}Integer", inputs, attrs, EDGERT, stem=stem)
-    channels = data.shape[axis]
-    scale = (np.float32(x.scale.reshape(-1)[0]) * w.scale.reshape(-1)).astype(np.float32)
-    _finish(edit, node, acc, np.broadcast_to(base, (channels,)), np.broadcast_to(scale, (channels,)))
+    _finish(edit, node, *_sums(edit, node, x, weights.q, axis), scale)
     return True
+
+
+def _sums(edit: Edit, node: ir.Node, x: Quantized, w: ir.Value, axis: int) -> tuple[ir.Value, np.ndarray]:
+    """The raw sums, and what is to be added to them for x's zero point."""
+    data = np.asarray(edit.const(w)).astype(np.int64)
+    zero = int(x.zero.reshape(-1)[0])
+    inputs: list[ir.Value | None] = [x.q, w]
+    if node.op_type == "Conv2d":
+        inputs.append(edit.constant("border", np.array(zero, x.dtype)))
+    attrs = {name: attr.value for name, attr in node.attributes.items()}
+    acc = edit.insert(node, f"{node.op_type}Integer", inputs, attrs, EDGERT, stem=str(node.outputs[0].name))
+    return acc, -zero * data.sum(axis=tuple(a for a in range(data.ndim) if a != axis))
+
+
+def rescaled(edit: Edit, node: ir.Node, acc: ir.Value, base: np.ndarray, scale: np.ndarray) -> ir.Value:
+    """(acc + base) * scale as floats."""
+    offset = edit.constant("bias", np.clip(base, *limits("int32")).astype(np.int32))
+    return edit.insert(node, "Rescale", [acc, offset, edit.constant("scale", scale)], {}, EDGERT)
 
 
 def centred(edit: Edit, w: Quantized, axis: int) -> Quantized | None:
@@ -107,7 +123,6 @@ def _finish(edit: Edit, node: ir.Node, acc: ir.Value, base: np.ndarray, scale: n
     bias = _bias(edit, reader, end, scale)
     if bias is not None and reader is not None:
         base, end = base + bias, reader.outputs[0]
-    offset = edit.constant("bias", np.clip(base, *limits("int32")).astype(np.int32))
     low, high = -np.inf, np.inf
     last = end
     while (bounds := _activation(edit, edit.only_use(last))) is not None:
@@ -116,7 +131,7 @@ def _finish(edit: Edit, node: ir.Node, acc: ir.Value, base: np.ndarray, scale: n
     reader = edit.only_use(last)
     to = quantizer(edit, reader)
     if to is None or reader is None:
-        edit.replace(end, edit.insert(node, "Rescale", [acc, offset, edit.constant("scale", scale)], {}, EDGERT))
+        edit.replace(end, rescaled(edit, node, acc, base, scale))
         return
     first, final = limits(to.dtype)
     attrs = {
@@ -124,6 +139,7 @@ def _finish(edit: Edit, node: ir.Node, acc: ir.Value, base: np.ndarray, scale: n
         "low": first if low == -np.inf else max(first, step_of(low, to)),
         "high": final if high == np.inf else min(final, step_of(high, to)),
     }  # fmt: skip
+    offset = edit.constant("bias", np.clip(base, *limits("int32")).astype(np.int32))
     factor = edit.constant("multiplier", (scale / to.scale.reshape(-1)[0]).astype(np.float32))
     made = edit.insert(node, "Requantize", [acc, offset, factor], attrs, EDGERT, stem=str(reader.outputs[0].name))
     edit.replace(reader.outputs[0], made)
