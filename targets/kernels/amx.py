@@ -38,15 +38,13 @@ class Steps:
     width: int  # bytes, a multiple of 4
     count: int
 
-    @property
-    def last(self) -> int:
-        """Where the last step starts."""
-        return self.depth - self.width
-
-    @property
-    def even(self) -> bool:
-        """Whether step i starts at i * width."""
-        return self.count * self.width == self.depth
+    def start(self, step: Index) -> Index:
+        """Where a step starts."""
+        last = self.depth - self.width
+        if isinstance(step, int):
+            return min(step * self.width, last)
+        start = step * self.width
+        return start if self.count * self.width == self.depth else tirx.min(start, tirx.const(last, "int64"))
 
 
 def steps_of(depth: int) -> Steps | None:
@@ -56,24 +54,25 @@ def steps_of(depth: int) -> Steps | None:
     return Steps(depth, width, count) if width <= depth else None
 
 
-def pack_tiles(matrix: np.ndarray, steps: Steps) -> np.ndarray:
-    """[depth, cols] -> [ceil(cols/16), steps, width/4, 16 * 4]: tiles of weights, quads of the reduction in a row."""
-    depth, cols = matrix.shape
-    panels = -(-cols // SIDE)
-    full = np.zeros((steps.count * steps.width, panels * SIDE), matrix.dtype)
-    before = (steps.count - 1) * steps.width
-    full[:before, :cols] = matrix[:before]
-    full[len(full) - (depth - before) :, :cols] = matrix[before:]
-    tiles = full.reshape(steps.count, steps.width // QUAD, QUAD, panels, SIDE).transpose(3, 0, 1, 4, 2)
-    return np.ascontiguousarray(tiles.reshape(panels, steps.count, steps.width // QUAD, ROW))
+def pack_tiles(matrix: np.ndarray, steps: Steps, runs: int = 1) -> np.ndarray:
+    """[runs * depth, cols] -> [ceil(cols/16), runs * steps, width/4, 16 * 4]: tiles, a row of four k for 16 columns."""
+    cols = matrix.shape[1]
+    panels, before = -(-cols // SIDE), (steps.count - 1) * steps.width
+    given = matrix.reshape(runs, steps.depth, cols)
+    full = np.zeros((runs, steps.count * steps.width, panels * SIDE), matrix.dtype)
+    full[:, :before, :cols] = given[:, :before]
+    full[:, full.shape[1] - (steps.depth - before) :, :cols] = given[:, before:]
+    tiles = full.reshape(runs * steps.count, steps.width // QUAD, QUAD, panels, SIDE).transpose(3, 0, 1, 4, 2)
+    return np.ascontiguousarray(tiles.reshape(panels, runs * steps.count, steps.width // QUAD, ROW))
 
 
-def tiles_const(name: str, matrix: Callable[[], np.ndarray], cols: int, steps: Steps, key: str) -> Const:
-    """The packed tiles of weights that `matrix` gives as [depth, cols]."""
-    shape = (-(-cols // SIDE), steps.count, steps.width // QUAD, ROW)
-    return Const(
-        shape, "int8", lambda: pack_tiles(matrix(), steps), f"{key}:amx{steps.width}x{steps.count}", f"{name}_packed"
-    )
+def tiles_const(
+    name: str, matrix: Callable[[], np.ndarray], cols: int, steps: Steps, runs: int, key: str
+) -> Const:  # fmt: skip
+    """The packed tiles of weights that `matrix` gives as [runs * depth, cols]."""
+    shape = (-(-cols // SIDE), runs * steps.count, steps.width // QUAD, ROW)
+    how = f"{key}:amx{runs}x{steps.count}x{steps.width}"
+    return Const(shape, "int8", lambda: pack_tiles(matrix(), steps, runs), how, f"{name}_packed")
 
 
 def configurations(width: int) -> Const:

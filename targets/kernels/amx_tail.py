@@ -19,6 +19,7 @@ from .tensor import Index, Tensor, as_expr, product
 from .tiles import chunks
 
 Guard = Callable[[tirx.Expr], tirx.Expr]  # whether a row of the block, given its number, is stored
+RowOf = Callable[[tirx.Expr], tirx.Expr]  # the result's row for a row of the block
 
 
 def tail_of(b: Builder, call: Call, sums: tirx.Var, terms: int, cols: int) -> AnyTail | PackedTail:
@@ -37,20 +38,21 @@ class AnyTail:
         """Rows of one step."""
         return 1
 
-    def rows(self, i: Index, valid: int, first: tirx.Expr, group: tirx.Expr, width: int, guard: Guard | None) -> None:
-        """Stores rows i..i+valid-1 of the block whose first row is `first`, `width` columns of a group."""
+    def rows(self, i: Index, valid: int, row: RowOf, group: tirx.Expr, width: int, guard: Guard | None) -> None:
+        """Stores rows i..i+valid-1 of a block as the result's `row(i)`, `width` columns of a group."""
 
-        def row() -> None:
+        def one() -> None:
+            at = self.b.let(row(as_expr(i, "int64")))
             for offset, lanes in chunks(width, SIDE):
                 with self.b.vector(lanes) as v:
                     col = v + offset if offset else v
-                    self.tail.write(self.sums[i, col], first + i, group * BLOCK + col)
+                    self.tail.write(self.sums[i, col], at, group * BLOCK + col)
 
         if guard is None:
-            row()
+            one()
             return
         with self.b.when(guard(as_expr(i, "int64"))):
-            row()
+            one()
 
 
 class PackedTail:
@@ -67,8 +69,8 @@ class PackedTail:
         """Rows of one step: 64 bytes."""
         return 2 if width > SIDE else 4
 
-    def rows(self, i: Index, valid: int, first: tirx.Expr, group: tirx.Expr, width: int, guard: Guard | None) -> None:
-        """Stores rows i..i+valid-1 of the block whose first row is `first`, `width` columns of a group."""
+    def rows(self, i: Index, valid: int, row: RowOf, group: tirx.Expr, width: int, guard: Guard | None) -> None:
+        """Stores rows i..i+valid-1 of a block as the result's `row(i)`, `width` columns of a group."""
         b, meaning, wide = self.b, self.meaning, 2 if width > SIDE else 1
         at, col = as_expr(i, "int64"), b.let(group * BLOCK)
         # added here: sums that start from it (a tile load with a stride of zero) were slower
@@ -90,7 +92,7 @@ class PackedTail:
         words = b.let(tirx.Shuffle([tirx.reinterpret(f"int32x{SIDE}", packed)], order))
         ordered = b.let(tirx.reinterpret(f"{meaning.dtype}x{lanes}", words))
         for r in range(valid):
-            self._row(at + r, ordered, r * wide * SIDE, b.let(first + (at + r)), col, width, guard)
+            self._row(at + r, ordered, r * wide * SIDE, b.let(row(at + r)), col, width, guard)
 
     def _row(
         self, i: tirx.Expr, ordered: tirx.Expr, start: int, row: tirx.Expr, col: tirx.Expr, width: int,

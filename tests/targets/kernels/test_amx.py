@@ -141,7 +141,7 @@ def test_steps_stay_within_the_reduction_and_weights_count_once(depth: int) -> N
     steps = amx.steps_of(depth)
     assert steps is not None and steps.width <= amx.ROW and steps.width % 4 == 0
     packed = amx.pack_tiles(np.ones((depth, 3), np.int8), steps)
-    starts = [i * steps.width for i in range(steps.count - 1)] + [steps.last]
+    starts = [steps.start(i) for i in range(steps.count)]
     met = np.zeros(depth, int)
     for tile, start in zip(packed[0], starts, strict=True):
         used = tile.reshape(-1, 16, 4)[:, 0].reshape(-1)
