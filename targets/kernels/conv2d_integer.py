@@ -13,10 +13,12 @@ from tvm import tirx
 
 from targets.target import Target
 
+from .amx_gemm import amx_product
 from .builder import Builder
 from .conv2d_direct import rows_of_task
 from .conv2d_pad import padded
 from .conv2d_shape import ConvShape, conv_shape
+from .depthwise_integer import depthwise_integer
 from .dot import QUAD, Dot, bytes_as_word, dot_of, load_vector, load_word
 from .dot_tile import clear_sums, fitting, pack_quads, quads_const, sum_quads
 from .gemm import bytes_fit
@@ -36,11 +38,16 @@ def conv2d_integer(call: Call, target: Target) -> list[Stage] | None:
     if s is None or not bytes_fit(x, w, target):
         return None
     if s.is_matrix:
-        depth, cols = s.channels, s.out_channels
-        return matrix_product(
-            call, target, "conv1x1_nhwc", simplify(s.batch * (s.height * s.width)), x,
-            lambda nr: quads_const(w, _as_matrix, depth, cols, nr, "conv1x1"), depth, cols,
+        depth, cols, rows = s.channels, s.out_channels, simplify(s.batch * (s.height * s.width))
+        return amx_product(
+            call, target, "conv1x1_nhwc", rows, x, lambda: _as_matrix(np.asarray(w.data())), depth, cols,  # type: ignore[misc]
+            f"{w.name}:conv1x1",
+        ) or matrix_product(
+            call, target, "conv1x1_nhwc", rows, x, lambda nr: quads_const(w, _as_matrix, depth, cols, nr, "conv1x1"),
+            depth, cols,
         )  # fmt: skip
+    if s.is_depthwise:
+        return depthwise_integer(call, x, w, zero, s, target)
     stages: list[Stage] = []
     source: Leaf = x
     if any(s.pads):
