@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgert import __version__, artifact
 from edgert.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgert.quantized import Calibration
 
 FACTS_BYTES = 1 << 16  # more than that beside a model is not a description of it
 
@@ -40,17 +44,22 @@ def compile(
     tune: int = 0,
     debug_dump: str | os.PathLike[str] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    quant: str | None = None,
+    calibrate: Calibration | None = None,
 ) -> CompileReport:
     """Compiles the ONNX file `model` into `out`.
 
     shapes: fixed input shapes by name. dims: (least, most) of symbolic dimensions by name. golden: put inputs and ONNX
     Runtime's answers in, for `edgert verify`. emit: `edge` (an artifact) or `exe` (a program that needs nothing).
+    quant: a scheme of `quant.schemes.SCHEMES` to quantize with first (`auto`: within its default bound); calibrate: its
+    samples, an .npz file, a folder with one file a sample, or an iterable of {input name: array}.
     Raises EdgertError (and UsageError, UnsupportedModel, DoesNotFit).
     """
     try:
         from compiler import golden as golden_data
         from compiler.pipeline import compile_model
         from compiler.tune import Records, Tuner
+        from edgert.quantized import quantized_copy
         from targets import get_target
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("edgert", "compiler", "targets"):
@@ -59,6 +68,16 @@ def compile(
     if emit not in ("edge", "exe"):
         raise UsageError(f"--emit {emit}: there are edge and exe")
     chosen = get_target(target)
+    if quant is None and calibrate is not None:
+        raise UsageError("calibration data is for quantization: give --quant SCHEME as well")
+    if quant is not None:
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="edgert-quant-") as folder:
+            source, note = quantized_copy(Path(model), Path(folder), quant, calibrate, progress)
+            seconds = round(time.perf_counter() - started, 4)
+            report = compile(source, out, target, shapes, dims, golden, emit, tune, debug_dump, progress)
+        spent = {"quantize": seconds, **report.seconds, "total": report.seconds["total"] + seconds}
+        return replace(report, seconds=spent, notes=[note, *report.notes])
     path, started = Path(out), time.perf_counter()
     dump = Path(debug_dump) if debug_dump else None
     tiles = Tuner(chosen, tune, Records(chosen), progress)

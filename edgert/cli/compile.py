@@ -10,6 +10,10 @@ from edgert.cli.options import BYTES, FILE, json_option, shape_options, target_o
 @click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="What to write.")
 @target_option
 @shape_options
+@click.option("--quant", metavar="SCHEME", help="Quantize first: int8, int8-dynamic, int4, auto, ...")
+@click.option(
+    "--calibrate", type=click.Path(exists=True), metavar="DATA", help="Samples for --quant: an .npz file or a folder."
+)
 @click.option("--ram", type=BYTES, help="Refuse (exit code 4) when the arena needs more, as in 256K or 64M.")
 @click.option(
     "--tune", type=click.IntRange(min=0), default=0, metavar="TRIALS", help="Measure so many tilings a kernel."
@@ -26,6 +30,8 @@ def command(
     target: str,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     dims: tuple[tuple[str, tuple[int, int]], ...],
+    quant: str | None,
+    calibrate: str | None,
     ram: int | None,
     tune: int,
     emit: str,
@@ -51,5 +57,7 @@ def command(
             golden=golden,
             debug_dump=debug_dump,
             progress=progress,
+            quant=quant,
+            calibrate=calibrate,
         )
     show(report, as_json, report_text)

@@ -43,6 +43,8 @@ def build(
     golden: bool = True,
     debug_dump: str | None = None,
     progress: Callable[[str, int, int], None] | None = None,
+    quant: str | None = None,
+    calibrate: str | None = None,
 ) -> BuildReport:
     """Compile the file `model` into `output`; see `edgert.build.compile` for the options.
 
@@ -72,6 +74,8 @@ def build(
             golden=golden,
             debug_dump=debug_dump,
             progress=progress,
+            quant=quant,
+            calibrate=calibrate,
         )
         manifest = report.manifest
         if ram is not None and manifest["arena_bytes"] > ram:

@@ -1,0 +1,42 @@
+"""Quantize a model on its way into the compiler."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from edgert.errors import UsageError
+from edgert.units import format_bytes
+
+Calibration = str | os.PathLike[str] | Iterable[dict[str, np.ndarray]]
+
+
+def quantized_copy(
+    model: Path,
+    folder: Path,
+    scheme: str,
+    calibrate: Calibration | None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Path, str]:
+    """Writes `model` quantized into `folder`, under its own name and with its facts beside it; that path, and a note.
+
+    Raises UsageError for an unknown scheme, for one that needs samples without `calibrate`, and for bad samples.
+    """
+    from edgert.interface.calibration import calibration
+    from quant.quantize import quantize, scheme_named
+
+    if scheme_named(scheme).calibrated and calibrate is None:
+        raise UsageError(f"--quant {scheme} needs --calibrate: an .npz file or a folder with one file a sample")
+    samples = calibration(str(calibrate), str(model)) if isinstance(calibrate, str | os.PathLike) else calibrate
+    out = folder / model.with_suffix(".onnx").name
+    tell = (lambda what, done, total: progress(what, done, total or 0)) if progress else None
+    done = quantize(model, out, scheme, samples, progress=tell)
+    facts = model.with_suffix(".json")
+    if facts.is_file():
+        shutil.copyfile(facts, out.with_suffix(".json"))
+    kept = sum(layer.scheme is None for layer in done.layers)
+    sizes = f"constants {format_bytes(done.bytes_before)} -> {format_bytes(done.bytes_after)}"
+    told = f"{len(done.layers) - kept} layers quantized, {kept} left in float32"
+    return out, f"quantized: {scheme}, {sizes}; {told} (`edgert quantize --report` tells what it cost)"
