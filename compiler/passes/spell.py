@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from .edit import Edit
+from .edit import MODERN, Edit
 
 MS = "com.microsoft"
 CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
@@ -73,6 +73,15 @@ def floated(edit: Edit, node: ir.Node, q: ir.Value, by: Step, axis: int = 0) -> 
 def rounded(edit: Edit, node: ir.Node, value: ir.Value, to: Step) -> ir.Value:
     """QuantizeLinear ahead of `node`, with its output's name as stem."""
     return edit.insert(node, "QuantizeLinear", [value, *to.values(edit)], stem=str(node.outputs[0].name))
+
+
+def dynamic(edit: Edit, node: ir.Node, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """DynamicQuantizeLinear ahead of `node`: bytes, scale, zero point."""
+    outputs = [ir.Value(name=edit.name(stem)) for stem in ("quantized", "scale", "zero")]
+    made = ir.node("DynamicQuantizeLinear", [x], outputs=outputs, name=outputs[0].name, version=MODERN)
+    edit.graph.insert_before(node, made)
+    edit.infer(made)
+    return made.outputs[0], made.outputs[1], made.outputs[2]
 
 
 def elementwise(op: str, count: int) -> Callable[[Edit, ir.Node], ir.Value | None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from .edit import MODERN, Edit
-from .spell import floated, given, integer_bias, rounded, step
+from .edit import Edit
+from .spell import dynamic, floated, given, integer_bias, rounded, step
 
 
 def matmul(edit: Edit, node: ir.Node) -> ir.Value | None:
@@ -74,12 +74,7 @@ def dynamic_matmul(edit: Edit, node: ir.Node) -> ir.Value | None:
     a, b, b_scale = node.inputs[:3]
     if a is None or b is None or b_scale is None:
         return None
-    names = [edit.name("quantized"), edit.name("scale"), edit.name("zero")]
-    outputs = [ir.Value(name=name) for name in names]
-    made = ir.node("DynamicQuantizeLinear", [a], outputs=outputs, name=names[0], version=MODERN)
-    edit.graph.insert_before(node, made)
-    edit.infer(made)
-    q, scale, zero = made.outputs
+    q, scale, zero = dynamic(edit, node, a)
     return _scaled(edit, node, [q, b, zero, given(node, 3)], scale, b_scale, given(node, 4))
 
 

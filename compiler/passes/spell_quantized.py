@@ -17,12 +17,14 @@ from targets.target import Target
 
 from .edit import Edit
 from .spell import MS, concat, conv, elementwise, pool, real, softmax, whole
+from .spell_lstm import lstm
 from .spell_matmul import dynamic_matmul, matmul, matmul_integer_to_float, qgemm
 from .spell_nbits import matmul_nbits
 from .wide_weights import conv_integer, matmul_integer
 
-# each gives the value that takes the place of the node's output, None where the node stays
-SPELLED: dict[tuple[str, str], Callable[[Edit, ir.Node], ir.Value | None]] = {
+# each gives what takes the place of the node's output (or outputs), None where the node stays
+Spell = Callable[[Edit, ir.Node], ir.Value | list[ir.Value] | None]
+SPELLED: dict[tuple[str, str], Spell] = {
     ("", "QLinearConv"): conv,
     (MS, "QLinearConv"): conv,
     ("", "QLinearMatMul"): matmul,
@@ -39,9 +41,10 @@ SPELLED: dict[tuple[str, str], Callable[[Edit, ir.Node], ir.Value | None]] = {
     (MS, "QGemm"): qgemm,
     (MS, "MatMulIntegerToFloat"): matmul_integer_to_float,
     (MS, "DynamicQuantizeMatMul"): dynamic_matmul,
+    (MS, "DynamicQuantizeLSTM"): lstm,
     (MS, "MatMulNBits"): matmul_nbits,
 }
-SPLIT: dict[tuple[str, str], Callable[[Edit, ir.Node], ir.Value | None]] = {
+SPLIT: dict[tuple[str, str], Spell] = {
     ("", "ConvInteger"): conv_integer,
     ("", "MatMulInteger"): matmul_integer,
 }
@@ -54,7 +57,9 @@ def run(edit: Edit, target: Target) -> bool:
         for node in edit.nodes():
             spell = table.get((node.domain, node.op_type))
             new = spell(edit, node) if spell is not None else None
-            if new is not None:
-                edit.replace(node.outputs[0], new)
-                changed = True
+            if new is None:
+                continue
+            for old, value in zip(node.outputs, new if isinstance(new, list) else [new], strict=False):
+                edit.replace(old, value)
+            changed = True
     return changed

@@ -4,9 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-from .contrib import check_contrib
+import edgert
+from targets import all_targets, host_features
+
+from .contrib import check_contrib, compare, contrib_model, session
 from .reference import normal
 
 STEPS, BATCH, WIDTH, HIDDEN = 7, 3, 13, 9
@@ -75,3 +79,19 @@ def test_without_states_and_bias(tmp_path: Path) -> None:
     inputs = tensors(1)
     inputs[3] = inputs[5] = inputs[6] = None
     check(tmp_path, inputs)
+
+
+@pytest.mark.parametrize("target", sorted(all_targets()))
+def test_every_way_to_multiply_bytes(target: str, tmp_path: Path) -> None:
+    if not host_features() >= set(all_targets()[target].features):
+        pytest.skip(f"this machine's CPU lacks {target}'s features")
+    inputs = tensors(2, "uint8", True, hidden=21)
+    model = contrib_model("DynamicQuantizeLSTM", inputs, ["float32"] * 3, (0, 5, 6), hidden_size=21,
+                          direction="bidirectional")  # fmt: skip
+    feeds = {f"i{k}": inputs[k] for k in (0, 5, 6)}
+    onnx.save(model, tmp_path / "m.onnx")
+    edgert.compile(tmp_path / "m.onnx", tmp_path / "m.edge", target=target, golden=False)
+    with edgert.load(tmp_path / "m.edge") as loaded:
+        got = loaded.run(feeds)
+    for k, wanted in enumerate(session(model).run(None, feeds)):
+        compare(got[f"o{k}"], wanted, TOLERANCE, 0)

@@ -2,114 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
 
 from compiler.frontend import load
-from compiler.frontend.types import onnx_dtype
-from compiler.passes import dead_code, spell_quantized
+from compiler.passes import spell_quantized
 from compiler.passes.edit import Edit
-from compiler.verify import verify
-from targets import get_target
 
-MS = "com.microsoft"
-TARGET = get_target("host")
-Q, DQ = "QuantizeLinear", "DequantizeLinear"
-FLOAT, U8, I8, I32 = (np.dtype(t) for t in ("float32", "uint8", "int8", "int32"))
-
-
-def rng(*seed: int) -> np.random.Generator:
-    return np.random.default_rng([17, *seed])
-
-
-def whole(dtype: np.dtype, *shape: int) -> np.ndarray:
-    info = np.iinfo(dtype)
-    return rng(*shape).integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
-
-
-def f32(value: float) -> np.ndarray:
-    return np.array(value, np.float32)
-
-
-def u8(value: int) -> np.ndarray:
-    return np.array(value, np.uint8)
-
-
-def scales(*shape: int) -> np.ndarray:
-    return rng(3, *shape).uniform(0.003, 0.03, shape).astype(np.float32)
-
-
-def real(*shape: int) -> np.ndarray:
-    return rng(*shape).standard_normal(shape).astype(np.float32)
-
-
-def model_of(
-    op: str, domain: str, inputs: Sequence[np.ndarray | None], given: Sequence[int], dtype: np.dtype, **attrs: Any
-) -> onnx.ModelProto:
-    names = ["" if v is None else f"i{k}" for k, v in enumerate(inputs)]
-    node = helper.make_node(op, names, ["y"], "node", domain=domain, **attrs)
-    fed = [helper.make_tensor_value_info(names[k], helper.np_dtype_to_tensor_dtype(inputs[k].dtype), inputs[k].shape)
-           for k in given]  # fmt: skip
-    kept = [numpy_helper.from_array(v, names[k]) for k, v in enumerate(inputs) if v is not None and k not in given]
-    out = helper.make_tensor_value_info("y", helper.np_dtype_to_tensor_dtype(dtype), None)
-    graph = helper.make_graph([node], "g", fed, [out], kept)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21), helper.make_opsetid(MS, 1)],
-                             ir_version=10)  # fmt: skip
-
-
-def spelled(folder: Path, model: onnx.ModelProto) -> Edit:
-    onnx.save(model, folder / "m.onnx")
-    graph, facts = load(folder / "m.onnx")
-    assert not facts.problems
-    edit = Edit(graph, facts)
-    assert spell_quantized.run(edit, TARGET)
-    edit.complete()
-    dead_code.run(edit, TARGET)
-    verify(edit.model, edit.facts, "spell_quantized")
-    return edit
-
-
-def by_onnxruntime(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run(None, feeds)[0]
-
-
-def written(edit: Edit) -> onnx.ModelProto:
-    """The edited graph as a model of its own: standard ONNX, so ONNX Runtime can judge it."""
-    nodes = []
-    for node in edit.graph:
-        proto = helper.make_node(
-            node.op_type, [v.name if v is not None else "" for v in node.inputs], [v.name for v in node.outputs],
-            domain=node.domain, **{name: a.value for name, a in node.attributes.items()},
-        )  # fmt: skip
-        nodes.append(proto)
-    used = {name for node in nodes for name in node.input}
-    tensors = {name: edit.graph.initializers[name].const_value for name in used & set(edit.graph.initializers)}
-    kept = [
-        onnx.TensorProto(name=name, dims=t.shape.numpy(), data_type=int(t.dtype), raw_data=t.tobytes())
-        for name, t in tensors.items()
-    ]
-    infos = [
-        [helper.make_tensor_value_info(v.name, int(onnx_dtype(edit.dtype(v))), edit.shape(v)) for v in values]
-        for values in (edit.graph.inputs, edit.graph.outputs)
-    ]
-    graph = helper.make_graph(nodes, "g", infos[0], infos[1], kept)
-    opsets = [helper.make_opsetid("", 21), helper.make_opsetid(MS, 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
-
-
-def z(dtype: np.dtype, steps: int) -> np.ndarray:
-    return np.array(steps + (128 if dtype == U8 else 0), dtype)
+from .quantized import (
+    DQ,
+    FLOAT,
+    I8,
+    MS,
+    TARGET,
+    U8,
+    Q,
+    by_onnxruntime,
+    f32,
+    model_of,
+    real,
+    rng,
+    scales,
+    spelled,
+    u8,
+    whole,
+    written,
+)  # fmt: skip
 
 
 def qconv(columns: bool, bias: bool) -> list[np.ndarray | None]:
@@ -234,58 +155,14 @@ def test_what_has_no_such_form_stays(tmp_path: Path) -> None:
         assert stays(tmp_path, model)
 
 
-def full(dtype: np.dtype, *shape: int) -> np.ndarray:
-    """Random, but the type's two ends are among them."""
-    data = whole(dtype, *shape)
-    data.reshape(-1)[:2] = np.iinfo(dtype).min, np.iinfo(dtype).max
-    return data
-
-
-WIDE: dict[str, tuple[str, list, dict, list[str]]] = {
-    "conv": ("ConvInteger", [whole(U8, 1, 3, 9, 8), full(U8, 20, 3, 3, 3), u8(131), u8(121)],
-             {"pads": [1, 1, 0, 1], "strides": [1, 2]}, ["ConvInteger", "ConvInteger", "Mul", "Sub"]),
-    "depthwise": ("ConvInteger", [whole(U8, 1, 5, 9, 8), full(U8, 5, 1, 3, 3), u8(131), u8(121)], {"group": 5},
-                  ["ConvInteger", "ConvInteger", "Mul", "Sub"]),
-    "conv of int8": ("ConvInteger", [whole(U8, 1, 3, 9, 8), full(I8, 7, 3, 1, 1), u8(131), np.int8(-5).reshape(())],
-                     {}, ["ConvInteger", "ConvInteger", "Mul", "Sub"]),
-    "conv that fits": ("ConvInteger", [whole(U8, 1, 3, 9, 8), whole(U8, 7, 3, 1, 1) // 2, u8(131), u8(90)], {},
-                       ["ConvInteger"]),
-    "groups of two": ("ConvInteger", [whole(U8, 1, 4, 9, 8), full(U8, 6, 2, 3, 3), u8(131), u8(121)], {"group": 2},
-                      ["ConvInteger"]),
-    "matmul": ("MatMulInteger", [whole(U8, 2, 4, 30), full(U8, 30, 5), u8(131), whole(U8, 5)], {},
-               ["MatMulInteger", "MatMulInteger", "Mul", "Sub"]),
-    "matmul without a left zero": ("MatMulInteger", [whole(U8, 4, 30), full(U8, 30, 5), None, u8(120)], {},
-                                   ["MatMulInteger", "MatMulInteger", "Mul", "Sub"]),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", WIDE)
-def test_weights_of_nine_bits_are_split_exactly(name: str, tmp_path: Path) -> None:
-    import edgert
-
-    op, inputs, attrs, nodes = WIDE[name]
-    model = model_of(op, "", inputs, (0,), I32, **attrs)
-    onnx.save(model, tmp_path / "m.onnx")
-    edit = Edit(*load(tmp_path / "m.onnx"))
-    assert spell_quantized.run(edit, TARGET) == (len(nodes) > 1)
-    dead_code.run(edit, TARGET)
-    assert [n.op_type for n in edit.graph] == nodes
-    edgert.compile(tmp_path / "m.onnx", tmp_path / "m.edge", golden=False)
-    got = edgert.load(tmp_path / "m.edge").run({"i0": inputs[0]})["y"]
-    # not by ONNX Runtime's own: its kernels for CPUs without VNNI saturate
-    left = inputs[0].astype(np.int32) - (0 if inputs[2] is None else inputs[2].astype(np.int32))
-    right = inputs[1].astype(np.int32) - inputs[3].astype(np.int32)
-    if op == "MatMulInteger":
-        np.testing.assert_array_equal(got, left @ right)
-        return
-    image, weights = (
-        helper.make_tensor_value_info("x", 1, left.shape),
-        helper.make_tensor_value_info("w", 1, right.shape),
-    )
-    out = helper.make_tensor_value_info("y", 1, None)
-    node = helper.make_node("Conv", ["x", "w"], ["y"], **attrs)
-    conv = helper.make_model(helper.make_graph([node], "g", [image, weights], [out]), ir_version=10,
-                             opset_imports=[helper.make_opsetid("", 21)])  # fmt: skip
-    # float32 holds these sums exactly: below 2^24
-    wanted = by_onnxruntime(conv, {"x": left.astype(np.float32), "w": right.astype(np.float32)})
-    np.testing.assert_array_equal(got, wanted.astype(np.int32))
+def test_lstm(tmp_path: Path) -> None:
+    """What it computes is compared in tests/ops/test_contrib_lstm.py."""
+    i, h = 5, 6
+    inputs = [real(7, 1, i), whole(U8, 2, i, 4 * h), whole(I8, 2, h, 4 * h), real(2, 8 * h), None, None, None, None,
+              scales(2), whole(U8, 2), scales(2), np.zeros(2, np.int8)]  # fmt: skip
+    edit = spelled(tmp_path, model_of("DynamicQuantizeLSTM", MS, inputs, (0,), FLOAT, hidden_size=h,
+                                      direction="bidirectional"))  # fmt: skip
+    ops = [n.op_type for n in edit.graph]
+    # both directions' weights in one product, or two where they are too wide for int8
+    assert ops[0] == "DynamicQuantizeLinear" and ops.count("MatMulInteger") in (1, 2) and ops[-1] == "DynamicLstmSteps"
+    assert edit.shape(edit.graph.outputs[0]) == (7, 2, 1, h)
