@@ -1,7 +1,7 @@
 """How two runtimes' answers to one quantized model differ: in steps inside, as a share of the range at the end.
 
-All codes inside are compared, as the outputs alone hide which kind of difference there is: rounding ties are one step
-apart where they arise and seldom; what comes after a tie may then be apart by more.
+All codes inside are compared, as outputs alone hide which kind of difference there is: a rounding tie is one step where
+it arises, and what comes after it may be apart by more.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,8 +13,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Agreement:
-    """Over all codes inside the models: the largest difference in steps, and the share that differ at all; over the
-    outputs: the largest difference as a share of the output's range."""
+    """How codes inside the models and their outputs differ.
+
+    `steps`: the most by which codes differ in the first place where any do, for each sample; 1 means rounding ties.
+    `differing`: the share of all codes that differ there and after it. `relative`: the largest difference of outputs,
+    as a share of the output's range.
+    """
 
     steps: int
     differing: float
@@ -23,10 +27,9 @@ class Agreement:
     def __str__(self) -> str:
         if not self.steps and not self.relative:
             return "equal"
-        inside = (
-            f"{self.steps} step{'s' * (self.steps != 1)} in {100 * self.differing:.2g} %" if self.steps else "equal"
-        )
-        return f"{inside}, outputs {self.relative:.0e}"
+        share = f"{100 * self.differing:.2g} % of codes"
+        inside = f"{self.steps} step{'s' * (self.steps != 1)}, {share}" if self.steps else "equal codes"
+        return f"{inside}; outputs {self.relative:.0e}"
 
 
 def tap(model: Path, out: Path) -> list[str]:
@@ -46,17 +49,19 @@ def tap(model: Path, out: Path) -> list[str]:
 
 
 def agree(pairs: Iterable[tuple[Mapping[str, np.ndarray], Mapping[str, np.ndarray]]], codes: list[str]) -> Agreement:
-    """Compare values by name over all pairs of answers: `codes` as integers, the others as outputs."""
+    """Compare values by name over all pairs: `codes`, in the model's order, as integers, the others as outputs."""
     most, apart, values, relative = 0, 0, 0, 0.0
     for ours, theirs in pairs:
-        for name, want in theirs.items():
-            off = np.abs(ours[name].astype(np.float64) - want)
-            if name in codes:
-                most = max(most, int(off.max()))
-                apart += int(np.count_nonzero(off))
-                values += off.size
-            else:
-                relative = max(relative, float(off.max() / (np.ptp(want) or 1.0)))
+        first = 0
+        for name in codes:
+            off = np.abs(ours[name].astype(np.int64) - theirs[name])
+            first = first or int(off.max())
+            apart += int(np.count_nonzero(off))
+            values += off.size
+        most = max(most, first)
+        for name in theirs.keys() - set(codes):
+            off = np.abs(ours[name].astype(np.float64) - theirs[name])
+            relative = max(relative, float(off.max() / (np.ptp(theirs[name]) or 1.0)))
     return Agreement(most, apart / max(1, values), relative)
 
 

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,8 @@ Answer = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Int8Latency:
-    """Best milliseconds of each runtime (None where it refuses), and what multiply-adds a second those are, in 10^9
-    operations."""
+    """Best milliseconds of each runtime, None where it refuses; edgert's 10^9 operations a second (a multiply-add is
+    two), and the most that each unit of the machine can do with so many threads."""
 
     model: str
     threads: int
@@ -34,6 +34,7 @@ class Int8Latency:
     float_ms: float
     peers_ms: dict[str, float | None]
     rate: float
+    peaks: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,11 @@ def replace_between(text: str, marker: str, content: str) -> str:
     return f"{head}\n{content.strip()}\n{tail}"
 
 
+def marked(marker: str, content: str) -> str:
+    """`content` between its markers, for `update` to replace it alone later."""
+    return f"<!-- {marker}:begin -->\n{content.strip()}\n<!-- {marker}:end -->\n"
+
+
 def update(marker: str, content: str, path: Path = README) -> None:
     """Replace the part of `path` between the markers, whole or not at all."""
     text = replace_between(path.read_text(encoding="utf-8"), marker, content)

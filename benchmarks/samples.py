@@ -62,7 +62,7 @@ def _signs(case: Case) -> Iterator[Sample]:
     known = find_facts(case.onnx, {}).get("preprocess", {})
     words = (ROOT / "README.md").read_text(encoding="utf-8").split()
     for number, sample in enumerate(imagenet_samples()):
-        image = Image.open(io.BytesIO(sample.jpeg)).convert("RGB").resize(shape[:1:-1])
+        image = Image.open(io.BytesIO(sample.jpeg)).convert("RGB").resize((shape[3], shape[2]))
         draw = ImageDraw.Draw(image)
         for line in range(3 + number % 4):
             text = " ".join(words[(number * 8 + line) * 4 :][:4])

@@ -64,21 +64,21 @@ def _quantized(writer: Writer, node: NodeProto, shape: list[int]) -> int:
 
 def _to_quantize(writer: Writer, node: NodeProto) -> tuple[list[NodeProto], int]:
     """The nodes after `node` up to its QuantizeLinear, and the activation between, which TFLite has as a clamp."""
-    path, clamp = [], NONE
+    path, clamp, value = [], NONE, node.output[0]
     while True:
-        users = [user for user in writer.graph.node if node.output[0] in user.input]
+        users = [user for user in writer.graph.node if value in user.input]
         if len(users) != 1 or users[0].op_type not in ("QuantizeLinear", "Relu", "Clip"):
             raise UnsupportedModel(f"{node.op_type} {node.name!r} gives a float value")
-        node = users[0]
-        path.append(node)
-        if node.op_type == "QuantizeLinear":
+        path.append(users[0])
+        value = users[0].output[0]
+        if path[-1].op_type == "QuantizeLinear":
             return path, clamp
-        if node.op_type == "Relu":
+        if path[-1].op_type == "Relu":
             clamp = RELU
-        elif [float(writer.constants[name]) for name in node.input[1:]] == [0.0, 6.0]:
+        elif [float(writer.constants[name]) for name in path[-1].input[1:]] == [0.0, 6.0]:
             clamp = RELU6
         else:
-            raise UnsupportedModel(f"Clip {node.name!r} is not from 0 to 6")
+            raise UnsupportedModel(f"Clip {path[-1].name!r} is not from 0 to 6")
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:
