@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -17,6 +17,7 @@ from targets.errors import UsageError
 
 # Values asked for at once hold at most so many bytes, as far as shapes tell; more samples are walked more often.
 BUDGET = 512 << 20
+AUTO = "auto"
 UNKNOWN = 1 << 20  # elements assumed where the shape is not known
 
 
@@ -28,16 +29,21 @@ def calibrate(
     levels: int = 256,
     symmetric: bool = False,
     progress: Progress | None = None,
+    suited: Mapping[str, str] | None = None,
 ) -> dict[str, Range]:
     """The range of each of `tensors` (float32 values of the model), as the options' observer sees it.
 
+    The observer `auto` is the one that `suited` names for a tensor, otherwise minmax.
     Raises UsageError for an observer unknown, a percentile out of range, samples that the model cannot run.
     """
-    if options.observer not in OBSERVERS:
-        raise UsageError(f"no observer is called {options.observer!r}; there are {', '.join(OBSERVERS)}")
+    names = dict.fromkeys(tensors, options.observer)
+    if options.observer == AUTO:
+        names = {name: (suited or {}).get(name, "minmax") for name in tensors}
+    elif options.observer not in OBSERVERS:
+        raise UsageError(f"no observer is called {options.observer!r}; there are {AUTO}, {', '.join(OBSERVERS)}")
     if not 50 < options.percentile <= 100:
         raise UsageError(f"the percentile is {options.percentile}; give one above 50 and at most 100")
-    observers = {name: OBSERVERS[options.observer](options.percentile) for name in tensors}
+    observers = {name: OBSERVERS[observer](options.percentile) for name, observer in names.items()}
     seen: set[str] = set()
     for values in activations(model, samples, tensors, progress):
         for name, array in values.items():

@@ -20,23 +20,25 @@ Progress = Callable[[str, int, int | None], None]
 class Options:
     """Everything that steers quantization besides the scheme.
 
-    `observer`: a name in `quant.observers.OBSERVERS`; `percentile`: for the observer of that name, in percent.
+    `observer`: a name in `quant.observers.OBSERVERS`, or `auto`, which takes entropy about convolutions and mse about
+    products of matrices; `percentile`: for the observer of that name, in percent.
     `keep`: names of nodes that stay float32. `only`: if given, all other nodes stay float32.
     `equalize`: cross-layer equalisation first; `smooth`: SmoothQuant's alpha (0 to 1) first, None leaves it out.
-    `bias_correction`: shift biases by the mean error afterwards. `rounding`: how weights are rounded, `nearest`,
-    `gptq` or `awq` (4-bit schemes). `group`: overrides the scheme's group size. `outlier`: the magnitude from which an
-    input feature counts as an outlier (LLM.int8() has 6). `embeddings`: whether lookup tables (Gather) are quantized
-    too. `seed`: for everything drawn at random. `limit`: use at most so many calibration samples. `auto`: more
-    settings for the scheme of that name, by name (`max_drop`, `min_sqnr`, `labels`).
+    `bias_correction`: shift biases by the mean error afterwards; None does so for static schemes.
+    `rounding`: how weights are rounded, `nearest`, `gptq` or `awq` (4-bit schemes). `group`: overrides the scheme's
+    group size. `outlier`: the magnitude from which an input feature counts as an outlier (LLM.int8() has 6).
+    `embeddings`: whether lookup tables (Gather) are quantized too. `seed`: for everything drawn at random.
+    `limit`: use at most so many calibration samples. `auto`: more settings for the scheme of that name, by name
+    (`max_drop`, `min_sqnr`, `labels`).
     """
 
-    observer: str = "minmax"
+    observer: str = "auto"
     percentile: float = 99.99
     keep: frozenset[str] = frozenset()
     only: frozenset[str] | None = None
     equalize: bool = False
     smooth: float | None = None
-    bias_correction: bool = False
+    bias_correction: bool | None = None
     rounding: str = "nearest"
     group: int | None = None
     outlier: float = 6.0

@@ -84,8 +84,10 @@ def quantize(
             ready = resolve(step)(_copy(ready), scheme, opened, options)
     done = resolve(scheme.rewrite)(_copy(ready), scheme, opened, options, progress)
     result = done.model
+    static = scheme.activations is not None and scheme.activations.static
     for option, step in AFTER.items():
-        if getattr(options, option):
+        asked = getattr(options, option)
+        if static if asked is None else asked:
             result = resolve(step)(ready, result, opened, options)
     report = Quantized(scheme.name, prepared, ready, result, done.layers, opened)
     report.bytes_before, report.bytes_after = weight_bytes(prepared), weight_bytes(result)
