@@ -9,7 +9,7 @@ Tiles 0..3 hold sums (2 x 2 blocks of 16 x 16 int32), 4 and 5 two blocks of rows
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,25 +75,32 @@ def tiles_const(
     return Const(shape, "int8", lambda: pack_tiles(matrix(), steps, runs), how, f"{name}_packed")
 
 
-def configurations(width: int) -> Const:
-    """[32, 64] bytes: the configuration for 1..32 rows and a left side `width` bytes wide."""
+def rows_up_to(limit: int) -> list[tuple[int, int]]:
+    """Rows of the upper and of the lower tiles of blocks of 1..limit rows.
+
+    A tile without rows is not allowed; where the upper ones hold all, the lower ones are not used.
+    """
+    return [(min(n, SIDE), n - SIDE if n > SIDE else SIDE) for n in range(1, limit + 1)]
+
+
+def configurations(width: int, heights: Sequence[tuple[int, int]]) -> Const:
+    """[len(heights), 64] bytes: configurations for a left side `width` bytes wide in upper and lower tiles so high."""
 
     def make() -> np.ndarray:
-        table = np.zeros((BLOCK, ROW), np.uint8)
+        table = np.zeros((len(heights), ROW), np.uint8)
         table[:, 0] = 1  # the palette
         bytes_of = table[:, 16:48].view(np.uint16)
         rows_of = table[:, 48:]
         bytes_of[:, list(SUMS + COLS)] = ROW
         bytes_of[:, list(ROWS)] = width
         rows_of[:, list(COLS)] = width // QUAD
-        for i in range(BLOCK):
-            upper = min(i + 1, SIDE)
-            lower = i + 1 - upper or SIDE  # a tile without rows is not allowed; with 16 rows or fewer nobody uses it
+        for i, (upper, lower) in enumerate(heights):
             rows_of[i, [SUMS[0], SUMS[1], ROWS[0]]] = upper
             rows_of[i, [SUMS[2], SUMS[3], ROWS[1]]] = lower
         return table
 
-    return Const((BLOCK, ROW), "uint8", make, f"amx:configurations:{width}", "tiles")
+    key = ",".join(f"{upper}+{lower}" for upper, lower in heights)
+    return Const((len(heights), ROW), "uint8", make, f"amx:configurations:{width}:{key}", "tiles")
 
 
 def sums(b: Builder) -> tirx.Var:
@@ -116,9 +123,9 @@ def _tile(number: int) -> tirx.Expr:
     return tirx.const(number, "int8")
 
 
-def configure(b: Builder, table: tirx.Var, rows: Index) -> None:
-    """Loads the configuration for `rows` rows, which clears all tiles. Takes about 180 cycles."""
-    _call(b, "ldtilecfg", tirx.address_of(table[rows - 1, 0]))
+def configure(b: Builder, table: tirx.Var, entry: Index) -> None:
+    """Loads a configuration, which clears all tiles. Takes about 180 cycles."""
+    _call(b, "ldtilecfg", tirx.address_of(table[entry, 0]))
 
 
 def release(b: Builder) -> None:

@@ -56,8 +56,11 @@ class _Product(AmxKernel):
             -(-known_rows(rows) // BLOCK), BLOCK * steps.depth,
         )  # fmt: skip
 
-    def rows_to_configure(self) -> Index:
-        return self.height if isinstance(self.rows, int) else tirx.min(self.rows, tirx.const(BLOCK, "int64"))
+    def configuration(self) -> tuple[list[tuple[int, int]], Index]:
+        heights = amx.rows_up_to(BLOCK)
+        if isinstance(self.rows, int):
+            return heights[self.height - 1 : self.height], 0
+        return heights, tirx.min(self.rows, tirx.const(BLOCK, "int64")) - 1
 
     def place(self, block: tirx.Expr, group: tirx.Expr) -> Place:
         first = start = self.b.let(block * BLOCK)

@@ -93,14 +93,15 @@ class AmxKernel:
             length = length * extent
         self.left = b.arg(left, (simplify(length),))
         self.weights = b.arg(packed, (size,))
-        self.table = b.arg(amx.configurations(self.width))
+        heights, self.entry = self.configuration()
+        self.table = b.arg(amx.configurations(self.width, heights))
         self.sums = amx.sums(b)
         self.tail = tail_of(b, call, self.sums, terms, cols)
 
     # ---- what a subclass says ---------------------------------------------------------------------------------------
-    def rows_to_configure(self) -> Index:
-        """What amx.configure takes."""
-        return self.tile * self.tall
+    def configuration(self) -> tuple[list[tuple[int, int]], Index]:
+        """The rows of upper and lower tiles in each configuration, and which one to load."""
+        return [(self.tile, self.tile)], 0
 
     def place(self, block: tirx.Expr, group: tirx.Expr) -> Place:
         """Block number `block` of the rows, in a group of columns."""
@@ -121,7 +122,7 @@ class AmxKernel:
         bands = simplify((self.blocks + (share.blocks - 1)) // share.blocks)
         columns = -(-self.whole // share.groups) + (self.rest > 0)
         with b:
-            amx.configure(b, self.table, self.rows_to_configure())
+            amx.configure(b, self.table, self.entry)
             with b.parallel(simplify(bands * columns)) as p:
                 if self.by_columns:
                     column, band = unravel(b, p, [columns, bands])

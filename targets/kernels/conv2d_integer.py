@@ -13,6 +13,7 @@ from tvm import tirx
 
 from targets.target import Target
 
+from .amx_conv import amx_conv
 from .amx_gemm import amx_product
 from .builder import Builder
 from .conv2d_direct import rows_of_task
@@ -53,7 +54,7 @@ def conv2d_integer(call: Call, target: Target) -> list[Stage] | None:
     if any(s.pads):
         stage, source, s = padded(x, s, target, zero)
         stages.append(stage)
-    return [*stages, Direct(call, source, w, s, target).stage()]
+    return [*stages, amx_conv(call, target, source, w, s) or Direct(call, source, w, s, target).stage()]
 
 
 def _as_matrix(data: np.ndarray) -> np.ndarray:

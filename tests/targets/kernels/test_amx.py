@@ -8,8 +8,8 @@ from tvm import tirx
 
 from compiler.codegen.jit import run_stages
 from targets import get_target, host_features
-from targets.kernels import amx, amx_gemm
-from targets.kernels.registry import Call
+from targets.kernels import amx, amx_conv, amx_gemm
+from targets.kernels.registry import Call, stages_for
 from targets.kernels.requantize import requantize
 from targets.kernels.tensor import Index, Tensor, compute
 
@@ -21,6 +21,7 @@ needs_amx = pytest.mark.skipif(not host_features() >= set(AMX.features), reason=
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small products, too, though they would not pay."""
     monkeypatch.setattr(amx_gemm, "pays", lambda *_: True)
+    monkeypatch.setattr(amx_conv, "pays", lambda *_: True)
 
 
 def product_of(m: int, k: int, n: int, kind: str = "uint8", rows: Index | None = None) -> None:
@@ -152,3 +153,83 @@ def test_steps_stay_within_the_reduction_and_weights_count_once(depth: int) -> N
 
 def test_a_short_odd_reduction_is_left_to_others() -> None:
     assert amx.steps_of(27) is None
+
+
+def windows(x: np.ndarray, w: np.ndarray, attrs: dict, zero: int) -> np.ndarray:
+    """The convolution's sums in int64."""
+    top, left, bottom, right = attrs["pads"]
+    (sh, sw), (dh, dw) = attrs["strides"], attrs["dilations"]
+    full = np.pad(x.astype(np.int64), ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=zero)
+    kh, kw = w.shape[2:]
+    height, width = (full.shape[1] - dh * (kh - 1) - 1) // sh + 1, (full.shape[2] - dw * (kw - 1) - 1) // sw + 1
+    total = np.zeros((len(x), height, width, len(w)), np.int64)
+    for i in range(kh):
+        for j in range(kw):
+            rows = full[:, i * dh : i * dh + (height - 1) * sh + 1 : sh]
+            total += rows[:, :, j * dw : j * dw + (width - 1) * sw + 1 : sw] @ w[:, :, i, j].T.astype(np.int64)
+    return total
+
+
+def convolved(
+    size: tuple, out: int, kernel: tuple, packed: bool, pads: tuple = (1, 1, 1, 1), strides: tuple = (1, 1),
+    dilations: tuple = (1, 1), batch: Index | None = None,
+) -> None:  # fmt: skip
+    """Checks one convolution: int32 sums plus another tensor, or packed bytes."""
+    rng = np.random.default_rng(sum(size) + out)
+    x = rng.integers(0, 256, size).astype(np.uint8)
+    w = rng.integers(-128, 128, (out, size[3], *kernel)).astype(np.int8)
+    zero = np.array(131, np.uint8)
+    attrs = {"pads": pads, "strides": strides, "dilations": dilations}
+    sums = windows(x, w, attrs, 131)
+    shape = sums.shape if batch is None else (batch, *sums.shape[1:])
+    X = Tensor((shape[0], *size[1:]), "uint8", "x")
+    W, Z = Tensor(w.shape, "int8", "w", data=lambda: w), Tensor((), "uint8", "z", data=lambda: zero)
+    acc, result = Tensor(shape, "int32", "acc"), Tensor(shape, "uint8" if packed else "int32", "y")
+    feeds = {id(X): x}
+    if packed:
+        bias = rng.integers(-999, 999, out).astype(np.int32)
+        scale = np.array([0.5 / np.abs(sums).max() * 255], np.float32)
+        B, S = (Tensor(d.shape, str(d.dtype), "c", data=lambda d=d: d) for d in (bias, scale))
+        final = requantize(acc, B, S, 100, 0, 255, "uint8")
+        want = np.clip(np.rint((sums + bias).astype(np.float32) * scale) + 100, 0, 255)
+    else:
+        other = rng.integers(-999, 999, sums.shape).astype(np.int32)
+        R = Tensor(shape, "int32", "r")
+        feeds[id(R)] = other
+        final = compute(shape, "int32", lambda *i: acc(*i) + R(*i), [acc, R])
+        want = sums + other
+    stages = stages_for(Call("edgert.Conv2dInteger", attrs, [X, W, Z], [acc], final, [result]), AMX)
+    assert stages is not None and stages[-1].kernel.endswith("_amx") and "32x" in stages[-1].kernel
+    (got,) = run_stages(stages, feeds, [result], AMX, {} if batch is None else {"batch": size[0]})
+    np.testing.assert_array_equal(got, want)
+
+
+@needs_amx
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("size", [(1, 5, 16, 8), (1, 3, 17, 16), (2, 7, 7, 24), (1, 4, 33, 20), (1, 9, 14, 68)])
+def test_convolutions(size: tuple, packed: bool) -> None:
+    convolved(size, 40, (3, 3), packed)
+
+
+@needs_amx
+@pytest.mark.parametrize(
+    ("kernel", "pads", "strides", "dilations"),
+    [
+        ((3, 3), (0, 0, 1, 1), (2, 2), (1, 1)), ((1, 1), (0, 0, 0, 0), (2, 2), (1, 1)),
+        ((3, 3), (2, 2, 2, 2), (1, 1), (2, 2)), ((5, 2), (2, 0, 1, 1), (1, 3), (1, 1)),
+        ((1, 9), (0, 4, 0, 4), (1, 1), (1, 1)), ((9, 9), (4, 4, 4, 4), (1, 1), (1, 1)),
+    ],
+)  # fmt: skip
+def test_windows(kernel: tuple, pads: tuple, strides: tuple, dilations: tuple) -> None:
+    convolved((2, 11, 19, 12), 17, kernel, True, pads, strides, dilations)
+
+
+@needs_amx
+@pytest.mark.parametrize("images", [1, 3])
+def test_convolutions_of_any_number_of_images(images: int) -> None:
+    convolved((images, 5, 9, 32), 33, (3, 3), True, batch=tirx.Var("batch", "int64"))
+
+
+@needs_amx
+def test_one_pixel() -> None:
+    convolved((1, 3, 3, 64), 40, (3, 3), False, pads=(0, 0, 0, 0))
