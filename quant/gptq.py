@@ -15,14 +15,16 @@ from quant.blocks import Blocks, encode, quantize_blocks
 _STRETCH = 128  # rows whose updates are applied at once, as in the paper
 
 
-def gptq(weight: np.ndarray, hessian: np.ndarray, group: int, symmetric: bool = True, damp: float = 0.01) -> Blocks:
+def gptq(
+    weight: np.ndarray, hessian: np.ndarray, group: int, symmetric: bool = True, upper: np.ndarray | None = None
+) -> Blocks:
     """Quantize float32 [K, N] for inputs whose XᵀX is `hessian` [K, K] (any positive multiple of it does).
 
-    `damp` is added to H's diagonal as a share of its mean. Inputs that never were anything but 0 are rounded to
+    `upper` is `inverse_factor(hessian)`, if it is there already. Inputs that never were anything but 0 are rounded to
     nearest.
     """
     k, n = weight.shape
-    upper = _inverse_factor(hessian, damp)
+    upper = inverse_factor(hessian) if upper is None else upper
     left = weight.astype(np.float64)
     codes = np.zeros((k, n), np.int8 if symmetric else np.uint8)
     scales, zeros = np.ones((-(-k // group), n), np.float32), np.zeros((-(-k // group), n), np.uint8)
@@ -48,8 +50,11 @@ def gptq(weight: np.ndarray, hessian: np.ndarray, group: int, symmetric: bool = 
     return Blocks(codes, scales, None if symmetric else zeros, group)
 
 
-def _inverse_factor(hessian: np.ndarray, damp: float) -> np.ndarray:
-    """The upper Cholesky factor of the damped H's inverse; damped more where rounding makes it indefinite."""
+def inverse_factor(hessian: np.ndarray, damp: float = 0.01) -> np.ndarray:
+    """The upper Cholesky factor of the damped H's inverse [K, K].
+
+    `damp` is added to H's diagonal as a share of its mean: more of it where rounding makes the inverse indefinite.
+    """
     h = hessian.astype(np.float64)
     dead = np.diag(h) <= 0
     h[dead, dead] = 1

@@ -17,8 +17,8 @@ scales [N, K/G], axis=1). Products of the same x share everything up to x'. Inte
 the sum over blocks of s[.., block] * scales[block, n] * (the int32 sum of q * codes in the block).
 
 Where G does not divide K, or the rank of x is not known, the activations stay float32 (plain `int4`, see
-`quant.weight_only`, which also does the lookup tables). ONNX Runtime computes this in float32, or with MatMulNBits,
-whose own rounding of the activations finds them rounded already.
+`quant.weight_only`). Lookup tables get int8 rows (see `quant.embedding`). ONNX Runtime computes this in float32, or by
+MatMulNBits, whose own rounding of the activations finds them rounded already.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ from onnx import TensorProto
 
 from quant.contract import Layer, Options, Progress, Rewritten
 from quant.data import Samples
+from quant.embedding import int8_tables
 from quant.graph import Graph
 from quant.linear import Linear, linears
 from quant.rounding import Rounding
 from quant.schemes import Scheme
-from quant.weight_only import four_bit, four_bit_tables
+from quant.weight_only import four_bit
 
 TINY = np.float32(1e-30)
 
@@ -63,7 +64,7 @@ def rewrite(
             layer.node.input[0] = rounded[layer.data]
         layers.append(Layer(layer.node.name, layer.node.op_type, "int4" if reason else scheme.name, reason))
     graph.index()
-    layers += four_bit_tables(graph, options, rounding, stored, "int4")
+    layers += int8_tables(graph, options, scheme.name)
     return Rewritten(graph.finish(), layers)
 
 

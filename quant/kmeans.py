@@ -9,6 +9,7 @@ import numpy as np
 _LEVELS = 16
 _TURNS = 8  # of fitting tables to rows and moving rows between tables; little changes after a few
 _LLOYD = 12  # Lloyd's iterations a turn
+_SKETCH = 48  # a row's quantiles that stand for it where only its distribution matters
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,14 @@ class Codebooks:
 def fit(rows: np.ndarray, count: int, rng: np.random.Generator) -> Codebooks:
     """At most `count` tables for float32 `rows` [N, K], for a small squared error in all."""
     rows = np.ascontiguousarray(rows, np.float32)
-    book = _alike(rows, count, rng)
+    sketch = np.quantile(rows, np.linspace(0, 1, _SKETCH), axis=1).T.astype(np.float32)
+    book = _alike(sketch, count, rng)
     tables = np.stack([_quantiles(rows[book == b]) for b in range(book.max() + 1)])
     for turn in range(_TURNS):
         tables = np.stack([_lloyd(rows[book == b], table) for b, table in enumerate(tables)])
         if turn == _TURNS - 1 or len(tables) == 1:
             break
-        errors = np.stack([((rows - table[nearest(rows, table)]) ** 2).sum(axis=1) for table in tables])
+        errors = np.stack([((sketch - table[nearest(sketch, table)]) ** 2).sum(axis=1) for table in tables])
         book = errors.argmin(axis=0)
     codes = np.empty(rows.shape, np.uint8)
     for b, table in enumerate(tables):
@@ -68,14 +70,13 @@ def _quantiles(rows: np.ndarray) -> np.ndarray:
     return np.linspace(low, high, _LEVELS).astype(np.float32)
 
 
-def _alike(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Rows [N, K] sorted into at most `count` groups by k-means on their quantiles: the group of each, [N]."""
-    count = min(count, len(rows))
-    shapes = np.quantile(rows, np.linspace(0.02, 0.98, 13), axis=1).T
-    centres = shapes[rng.choice(len(rows), count, replace=False)]
-    group = np.zeros(len(rows), np.int64)
+def _alike(shapes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows sorted into at most `count` groups by k-means on their quantiles [N, any]: the group of each, [N]."""
+    count = min(count, len(shapes))
+    centres = shapes[rng.choice(len(shapes), count, replace=False)]
+    group = np.zeros(len(shapes), np.int64)
     for _ in range(10):
-        group = ((shapes[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
+        group = ((centres**2).sum(axis=1) - 2 * shapes @ centres.T).argmin(axis=1)
         for g in range(count):
             if (group == g).any():
                 centres[g] = shapes[group == g].mean(axis=0)

@@ -6,11 +6,7 @@ outlier; the paper finds them as the model runs, but their places hardly change,
 regular features and O outliers, R + O = K, a product of x [.., K] by a constant [K, N] becomes exactly
 
     r = Gather(x, int64 [R], axis=-1)                    # left out, r = x, where there are no outliers
-    a = Abs(r)
-    m = ReduceMax(a, int64 [-1], keepdims=1)             # [.., 1]
-    d = Div(m, float32 127)
-    s = Max(d, float32 1e-30)                            # so that a row of zeros has a scale to divide by
-    q = QuantizeLinear(r, s, axis=-1, block_size=R, output_dtype=INT8)       # a scale a row, no zero point
+    q, s = `quant.rows` of r                             # int8 [.., R], float32 [.., 1]
     n = MatMulInteger(q, codes int8 [R, N])              # int32, no zero points
     f = Cast(n, to FLOAT)
     t = Mul(f, s)
@@ -39,11 +35,13 @@ from quant.dynamic import finish_product
 from quant.embedding import int8_tables
 from quant.graph import Graph, attribute
 from quant.linear import Linear, linears
+from quant.model import raised
 from quant.moments import collect
+from quant.rows import int8_rows
 from quant.schemes import Scheme
 from targets.errors import UsageError
 
-TINY = np.float32(1e-30)
+OPSET = 21  # the lowest with a scale a row
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ def rewrite(
     """Quantize every product by a constant matrix as above. Raises UsageError without calibration data."""
     if samples is None:
         raise UsageError(f"{scheme.name} finds outliers on calibration data: give an .npz file or a folder of samples")
+    model = raised(model, OPSET)
     graph = Graph(model)
     found, layers = linears(graph, options)
     moments = collect(model, [layer.data for layer in found], samples, progress, products=False)
@@ -89,13 +88,7 @@ def _split(graph: Graph, x: str, regular: np.ndarray, kept: np.ndarray) -> _Spli
     if kept.size:
         rows = graph.add("Gather", [x, graph.add_constant(f"{x}_regular_at", regular)], f"{x}_regular", axis=-1)
         outliers = graph.add("Gather", [x, graph.add_constant(f"{x}_outliers_at", kept)], f"{x}_outliers", axis=-1)
-    size = graph.add("Abs", [rows], f"{x}_size")
-    last = graph.add_constant(f"{x}_last_axis", np.array([-1], np.int64))
-    largest = graph.add("ReduceMax", [size, last], f"{x}_largest", keepdims=1)
-    step = graph.add("Div", [largest, graph.add_constant(f"{x}_127", np.float32(127))], f"{x}_step")
-    scale = graph.add("Max", [step, graph.add_constant(f"{x}_tiny", TINY)], f"{x}_scale")
-    int8 = TensorProto.INT8
-    codes = graph.add("QuantizeLinear", [rows, scale], f"{x}_int8", axis=-1, block_size=len(regular), output_dtype=int8)
+    codes, scale = int8_rows(graph, rows, len(regular))
     return _Split(codes, scale, outliers, regular, kept)
 
 
