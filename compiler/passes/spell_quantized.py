@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from targets.target import Target
 
+from . import wide_qlinear
 from .edit import Edit
 from .spell import MS, concat, conv, elementwise, pool, real, softmax, whole
 from .spell_lstm import lstm
@@ -22,12 +23,19 @@ from .spell_matmul import dynamic_matmul, matmul, matmul_integer_to_float, qgemm
 from .spell_nbits import matmul_nbits
 from .wide_weights import conv_integer, matmul_integer
 
-# each gives what takes the place of the node's output (or outputs), None where the node stays
 Spell = Callable[[Edit, ir.Node], ir.Value | list[ir.Value] | None]
+
+
+def first(*ways: Spell) -> Spell:
+    """The first of several that takes the node."""
+    return lambda edit, node: next((made for way in ways if (made := way(edit, node)) is not None), None)
+
+
+# each gives what takes the place of the node's output (or outputs), None where the node stays
 SPELLED: dict[tuple[str, str], Spell] = {
-    ("", "QLinearConv"): conv,
-    (MS, "QLinearConv"): conv,
-    ("", "QLinearMatMul"): matmul,
+    ("", "QLinearConv"): first(wide_qlinear.qlinear_conv, conv),
+    (MS, "QLinearConv"): first(wide_qlinear.qlinear_conv, conv),
+    ("", "QLinearMatMul"): first(wide_qlinear.qlinear_matmul, matmul),
     (MS, "QLinearAdd"): elementwise("Add", 2),
     (MS, "QLinearMul"): elementwise("Mul", 2),
     (MS, "QLinearSigmoid"): elementwise("Sigmoid", 1),
@@ -38,7 +46,7 @@ SPELLED: dict[tuple[str, str], Spell] = {
     (MS, "QLinearConcat"): concat,
     (MS, "QuantizeLinear"): whole,
     (MS, "DequantizeLinear"): real,
-    (MS, "QGemm"): qgemm,
+    (MS, "QGemm"): first(wide_qlinear.qgemm, qgemm),
     (MS, "MatMulIntegerToFloat"): matmul_integer_to_float,
     (MS, "DynamicQuantizeMatMul"): dynamic_matmul,
     (MS, "DynamicQuantizeLSTM"): lstm,

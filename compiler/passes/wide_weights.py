@@ -22,7 +22,7 @@ def conv_integer(edit: Edit, node: ir.Node) -> ir.Value | None:
     x, w, zero = node.inputs[0], node.inputs[1], given(node, 2)
     if x is None or w is None:
         return None
-    split = _split(edit, w, given(node, 3), 0)
+    split = split_weights(edit, w, given(node, 3), 0)
     group, channels = int(edit.attr(node, "group", 1)), edit.shape(w)[0]
     if split is None or group not in (1, channels):
         return None
@@ -37,7 +37,7 @@ def matmul_integer(edit: Edit, node: ir.Node) -> ir.Value | None:
     a, b, zero = node.inputs[0], node.inputs[1], given(node, 2)
     if a is None or b is None or len(edit.shape(b)) != 2 or len(edit.shape(a)) < 2:
         return None
-    split = _split(edit, b, given(node, 3), 1)
+    split = split_weights(edit, b, given(node, 3), 1)
     if split is None:
         return None
     weights, points = split
@@ -56,7 +56,7 @@ def _taken(
     return edit.insert(node, "Sub", [product, shift], stem=str(node.outputs[0].name))
 
 
-def _split(edit: Edit, w: ir.Value, zero: ir.Value | None, axis: int) -> tuple[np.ndarray, np.ndarray] | None:
+def split_weights(edit: Edit, w: ir.Value, zero: ir.Value | None, axis: int) -> tuple[np.ndarray, np.ndarray] | None:
     """int8 weights and int32 zero points (one, or one for each on `axis`) where the centred ones do not fit int8."""
     data, points = edit.const(w), edit.const(zero)
     if data is None or points is None or data.dtype not in (np.int8, np.uint8):

@@ -35,7 +35,7 @@ from .quantized import (
 
 def qconv(columns: bool, bias: bool) -> list[np.ndarray | None]:
     w_scale = scales(4) if columns else f32(0.007)
-    w_zero = np.zeros(4, np.int8) if columns else np.int8(3).reshape(())
+    w_zero = np.zeros(4, np.int8) if columns else np.int8(0).reshape(())
     return [whole(U8, 1, 3, 9, 8), f32(0.02), u8(120), whole(I8, 4, 3, 3, 3), w_scale, w_zero, f32(0.31), u8(110),
             rng(4).integers(-5000, 5000, 4, dtype=np.int32) if bias else None]  # fmt: skip
 

@@ -14,7 +14,21 @@ from compiler.frontend import load
 from compiler.passes import dead_code, spell_quantized
 from compiler.passes.edit import Edit
 
-from .quantized import I8, I32, TARGET, U8, by_onnxruntime, model_of, u8, whole
+from .quantized import (
+    FLOAT,
+    I8,
+    I32,
+    MS,
+    TARGET,
+    U8,
+    by_onnxruntime,
+    f32,
+    model_of,
+    rng,
+    spelled,
+    u8,
+    whole,
+)  # fmt: skip
 
 
 def full(dtype: np.dtype, *shape: int) -> np.ndarray:
@@ -70,3 +84,37 @@ def test_weights_of_nine_bits_are_split_exactly(name: str, tmp_path: Path) -> No
     # float32 holds these sums exactly: below 2^24
     wanted = by_onnxruntime(conv, {"x": left.astype(np.float32), "w": right.astype(np.float32)})
     np.testing.assert_array_equal(got, wanted.astype(np.int32))
+
+
+Y = [f32(0.83), u8(101)]
+QLINEAR: dict[str, tuple[str, str, list, dict]] = {
+    "conv": ("QLinearConv", "", [whole(U8, 1, 3, 9, 8), f32(0.02), u8(131), full(U8, 20, 3, 3, 3), f32(0.011), u8(121),
+                                 *Y, rng(1).integers(-5000, 5000, 20, dtype=np.int32)], {"pads": [1, 1, 1, 1]}),
+    "matmul": ("QLinearMatMul", "", [whole(U8, 4, 30), f32(0.02), u8(131), full(U8, 30, 6), f32(0.011), u8(121), *Y],
+               {}),
+    "gemm": ("QGemm", MS, [whole(U8, 4, 30), f32(0.02), u8(131), full(U8, 6, 30), f32(0.011), u8(121),
+                           rng(2).integers(-5000, 5000, 6, dtype=np.int32), *Y], {"transB": 1, "alpha": 1.3}),
+    "gemm to float": ("QGemm", MS, [whole(U8, 4, 30), f32(0.02), u8(131), full(U8, 30, 6), f32(0.011), u8(121)], {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QLINEAR)
+def test_qlinear_operators_stay_integers(name: str, tmp_path: Path) -> None:
+    op, domain, inputs, attrs = QLINEAR[name]
+    dtype = FLOAT if "float" in name else U8
+    model = model_of(op, domain, inputs, (0,), dtype, **attrs)
+    edit = spelled(tmp_path, model)
+    assert [n.op_type for n in edit.graph if n.op_type.endswith("Integer")] in (
+        ["ConvInteger"] * 2,
+        ["MatMulInteger"] * 2,
+    )
+    assert not edit.nodes("DequantizeLinear", "QLinearConv", "QLinearMatMul")
+    edgert.compile(tmp_path / "m.onnx", tmp_path / "m.edge", golden=False)
+    got = edgert.load(tmp_path / "m.edge").run({"i0": inputs[0]})["y"]
+    # the same integers, times a factor worked out in another order at most
+    wanted = by_onnxruntime(model, {"i0": inputs[0]})
+    if dtype == FLOAT:
+        np.testing.assert_allclose(got, wanted, rtol=5e-7, atol=0)
+    else:
+        apart = np.abs(got.astype(int) - wanted.astype(int))
+        assert apart.max() <= 1 and apart.sum() <= max(1, 0.002 * apart.size)
