@@ -66,8 +66,8 @@ def row_plan(s: ConvShape, rows: int, per_lane: int) -> RowPlan:
     return RowPlan(rows, tuple(Unit(u) for u in units), tuple(products))
 
 
-def make_plan(s: ConvShape, target: Target, per_lane: int, config: dict[str, int]) -> Plan:
-    """Sizes by a count of instructions; `config` may set rows and pixels."""
+def make_plan(s: ConvShape, target: Target, per_lane: int, config: dict[str, int]) -> Plan | None:
+    """Sizes by a count of instructions; `config` may set rows and pixels. None where not even a tile fits the stack."""
     instructions = 1 if per_lane == 4 else 2
 
     def cost(band: RowPlan) -> float:
@@ -77,11 +77,18 @@ def make_plan(s: ConvShape, target: Target, per_lane: int, config: dict[str, int
 
     heights = [config["rows"]] if "rows" in config else range(1, min(4, s.out_height) + 1)
     band = min((row_plan(s, min(r, s.out_height), per_lane) for r in heights), key=cost)
-    room = max(1, min(8, (target.registers - 4) // (band.rows + 1)))
-    low = min(s.out_width, max(1, room // 2))
-    pixels = min(range(low, min(room, s.out_width) + 1), key=lambda p: (-(-s.out_width // p) * p, -p))
-    pixels = min(config.get("pixels", pixels), s.out_width)
-    return Plan(band, pixels, strip_of(s, pixels, band, target.vector_bytes))
+    room = max(1, min(8, (target.registers - 4) // (band.rows + 1), s.out_width))
+    widths = [min(config["pixels"], s.out_width)] if "pixels" in config else range(max(1, room // 2), room + 1)
+    cuts = [(p, strip) for p in widths if (strip := strip_of(s, p, band, target.vector_bytes))]
+    if not cuts:
+        return None
+    # columns computed in all, those interleaved in all; wide tiles
+    pixels, strip = min(cuts, key=lambda c: (_strips(s, c[1]) * (3 * c[1] + columns_of(s, c[1])), -c[0]))
+    return Plan(band, pixels, strip)
+
+
+def _strips(s: ConvShape, strip: int) -> int:
+    return -(-s.out_width // strip)
 
 
 def columns_of(s: ConvShape, outputs: int) -> int:
@@ -95,16 +102,13 @@ def scratch_bytes(s: ConvShape, strip: int, pixels: int, band: RowPlan, width: i
 
 
 def strip_of(s: ConvShape, pixels: int, band: RowPlan, width: int) -> int:
-    """Output columns of a strip: whole tiles, in even shares, within the stack; 0 where not even a tile fits."""
-    if scratch_bytes(s, pixels, pixels, band, width) > STACK:
-        return 0
-    tiles = -(-s.out_width // pixels)
+    """Output columns of a strip: whole tiles within the stack that waste least at the end; 0 where not even one fits."""
     fits = [
-        n for n in range(1, tiles + 1)
-        if n == 1 or columns_of(s, n * pixels) <= MAX_COLUMNS and scratch_bytes(s, n * pixels, pixels, band, width) <= STACK
+        n * pixels for n in range(1, max(1, s.out_width // pixels) + 1)
+        if scratch_bytes(s, n * pixels, pixels, band, width) <= STACK
+        and (n == 1 or columns_of(s, n * pixels) <= MAX_COLUMNS)
     ]  # fmt: skip
-    strips = -(-tiles // fits[-1])
-    return min(-(-tiles // strips) * pixels, s.out_width // pixels * pixels)
+    return min(fits, key=lambda strip: _strips(s, strip) * (3 * strip + columns_of(s, strip)), default=0)
 
 
 def channel_pieces(channels: int, widest: int) -> list[tuple[int, tuple[int, ...]]]:

@@ -34,7 +34,7 @@ def fits(s: ConvShape, target: Target, config: dict[str, int]) -> bool:
     """Whether this kernel takes a convolution on this target."""
     if target.dot not in PER_LANE or s.channels < BLOCK or s.kernel[0] * s.kernel[1] > MAX_TAPS:
         return False
-    return make_plan(s, target, PER_LANE[target.dot], config).strip > 0
+    return make_plan(s, target, PER_LANE[target.dot], config) is not None
 
 
 class QuadKernel:
@@ -43,7 +43,9 @@ class QuadKernel:
     def __init__(self, call: Call, x: Tensor, w: Tensor, zero: Tensor, s: ConvShape, target: Target) -> None:
         self.call, self.s, self.target, self.w = call, s, target, w
         self.per_lane = PER_LANE[target.dot]
-        self.plan: Plan = make_plan(s, target, self.per_lane, call.config)
+        plan = make_plan(s, target, self.per_lane, call.config)
+        assert plan is not None, "ask fits first"
+        self.plan: Plan = plan
         self.signed = x.dtype == "int8"
         self.tail: Requantization | None = packed_requantization(call, s.kernel[0] * s.kernel[1])
         kind = f"depthwise{s.kernel[0]}x{s.kernel[1]}_nhwc_{'s8' if self.signed else 'u8'}s8"
@@ -156,26 +158,29 @@ class _Piece:
         strips = -(-s.out_width // plan.strip)
         with b.serial(strips, "strip") as strip:
             at = b.let(tirx.min(strip.astype("int64") * plan.strip, tirx.const(s.out_width - plan.strip, "int64")))
-            self._interleave(place, first, at)
             with b.serial(plan.strip // plan.pixels, "tile") as tile:
+                # a tile's columns just before its sums: shuffles and multiplications then overlap in the processor
                 here = b.let(tile.astype("int64") * plan.pixels)
+                end = b.let(here * s.strides[1] + columns_of(s, plan.pixels))
+                new = tirx.const(plan.pixels * s.strides[1], "int64")
+                begin = b.let(tirx.Select(here == 0, tirx.const(0, "int64"), end - new))
+                self._interleave(place, first, at, begin, end)
                 with b.serial(self.k.groups, "group") as group:
                     self._sum(piece, group, here)
                 self._finish(place, piece, first, b.let(at + here))
 
-    def _interleave(self, place: tuple, first: tirx.Expr, at: tirx.Expr) -> None:
-        """The input columns of a strip into self.k.columns."""
+    def _interleave(self, place: tuple, first: tirx.Expr, at: tirx.Expr, begin: tirx.Expr, end: tirx.Expr) -> None:
+        """The input columns begin..end of the strip at output column `at` into self.k.columns."""
         b, s, (n, row) = self.b, self.s, place
         top, left, bottom, right = s.pads
-        count = columns_of(s, self.plan.strip)
         y, x = b.let(row * s.strides[0] - top), b.let(at * s.strides[1] - left)
-        low, high = tirx.const(0, "int64"), tirx.const(count, "int64")
+        low, high = begin, end
         if left or right:
-            low = b.let(tirx.min(tirx.max(-x, low), high))
-            high = b.let(tirx.max(tirx.min(s.width - x, high), low))
-            with b.serial(low, "outside") as column:
+            low = b.let(tirx.min(tirx.max(-x, begin), end))
+            high = b.let(tirx.max(tirx.min(s.width - x, end), low))
+            with b.serial(b.let(low - begin), "outside", begin) as column:
                 self._fill(column)
-            with b.serial(b.let(count - high), "outside", high) as column:
+            with b.serial(b.let(end - high), "outside", high) as column:
                 self._fill(column)
         span = self.plan.band.units[-1].rows[-1]
         base = b.let(n * s.height)
