@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from quant import harm
+from quant.bias_correction import correct
 from quant.contract import Layer, Options, Progress, Rewritten
 from quant.evaluate import Bound, Judge, Quality
 from quant.quantize import resolve, scheme_named
@@ -166,6 +167,9 @@ def _rewritten(
     copy.CopyFrom(model)
     scheme = scheme_named(name)
     result: Rewritten = resolve(scheme.rewrite)(copy, scheme, samples, replace(options, auto={}), progress)
+    if options.bias_correction is None and scheme.activations is not None and scheme.activations.static:
+        # As the front door does by default; where it is asked for, the front door corrects the finished mix.
+        result.model = correct(model, result.model, samples, options)
     return result
 
 

@@ -1,4 +1,4 @@
-"""What calibration sees in each channel of a tensor: mean and largest value."""
+"""What calibration sees in each channel of a tensor: mean, smallest and largest value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ class Channels:
 
     total: np.ndarray  # float64 [channels]
     count: int  # values a channel
-    high: np.ndarray  # float64 [channels], the largest value
+    low: np.ndarray  # float64 [channels], the smallest value
+    high: np.ndarray  # the largest value
+
+    @property
+    def magnitude(self) -> np.ndarray:
+        """[channels]: the largest absolute value."""
+        return np.maximum(np.abs(self.low), np.abs(self.high))
 
     @property
     def mean(self) -> np.ndarray:
@@ -38,8 +44,9 @@ def channel_statistics(
             rows = np.moveaxis(value, axes[name], 0).reshape(value.shape[axes[name]], -1).astype(np.float64)
             if not rows.size:
                 continue
-            total, high = rows.sum(axis=1), rows.max(axis=1)
+            new = Channels(rows.sum(axis=1), rows.shape[1], rows.min(axis=1), rows.max(axis=1))
             if (old := seen.get(name)) is not None:
-                total, high = total + old.total, np.maximum(high, old.high)
-            seen[name] = Channels(total, rows.shape[1] + (old.count if old else 0), high)
+                low, high = np.minimum(old.low, new.low), np.maximum(old.high, new.high)
+                new = Channels(old.total + new.total, old.count + new.count, low, high)
+            seen[name] = new
     return seen

@@ -20,11 +20,11 @@ SOURCE = click.Path(exists=True)
 @click.option("--min-sqnr", type=float, metavar="DB", help="Least signal to noise ratio at the output.")
 @click.option("--report", type=click.Path(dir_okay=False), metavar="R.html", help="Write what each layer lost.")
 @click.option("--alone/--no-alone", default=None, help="Measure each layer's harm alone (default: up to 160 layers).")
-@click.option("--observer", default="minmax", show_default=True, metavar="NAME", help="How ranges are found.")
+@click.option("--observer", default="auto", show_default=True, metavar="NAME", help="How ranges are found.")
 @click.option("--percentile", type=float, default=99.99, show_default=True, help="For the observer of that name.")
 @click.option("--keep", multiple=True, metavar="NODE", help="Leave this node in float32; repeatable.")
 @click.option("--equalize", is_flag=True, help="Cross-layer equalisation first.")
-@click.option("--bias-correction", is_flag=True, help="Take the mean error out of biases.")
+@click.option("--bias-correction/--no-bias-correction", default=None, help="Take the mean error out of biases.")
 @click.option("--smooth", type=click.FloatRange(0, 1), metavar="ALPHA", help="SmoothQuant first, 0.5 say.")
 @click.option("--gptq", "rounding", flag_value="gptq", default=None, help="Round 4-bit weights as GPTQ does.")
 @click.option("--awq", "rounding", flag_value="awq", help="Scale and round 4-bit weights as AWQ does.")
@@ -47,7 +47,7 @@ def command(
     percentile: float,
     keep: tuple[str, ...],
     equalize: bool,
-    bias_correction: bool,
+    bias_correction: bool | None,
     smooth: float | None,
     rounding: str | None,
     group: int | None,
