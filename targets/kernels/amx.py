@@ -28,7 +28,7 @@ SUMS, ROWS, COLS = (0, 1, 2, 3), (4, 5), (6, 7)  # sums: [rows][cols] flattened
 
 @dataclass(frozen=True)
 class Steps:
-    """How a reduction over `depth` bytes is cut into tiles `width` bytes wide; none reads beyond it.
+    """How a reduction over `depth` bytes is cut into tiles `width` bytes wide.
 
     All steps are of one width, for another one would take a new configuration, which clears the sums. Where they do not
     come out even the last one starts early, and the weights of what it meets again are zero.
@@ -38,20 +38,24 @@ class Steps:
     width: int  # bytes, a multiple of 4
     count: int
 
+    @property
+    def beyond(self) -> int:
+        """Bytes read beyond the reduction."""
+        return max(0, self.width - self.depth)
+
     def start(self, step: Index) -> Index:
         """Where a step starts."""
-        last = self.depth - self.width
+        last = max(0, self.depth - self.width)
         if isinstance(step, int):
             return min(step * self.width, last)
         start = step * self.width
         return start if self.count * self.width == self.depth else tirx.min(start, tirx.const(last, "int64"))
 
 
-def steps_of(depth: int) -> Steps | None:
-    """The fewest steps; None below 64 where depth is no multiple of 4: no step of whole quads stays within it."""
+def steps_of(depth: int) -> Steps:
+    """The fewest steps. Only a depth below 64 that is no multiple of 4 makes one that reads beyond it."""
     count = -(-depth // ROW)
-    width = -(-depth // (count * QUAD)) * QUAD
-    return Steps(depth, width, count) if width <= depth else None
+    return Steps(depth, -(-depth // (count * QUAD)) * QUAD, count)
 
 
 def pack_tiles(matrix: np.ndarray, steps: Steps, runs: int = 1) -> np.ndarray:
@@ -61,7 +65,8 @@ def pack_tiles(matrix: np.ndarray, steps: Steps, runs: int = 1) -> np.ndarray:
     given = matrix.reshape(runs, steps.depth, cols)
     full = np.zeros((runs, steps.count * steps.width, panels * SIDE), matrix.dtype)
     full[:, :before, :cols] = given[:, :before]
-    full[:, full.shape[1] - (steps.depth - before) :, :cols] = given[:, before:]
+    end = full.shape[1] - steps.beyond
+    full[:, end - (steps.depth - before) : end, :cols] = given[:, before:]
     tiles = full.reshape(runs * steps.count, steps.width // QUAD, QUAD, panels, SIDE).transpose(3, 0, 1, 4, 2)
     return np.ascontiguousarray(tiles.reshape(panels, runs * steps.count, steps.width // QUAD, ROW))
 

@@ -25,25 +25,32 @@ from .tensor import Index, Tensor, simplify
 def amx_conv(call: Call, target: Target, x: Leaf, w: Tensor, s: ConvShape) -> Stage | None:
     """The stage that convolves `x`, bytes of the shape in `s`, which has no pads; None where that does not pay.
 
-    w: constant int8 [O, C, kH, kW].
+    w: constant int8 [O, C, kH, kW]. `x` needs a spare line below where `wants_spare_line` says so.
     """
-    whole = s.dilations[1] == 1
-    length = s.kernel[1] * s.channels if whole else s.channels
-    steps = amx.steps_of(length)
     pixels = s.out_height * s.out_width
-    if target.tiles != "amx" or s.group > 1 or steps is None:
+    if target.tiles != "amx" or s.group > 1 or not pays(pixels, s.out_channels, s.depth):
         return None
-    if not pays(pixels, s.out_channels, s.depth) or (pixels <= SIDE and not isinstance(s.batch, int)):
+    if pixels <= SIDE and not isinstance(s.batch, int):
         return None
-    return _Conv(call, target, x, w, s, steps, s.kernel[0] * (1 if whole else s.kernel[1])).stage()
+    return _Conv(call, target, x, w, s).stage()
+
+
+def wants_spare_line(target: Target, s: ConvShape) -> bool:
+    """Whether the last pixel's tiles reach up to 3 bytes beyond it: few channels, and no multiple of 4 in a run."""
+    return target.tiles == "amx" and s.group == 1 and runs_of(s)[1].beyond > 0
+
+
+def runs_of(s: ConvShape) -> tuple[int, amx.Steps]:
+    """Runs in a kernel row, of bytes that lie side by side in memory, and the steps of one."""
+    if s.dilations[1] == 1:
+        return 1, amx.steps_of(s.kernel[1] * s.channels)
+    return s.kernel[1], amx.steps_of(s.channels)
 
 
 class _Conv(AmxKernel):
-    def __init__(
-        self, call: Call, target: Target, x: Leaf, w: Tensor, s: ConvShape, steps: amx.Steps, runs: int
-    ) -> None:  # fmt: skip
-        self.s, self.steps, self.stride = s, steps, s.strides[1] * s.channels
-        self.columns = runs // s.kernel[0]  # runs of a kernel row
+    def __init__(self, call: Call, target: Target, x: Leaf, w: Tensor, s: ConvShape) -> None:
+        self.s, self.stride = s, s.strides[1] * s.channels
+        self.columns, self.steps = runs_of(s)
         self.a_line = -(-s.out_width // SIDE)  # tiles
         self.tile = -(-s.out_width // self.a_line)
         self.tiles = simplify(s.batch * (s.out_height * self.a_line))
@@ -54,7 +61,9 @@ class _Conv(AmxKernel):
             data = np.asarray(w.data())  # type: ignore[misc]
             return data.transpose(2, 3, 1, 0).reshape(-1, data.shape[0])
 
-        packed = amx.tiles_const(w.name, matrix, s.out_channels, steps, runs, f"{w.name}:conv")
+        packed = amx.tiles_const(
+            w.name, matrix, s.out_channels, self.steps, s.kernel[0] * self.columns, f"{w.name}:conv"
+        )
         blocks = simplify((self.tiles + (self.tall - 1)) // self.tall)
         known = max(1, -(-s.out_height * self.a_line * (s.batch if isinstance(s.batch, int) else 1) // self.tall))
         area = s.strides[0] * s.strides[1] * s.channels * self.height  # bytes of the image to a block

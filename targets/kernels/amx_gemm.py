@@ -29,7 +29,7 @@ def amx_product(
     matrix: gives the weights as [depth, cols]; key: names them, equal keys for equal bytes.
     """
     steps = amx.steps_of(depth)
-    if target.tiles != "amx" or steps is None or not pays(known_rows(rows), cols, depth):
+    if target.tiles != "amx" or steps.beyond or not pays(known_rows(rows), cols, depth):
         return None
     return [_Product(call, target, kernel, rows, left, matrix, cols, key, steps).stage()]
 

@@ -6,14 +6,14 @@ is special. Along a kernel row the bytes that one output pixel reads are one run
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import tirx
 
 from targets.target import Target
 
-from .amx_conv import amx_conv
+from .amx_conv import amx_conv, wants_spare_line
 from .amx_gemm import amx_product
 from .builder import Builder
 from .conv2d_direct import rows_of_task
@@ -51,6 +51,9 @@ def conv2d_integer(call: Call, target: Target) -> list[Stage] | None:
         return depthwise_integer(call, x, w, zero, s, target)
     stages: list[Stage] = []
     source: Leaf = x
+    if wants_spare_line(target, s):
+        top, left, bottom, right = s.pads
+        s = replace(s, pads=(top, left, bottom + 1, right))
     if any(s.pads):
         stage, source, s = padded(x, s, target, zero)
         stages.append(stage)

@@ -111,7 +111,7 @@ def test_nothing_is_read_beyond_the_left_side(m: int) -> None:
 
     for k in (4, 60, 68, 127, 129, 250):
         steps = amx.steps_of(k)
-        assert steps is not None
+        assert not steps.beyond
         pages = mmap.mmap(-1, 3 * mmap.PAGESIZE)
         start = ctypes.addressof(ctypes.c_char.from_buffer(pages))
         size = -(-m * k // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -140,7 +140,7 @@ def run_in_place(stages: list, leaf: Tensor, held: np.ndarray, result: Tensor) -
 @pytest.mark.parametrize("depth", [4, 24, 64, 65, 66, 100, 127, 128, 129, 144, 191, 321, 384, 1000])
 def test_steps_stay_within_the_reduction_and_weights_count_once(depth: int) -> None:
     steps = amx.steps_of(depth)
-    assert steps is not None and steps.width <= amx.ROW and steps.width % 4 == 0
+    assert not steps.beyond and steps.width <= amx.ROW and steps.width % 4 == 0
     packed = amx.pack_tiles(np.ones((depth, 3), np.int8), steps)
     starts = [steps.start(i) for i in range(steps.count)]
     met = np.zeros(depth, int)
@@ -152,7 +152,10 @@ def test_steps_stay_within_the_reduction_and_weights_count_once(depth: int) -> N
 
 
 def test_a_short_odd_reduction_is_left_to_others() -> None:
-    assert amx.steps_of(27) is None
+    assert amx.steps_of(27).beyond == 1
+    A, acc = Tensor((64, 27), "uint8", "a"), Tensor((64, 64), "int32", "acc")
+    call = Call("edgert.GemmInteger", {}, [A, None], [acc], acc, [Tensor((64, 64), "int32", "y")])
+    assert amx_gemm.amx_product(call, AMX, "gemm", 64, A, lambda: None, 27, 64, "w") is None
 
 
 def windows(x: np.ndarray, w: np.ndarray, attrs: dict, zero: int) -> np.ndarray:
@@ -206,7 +209,9 @@ def convolved(
 
 @needs_amx
 @pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("size", [(1, 5, 16, 8), (1, 3, 17, 16), (2, 7, 7, 24), (1, 4, 33, 20), (1, 9, 14, 68)])
+@pytest.mark.parametrize(
+    "size", [(1, 5, 16, 8), (1, 3, 17, 16), (2, 7, 7, 24), (1, 4, 33, 20), (1, 9, 14, 68), (1, 6, 9, 3), (2, 5, 5, 1)]
+)
 def test_convolutions(size: tuple, packed: bool) -> None:
     convolved(size, 40, (3, 3), packed)
 
