@@ -44,14 +44,24 @@ def _family(width: int) -> tuple[str, str]:
     return {16: ("sse2", ".128"), 32: ("avx2", ""), 64: ("avx512", ".512")}[width]
 
 
-def pack(groups: Sequence[Vector], width: int, zero: int, dtype: str) -> Vector:
-    """Four groups of int32 -> `width` bytes in order: value + zero, clamped to the range of `dtype`."""
+def pack_words(low: Vector, high: Vector, width: int, zero: int) -> Vector:
+    """Two neighbouring groups of int32 -> 16-bit words: value + zero, saturated."""
     isa, bits = _family(width)
-    name = f"llvm.x86.{isa}.packssdw{bits}"
-    words = [tirx.call_llvm_pure_intrin(f"int16x{width // 2}", name, groups[i], groups[i + 1]) for i in (0, 2)]
+    words = tirx.call_llvm_pure_intrin(f"int16x{width // 2}", f"llvm.x86.{isa}.packssdw{bits}", low, high)
     if zero:
         added = tirx.Broadcast(tirx.const(zero, "int16"), width // 2)
-        words = [tirx.call_llvm_pure_intrin(f"int16x{width // 2}", "llvm.sadd.sat", w, added) for w in words]
-    narrow = "packuswb" if dtype == "uint8" else "packsswb"
-    bytes_ = tirx.call_llvm_pure_intrin(f"int8x{width}", f"llvm.x86.{isa}.{narrow}{bits}", *words)
-    return tirx.reinterpret(f"{dtype}x{width}", bytes_)
+        words = tirx.call_llvm_pure_intrin(f"int16x{width // 2}", "llvm.sadd.sat", words, added)
+    return words
+
+
+def pack_bytes(low: Vector, high: Vector, width: int, dtype: str) -> Vector:
+    """The words of groups 0, 1 and of groups 2, 3 -> `width` bytes in order, clamped to the range of `dtype`."""
+    isa, bits = _family(width)
+    name = f"llvm.x86.{isa}.{'packuswb' if dtype == 'uint8' else 'packsswb'}{bits}"
+    return tirx.reinterpret(f"{dtype}x{width}", tirx.call_llvm_pure_intrin(f"int8x{width}", name, low, high))
+
+
+def pack(groups: Sequence[Vector], width: int, zero: int, dtype: str) -> Vector:
+    """Four groups of int32 -> `width` bytes in order: value + zero, clamped to the range of `dtype`."""
+    low, high = (pack_words(groups[i], groups[i + 1], width, zero) for i in (0, 2))
+    return pack_bytes(low, high, width, dtype)

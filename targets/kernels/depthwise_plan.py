@@ -12,7 +12,8 @@ from .conv2d_shape import ConvShape
 # cycles beside one of 64 channels: 256-bit work has three ports where 512-bit has two
 NARROW_COST = 0.67
 TAIL_COST = 4  # instructions of the tail for a vector of sums
-MAX_COLUMNS = 32  # input columns interleaved at once
+SHUFFLE_COST = 3  # of a vector of bytes side by side: two shuffles, which have one port where others have two
+LOAD_COST = 0.4  # of a vector loaded: beside arithmetic, nearly free
 MAX_TAPS = 81
 STACK = 15 << 10
 
@@ -70,25 +71,24 @@ def make_plan(s: ConvShape, target: Target, per_lane: int, config: dict[str, int
     """Sizes by a count of instructions; `config` may set rows and pixels. None where not even a tile fits the stack."""
     instructions = 1 if per_lane == 4 else 2
 
-    def cost(band: RowPlan) -> float:
-        sums = 2 * len(band.units) * s.strides[1] + instructions * s.kernel[1] * len(band.products)
-        bands = -(-s.out_height // band.rows)
-        return (sums + TAIL_COST * band.rows) * bands
+    def cost(plan: Plan) -> float:
+        rows, products = plan.band.rows, instructions * s.kernel[1] * len(plan.band.products)
+        strips = -(-s.out_width // plan.strip)
+        tiles = strips * -(-plan.strip // plan.pixels)
+        shuffles = SHUFFLE_COST * len(plan.band.units) * columns_of(s, plan.strip) * strips
+        loads = LOAD_COST * (s.kernel[1] * len(plan.band.products) + len(plan.band.units) * columns_of(s, plan.pixels))
+        return -(-s.out_height // rows) * (shuffles + tiles * (plan.pixels * (products + TAIL_COST * rows) + loads))
 
     heights = [config["rows"]] if "rows" in config else range(1, min(4, s.out_height) + 1)
-    band = min((row_plan(s, min(r, s.out_height), per_lane) for r in heights), key=cost)
-    room = max(1, min(8, (target.registers - 4) // (band.rows + 1), s.out_width))
-    widths = [min(config["pixels"], s.out_width)] if "pixels" in config else range(max(1, room // 2), room + 1)
-    cuts = [(p, strip) for p in widths if (strip := strip_of(s, p, band, target.vector_bytes))]
-    if not cuts:
-        return None
-    # columns computed in all, those interleaved in all; wide tiles
-    pixels, strip = min(cuts, key=lambda c: (_strips(s, c[1]) * (3 * c[1] + columns_of(s, c[1])), -c[0]))
-    return Plan(band, pixels, strip)
-
-
-def _strips(s: ConvShape, strip: int) -> int:
-    return -(-s.out_width // strip)
+    plans = []
+    for band in (row_plan(s, min(r, s.out_height), per_lane) for r in heights):
+        # a group's sums, those of the two before it packed and of the one before it
+        room = max(1, (target.registers - 7) // (3 * band.rows))
+        widths = [config["pixels"]] if "pixels" in config else range(1, room + 1)
+        for pixels in sorted({min(p, s.out_width) for p in widths}):
+            strip = strip_of(s, pixels, band, target.vector_bytes)
+            plans += [Plan(band, pixels, strip)] if strip else []
+    return min(plans, key=cost, default=None)
 
 
 def columns_of(s: ConvShape, outputs: int) -> int:
@@ -102,13 +102,14 @@ def scratch_bytes(s: ConvShape, strip: int, pixels: int, band: RowPlan, width: i
 
 
 def strip_of(s: ConvShape, pixels: int, band: RowPlan, width: int) -> int:
-    """Output columns of a strip: whole tiles within the stack that waste least at the end; 0 where not even one fits."""
-    fits = [
-        n * pixels for n in range(1, max(1, s.out_width // pixels) + 1)
-        if scratch_bytes(s, n * pixels, pixels, band, width) <= STACK
-        and (n == 1 or columns_of(s, n * pixels) <= MAX_COLUMNS)
-    ]  # fmt: skip
-    return min(fits, key=lambda strip: _strips(s, strip) * (3 * strip + columns_of(s, strip)), default=0)
+    """Output columns of a strip: even shares within the stack; 0 where not even a tile fits."""
+    for strips in range(1, s.out_width + 1):
+        strip = max(pixels, -(-s.out_width // strips))
+        if scratch_bytes(s, strip, pixels, band, width) <= STACK:
+            return strip
+        if strip == pixels:
+            break
+    return 0
 
 
 def channel_pieces(channels: int, widest: int) -> list[tuple[int, tuple[int, ...]]]:

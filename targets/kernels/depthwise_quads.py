@@ -18,7 +18,7 @@ from targets.target import Target
 
 from .aligned import aligned_local
 from .builder import Builder
-from .byte_lanes import BLOCK, GROUPS, channels_of_groups, interleave, pack
+from .byte_lanes import BLOCK, GROUPS, channels_of_groups, interleave, pack_bytes, pack_words
 from .conv2d_shape import ConvShape
 from .depthwise_plan import MAX_TAPS, Plan, channel_pieces, columns_of, make_plan, scratch_bytes
 from .dot import dot_of, load_vector, store_vector
@@ -66,9 +66,10 @@ class QuadKernel:
             width = pieces[0][0]
             size = scratch_bytes(s, self.plan.strip, 0, self.plan.band, width)
             self.columns = aligned_local(b, (size,), "uint8")
-            self.sums = aligned_local(b, (self.plan.pixels * self.plan.band.rows, GROUPS * (width // 4)), "int32")
-            # four, which LLVM does not know: it would write the loop out and run short of registers
-            self.groups = b.let(tirx.shift_right(p, tirx.const(40, "int64")) + GROUPS)
+            if self.tail is None:
+                self.sums = aligned_local(b, (self.plan.pixels * self.plan.band.rows, GROUPS * (width // 4)), "int32")
+            # zero, which LLVM does not know: it would write loops out and run short of registers
+            self.nothing = b.let(tirx.shift_right(p, tirx.const(40, "int64")))
             self.pad = b.let(self._pad_byte())
             if len(pieces) == 1:
                 _Piece(self, *pieces[0]).emit(place, piece)
@@ -156,18 +157,23 @@ class _Piece:
         if len(self.starts) == 1:
             first = tirx.const(self.starts[0], "int64")
         strips = -(-s.out_width // plan.strip)
+        reach = columns_of(s, plan.pixels)
         with b.serial(strips, "strip") as strip:
             at = b.let(tirx.min(strip.astype("int64") * plan.strip, tirx.const(s.out_width - plan.strip, "int64")))
-            with b.serial(plan.strip // plan.pixels, "tile") as tile:
+            with b.serial(b.let(self.k.nothing + -(-plan.strip // plan.pixels)), "tile") as tile:
                 # a tile's columns just before its sums: shuffles and multiplications then overlap in the processor
-                here = b.let(tile.astype("int64") * plan.pixels)
-                end = b.let(here * s.strides[1] + columns_of(s, plan.pixels))
-                new = tirx.const(plan.pixels * s.strides[1], "int64")
-                begin = b.let(tirx.Select(here == 0, tirx.const(0, "int64"), end - new))
-                self._interleave(place, first, at, begin, end)
-                with b.serial(self.k.groups, "group") as group:
-                    self._sum(piece, group, here)
-                self._finish(place, piece, first, b.let(at + here))
+                here = b.let(tirx.min(tile * plan.pixels, tirx.const(plan.strip - plan.pixels, "int64")))
+                before = (tile - 1) * (plan.pixels * s.strides[1]) + reach
+                begin = b.let(tirx.Select(tile == 0, tirx.const(0, "int64"), before))
+                self._interleave(place, first, at, begin, b.let(here * s.strides[1] + reach))
+                # zero, but not for LLVM: it would take all weights out of the loop and onto the stack
+                piece_here = b.let(piece + tirx.shift_right(tile, tirx.const(40, "int64")))
+                if self.k.tail:
+                    self._packed_tile(self.k.tail, place, piece_here, first, at, here)
+                else:
+                    with b.serial(b.let(self.k.nothing + GROUPS), "group") as group:
+                        self._spread(self._sum(piece_here, group, here), group)
+                    self._finish(place, first, b.let(at + here))
 
     def _interleave(self, place: tuple, first: tirx.Expr, at: tirx.Expr, begin: tirx.Expr, end: tirx.Expr) -> None:
         """The input columns begin..end of the strip at output column `at` into self.k.columns."""
@@ -243,8 +249,8 @@ class _Piece:
         nothing = tirx.Broadcast(tirx.const(0, "uint8"), self.width)
         return [rows[0], nothing, rows[1], nothing]
 
-    def _sum(self, piece: tirx.Expr, group: tirx.Expr, tile: tirx.Expr) -> None:
-        """The sums of one group of channels for a tile of pixels, into self.k.sums."""
+    def _sum(self, piece: tirx.Expr, group: tirx.Expr, tile: tirx.Expr) -> dict[tuple[int, int], tirx.Expr]:
+        """The sums of one group of channels for a tile of pixels, by output row and pixel."""
         b, s, plan = self.b, self.s, self.plan
         zero = tirx.const(0, "int64")
         begin = tirx.Broadcast(tirx.const(0, "int32"), self.lanes)
@@ -274,48 +280,46 @@ class _Piece:
                     weights[k, p] = b.let(load_vector(self.weights, piece, group, column_of, number, zero, count=wide))
                 key = product.row, i
                 acc[key] = b.let(self.dot.add(acc[key], (loaded[at],), (weights[k, p],)))
-        for (r, i), value in acc.items():
-            self._keep(value, r * plan.pixels + i, group)
+        return acc
 
     def _operand(self, data: tirx.Expr) -> tirx.Expr:
         """A vector of uint8 as the multiplication takes it."""
         return tirx.reinterpret(f"int8x{self.width}" if self.k.per_lane == 4 else f"int16x{self.width // 2}", data)
 
-    def _keep(self, value: tirx.Expr, place: int, group: tirx.Expr) -> None:
-        """Sums of a group: as they are where the tail packs them, else each channel in its place."""
-        b, at = self.b, tirx.const(place, "int64")
-        if self.k.tail:
-            store_vector(b, self.k.sums, value, at, group * self.lanes)
-            return
-        for block in range(self.lanes // GROUPS):
-            four = [tirx.const(block * GROUPS + i, "int32") for i in range(GROUPS)]
-            part = tirx.Shuffle([value], four) if self.lanes > GROUPS else value
-            store_vector(b, self.k.sums, part, at, group * GROUPS + block * BLOCK)
+    def _packed_tile(
+        self, tail: Requantization, place: tuple, piece: tirx.Expr, first: tirx.Expr, at: tirx.Expr, here: tirx.Expr
+    ) -> None:
+        """A tile through its requantization, group by group, all in registers."""
+        b, (n, row) = self.b, place
+        words: dict[tuple[int, int], list[tirx.Expr]] = {}
+        for g in range(GROUPS):
+            group = tirx.const(g, "int64")
+            scale = b.let(load_vector(self.scales, piece, group, tirx.const(0, "int64"), count=self.lanes))
+            for key, total in self._sum(piece, group, here).items():
+                scaled = total.astype(f"float32x{self.lanes}") * scale
+                # to nearest even, as the processor's mode is
+                rounded = b.let(tirx.call_llvm_pure_intrin(f"int32x{self.lanes}", "llvm.lrint", scaled))
+                held = words.setdefault(key, [])
+                held.append(b.let(pack_words(held.pop(), rounded, self.width, tail.zero)) if g % 2 else rounded)
+        for (r, i), (low, high) in words.items():
+            value = tail.clamped(pack_bytes(low, high, self.width, tail.dtype), self.width)
+            store_vector(b, self.k.out, value, n, row + r, at + here + i, first)
 
-    def _finish(self, place: tuple, piece: tirx.Expr, first: tirx.Expr, column: tirx.Expr) -> None:
+    def _spread(self, sums: dict[tuple[int, int], tirx.Expr], group: tirx.Expr) -> None:
+        """Sums of a group into self.k.sums, each channel in its place."""
+        for (r, i), value in sums.items():
+            for block in range(self.lanes // GROUPS):
+                four = [tirx.const(block * GROUPS + c, "int32") for c in range(GROUPS)]
+                part = tirx.Shuffle([value], four) if self.lanes > GROUPS else value
+                at = tirx.const(r * self.plan.pixels + i, "int64")
+                store_vector(self.b, self.k.sums, part, at, group * GROUPS + block * BLOCK)
+
+    def _finish(self, place: tuple, first: tirx.Expr, column: tirx.Expr) -> None:
         """The tile's sums through the tail into the result."""
         b, (n, row) = self.b, place
         for r in range(self.plan.band.rows):
             with b.serial(self.plan.pixels, "pixel") as i:
-                at = n, b.let(row + r), b.let(column + i), first
-                sums = b.let(i.astype("int64") + r * self.plan.pixels)
-                if self.k.tail:
-                    self._store_packed(self.k.tail, at, piece, sums)
-                else:
-                    self._store(at, sums)
-
-    def _store_packed(self, tail: Requantization, at: tuple, piece: tirx.Expr, sums: tirx.Expr) -> None:
-        groups = []
-        for g in range(GROUPS):
-            total = load_vector(self.k.sums, sums, tirx.const(g * self.lanes, "int64"), count=self.lanes)
-            scale = load_vector(
-                self.scales, piece, tirx.const(g, "int64"), tirx.const(0, "int64"), count=self.lanes
-            )  # fmt: skip
-            scaled = total.astype(f"float32x{self.lanes}") * scale
-            # to nearest even, as the processor's mode is
-            groups.append(self.b.let(tirx.call_llvm_pure_intrin(f"int32x{self.lanes}", "llvm.lrint", scaled)))
-        value = tail.clamped(pack(groups, self.width, tail.zero, tail.dtype), self.width)
-        store_vector(self.b, self.k.out, value, *at)
+                self._store((n, b.let(row + r), b.let(column + i), first), b.let(i.astype("int64") + r * self.plan.pixels))
 
     def _store(self, at: tuple, sums: tirx.Expr) -> None:
         b, (n, row, column, first) = self.b, at
