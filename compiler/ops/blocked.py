@@ -111,7 +111,7 @@ def gather_blocked(node: Node) -> Tensor:
         row = tirx.if_then_else(at < 0, at + as_expr(packed.shape[0], str(at.ty.dtype)), at)
         column = as_expr(i[-1], "int64")
         byte = packed(row, floordiv(column, 2)).astype("int32")
-        code = (byte >> (floormod(column, 2).astype("int32") * 4)) & as_expr(15, "int32")
+        code = (byte >> (as_expr(floormod(column, 2), "int32") * 4)) & as_expr(15, "int32")
         part = floordiv(column, block)
         if signed:  # the upper half of the codes stands for -8 to -1
             code = (code ^ as_expr(8, "int32")) - as_expr(8, "int32")

@@ -73,7 +73,7 @@ def _dequantized(edit: Edit, node: ir.Node) -> FewBits | None:
 
 def _looked_up(edit: Edit, node: ir.Node, value: ir.Value) -> FewBits | None:
     """values * scales, perhaps reshaped: see quant/nf4.py and quant/codebook.py."""
-    k, n = (int(d) for d in edit.shape(value))  # type: ignore[call-overload]
+    k, n = (int(d) for d in edit.shape(value))
     inner = node.inputs[0] if node.op_type == "Reshape" else value
     times = inner.producer() if inner is not None else None
     if times is None or times.domain or times.op_type != "Mul":
@@ -82,7 +82,7 @@ def _looked_up(edit: Edit, node: ir.Node, value: ir.Value) -> FewBits | None:
         assert values is not None and scale is not None
         shape, wide = edit.shape(values), edit.shape(scale)
         block = 0
-        if len(shape) == 3 and shape[2] == n and tuple(wide) == (shape[0], 1, n) and int(shape[1]) % STEP == 0:  # type: ignore[call-overload]
+        if len(shape) == 3 and shape[2] == n and tuple(wide) == (shape[0], 1, n) and int(shape[1]) % STEP == 0:
             block = int(shape[1])
         elif not (tuple(shape) == (k, n) and tuple(wide) in ((n,), (1, n))):
             continue

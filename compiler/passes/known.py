@@ -119,7 +119,7 @@ OWN: dict[str, Callable[[ir.Node, list[np.ndarray | None], str], np.ndarray]] = 
 
 def lazily(edit: Edit, value: ir.Value, stem: str | None = None) -> ir.Value:
     """A constant that is computed each time it is read."""
-    shape = tuple(int(d) for d in edit.shape(value))  # type: ignore[call-overload]
+    shape = tuple(int(d) for d in edit.shape(value))
     dtype = onnx_dtype(edit.dtype(value)).numpy()
     return edit.constant(stem or str(value.name), evaluation(edit, value), (shape, dtype))
 

@@ -6,8 +6,7 @@ of each block, and the kernel's time is that of reading the weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+import numpy as np
 from tvm import tirx
 
 from targets.target import Target
@@ -15,10 +14,10 @@ from targets.target import Target
 from .blocked_weights import BlockedWeights
 from .builder import Builder
 from .dot import load_vector, store_vector
-from .nibbles import WORD, Codes, splat
+from .nibbles import WORD, Codes, Lookup, looks_up, splat
 from .panels import walk
 from .registry import Call, template
-from .stage import Stage
+from .stage import Const, Stage
 from .tails import MatrixTail
 from .tensor import Index, product
 from .tiles import Tile
@@ -33,13 +32,7 @@ def gemm_blocked(call: Call, target: Target) -> list[Stage] | None:
     weights = BlockedWeights.of(call.attrs, *call.inputs[1:4])
     if weights is None or weights.scale is None or (weights.block and weights.block % WORD):
         return None
-    codes = weights.codes(target.lanes("float32"), biased=False)
-    kernel = BlockedKernel(call, target, weights, f"gemm_blocked_f32{weights.q.dtype}")
-
-    def reader(b: Builder, lanes: int) -> Codes:
-        return Codes(b, b.arg(codes), weights.bits, weights.signed, lanes)
-
-    return kernel.stages(reader)
+    return _Linear(call, target, weights, f"gemm_blocked_f32{weights.q.dtype}").stages()
 
 
 class BlockedKernel:
@@ -51,18 +44,22 @@ class BlockedKernel:
         self.a = call.need(0)
         self.rows = product(self.a.shape[:-1])
         # beside its sums a tile holds words, scales and one decoded vector of each panel, zeros, a table
-        self.tile = (12, 2) if target.registers >= 32 else (8, 1)
+        self.tile = (11, 2) if target.registers >= 32 else (8, 1)
         if isinstance(self.rows, int):
             self.tile = (min(self.rows, self.tile[0]), self.tile[1])
         self.b = Builder(f"{name}_g{weights.block}_{self.tile[0]}x{self.tile[1]}_{target.isa}")
 
-    def stages(self, reader: Callable[[Builder, int], Codes]) -> list[Stage] | None:
+    def reader(self) -> Codes:
+        """What makes floats of codes."""
+        raise NotImplementedError
+
+    def stages(self) -> list[Stage] | None:
         """The stage; None for an empty product."""
         b, w = self.b, self.weights
         if isinstance(self.rows, int) and self.rows == 0:
             return None
         self.left = b.arg(self.a, (self.rows, w.depth))
-        self.codes = reader(b, self.lanes)
+        self.codes = self.reader()
         self.scale = None if w.scale is None else b.arg(w.scales(self.lanes, self.target))
         self.zero = None if w.centred else b.arg(w.zeros(self.lanes))
         self.tail = MatrixTail(b, self.call)
@@ -150,13 +147,14 @@ class BlockedKernel:
         def group(at: tirx.Expr, steps: int) -> None:
             loaded = [self.codes.load(panel + j, at) for j in range(vecs)]
             for s in range(steps):
-                for j in range(vecs):
+                values = []
+                for j, (zero, scale) in enumerate(zip(zeros, scales, strict=True)):
                     value = self.codes.value(loaded[j], panel + j, at, s, j)
-                    zero, scale = zeros[j], scales[j]
                     value = value if zero is None else value - zero
-                    value = b.let(value if scale is None else value * scale)
-                    for i in range(count):
-                        x = tirx.Broadcast(self.left[first + i, at * WORD + s], self.lanes)
+                    values.append(b.let(value if scale is None else value * scale))
+                for i in range(count):
+                    x = tirx.Broadcast(self.left[first + i, at * WORD + s], self.lanes)
+                    for j, value in enumerate(values):
                         self._put(acc, i, j, self._get(acc, i, j) + x * value)
 
         turns, rest = divmod(length, WORD)
@@ -167,6 +165,25 @@ class BlockedKernel:
                 group(b.let(word + t), WORD)
         if rest:
             group(word + turns, rest)
+
+
+class _Linear(BlockedKernel):
+    """Codes that are whole numbers."""
+
+    def reader(self) -> Codes:
+        b, w, lanes = self.b, self.weights, self.lanes
+        codes = b.arg(w.codes(lanes, biased=False))
+        if w.bits == 4 and looks_up(self.target, lanes) == "permute":
+            # a table of -8 to 7 takes one instruction less than shifting and converting
+            first = -8 if w.signed else 0
+            numbers = np.roll(np.arange(first, first + 16, dtype=np.float32), first).reshape(1, 16)
+            return Lookup(b, codes, b.arg(Const((1, 16), "float32", lambda: numbers, f"levels{first}")), lanes,
+                          self.target)  # fmt: skip
+        return Codes(b, codes, w.bits, w.signed, lanes)
+
+    def _panels(self, panels: list[tirx.Expr]) -> None:
+        if isinstance(self.codes, Lookup):
+            self.codes.begin([tirx.const(0, "int64")])
 
 
 def _int(i: int) -> tirx.Expr:

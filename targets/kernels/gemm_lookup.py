@@ -36,7 +36,7 @@ def gemm_lookup(call: Call, target: Target) -> list[Stage] | None:
     if weights is None or table is None or table.data is None or int(table.shape[-1]) != 16 or weights.block % WORD:
         return None
     if book is None:
-        return _Kernel(call, target, weights, table).stages_of()
+        return _Kernel(call, target, weights, table).stages()
     if book.data is None or weights.blocks != 1:
         return None
     return _by_table(call, target, weights, table, np.asarray(book.data()))
@@ -51,23 +51,17 @@ class _Kernel(BlockedKernel):
         super().__init__(call, target, weights, "gemm_lookup_f32")
         self.table, self.tables = table, tables
 
-    def stages_of(self) -> list[Stage] | None:
-        """The stage, with the packed indices and the table."""
-        table, data = self.table, self.table.data
+    def reader(self) -> Codes:
+        b, table, data = self.b, self.table, self.table.data
         assert data is not None
         shape = (int(np.prod(table.shape)) // 16, 16)
-        codes = self.weights.nibbles(self.lanes)
         levels = Const(shape, "float32", lambda: np.asarray(data(), np.float32).reshape(shape), f"{table.name}:levels")
-
-        def reader(b: Builder, lanes: int) -> Codes:
-            self.lookup = Lookup(b, b.arg(codes), b.arg(levels), lanes, self.target)
-            if self.tables is not None:
-                numbers = self.tables
-                which = Const(numbers.shape, "int32", lambda: numbers, f"{self.weights.q.name}:{lanes}:tables")
-                self.numbers = b.arg(which)
-            return self.lookup
-
-        return self.stages(reader)
+        self.lookup = Lookup(b, b.arg(self.weights.nibbles(self.lanes)), b.arg(levels), self.lanes, self.target)
+        if self.tables is not None:
+            numbers = self.tables
+            which = Const(numbers.shape, "int32", lambda: numbers, f"{self.weights.q.name}:{self.lanes}:tables")
+            self.numbers = b.arg(which)
+        return self.lookup
 
     def _panels(self, panels: list[tirx.Expr]) -> None:
         if self.tables is None:
@@ -90,7 +84,7 @@ def _by_table(
     out = Tensor(moved.shape, "float32", "by_table")  # no value of the graph: scratch
     inner = replace(call, outputs=[moved], final=moved, results=[out])
     kernel = _Kernel(inner, target, _picked(weights, columns), table, book[columns[::lanes]].astype(np.int32))
-    first = kernel.stages_of()
+    first = kernel.stages()
     return None if first is None else [*first, _in_order(call, target, out, places)]
 
 

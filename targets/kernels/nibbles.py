@@ -77,7 +77,7 @@ class Lookup(Codes):
 
     def __init__(self, b: Builder, buffer: tirx.Var, table: tirx.Var, lanes: int, target: Target) -> None:
         super().__init__(b, buffer, 4, False, lanes)
-        self.table, self.way = table, _way(target, lanes)
+        self.table, self.way = table, looks_up(target, lanes)
         self.rows: list[Index] = []
         self.held: list[list[Vector]] = []
 
@@ -110,7 +110,8 @@ class Lookup(Codes):
         return tirx.BufferLoad(self.table, [self.rows[j], tirx.reinterpret(f"int32x{lanes}", index)])
 
 
-def _way(target: Target, lanes: int) -> str:
+def looks_up(target: Target, lanes: int) -> str:
+    """How a table of 16 floats is read."""
     if is_x86(target) and lanes == 16 and "avx512f" in target.features:
         return "permute"
     if is_x86(target) and lanes == 8 and "avx2" in target.features:

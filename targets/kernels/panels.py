@@ -41,12 +41,15 @@ def walk(
             """`count` panels of `width` columns in all."""
 
             def tiles() -> None:
-                for start in range(0, count, tile[1]):
-                    vecs = min(tile[1], count - start)
-                    wide = min(vecs * lanes, width - start * lanes)
-                    row_tiles(
-                        b, rows, first, block, tile[0], lambda n, m: emit(n, m, panel + start, vecs, wide)  # noqa: B023
-                    )
+                full = min(count, width // lanes) // tile[1]
+                with b.serial(tirx.const(full, "int64"), "part") as part:
+                    some_rows(b.let(panel + part * tile[1]), tile[1], tile[1] * lanes)
+                left = count - full * tile[1]
+                if left:
+                    some_rows(panel + full * tile[1], left, width - full * tile[1] * lanes)
+
+            def some_rows(at: tirx.Expr, vecs: int, wide: int) -> None:
+                row_tiles(b, rows, first, block, tile[0], lambda n, m: emit(n, m, at, vecs, wide))
 
             if rows == 1:
                 emit(1, tirx.const(0, "int64"), panel, count, width)
