@@ -26,7 +26,7 @@ def affine(found: Range, dtype: str, symmetric: bool) -> tuple[np.float32, int]:
     """Scale and zero point for codes of `dtype`; zero is always represented exactly (padding needs it).
 
     Symmetric formats have zero point 0 and use the same number of codes on both sides. A range of nothing but zero
-    gets scale 1.
+    gets scale 2 ** -10: any would do for itself, but biases have steps of this scale times that of the weights.
     """
     lowest, highest = LIMITS[dtype]
     low, high = min(0.0, float(found.low)), max(0.0, float(found.high))
@@ -35,7 +35,7 @@ def affine(found: Range, dtype: str, symmetric: bool) -> tuple[np.float32, int]:
     else:
         scale = (high - low) / (highest - lowest)
     if scale == 0:
-        return np.float32(1), 0 if symmetric else max(0, lowest)
+        return np.float32(2.0**-10), 0 if symmetric else max(0, lowest)
     scale32 = np.float32(max(scale, SMALLEST_SCALE))
     zero = 0 if symmetric else int(np.clip(np.rint(lowest - low / float(scale32)), lowest, highest))
     return scale32, zero

@@ -7,6 +7,7 @@ import numpy as np
 # Bins on each side of zero. The range is a power of two, at most twice the largest magnitude, so that a bin is at
 # most 1/1024 of it: a quarter of an 8-bit step over the same range.
 HALF = 2048
+SMALLEST = 2.0**-100  # all below counts as next to zero; HALF / limit stays a float32 number
 
 
 class Histogram:
@@ -24,7 +25,7 @@ class Histogram:
         self.low, self.high = min(self.low, low), max(self.high, high)
         top = max(-low, high)
         if self.limit <= top:
-            self._grow(2.0 ** np.ceil(np.log2(top * 1.0000001 if top else 2.0**-100)))
+            self._grow(2.0 ** (np.floor(np.log2(max(top, SMALLEST))) + 1))
         places = (values * np.float32(HALF / self.limit)).astype(np.float32)
         np.floor(places, out=places)
         places += HALF

@@ -33,7 +33,7 @@ def prepare(model: str | Path | onnx.ModelProto, opset: int = 13) -> onnx.ModelP
     found = {node.op_type for graph in subgraphs(proto.graph) for node in graph.node}
     if done := sorted(op for op in found if op in _QUANTIZED or op.startswith("QLinear")):
         raise UsageError(f"the model is quantized already (it has {', '.join(done)}); give the float32 one")
-    return typed(named(optimised(raised(proto, opset))))
+    return typed(named(optimised(named(raised(proto, opset)))))
 
 
 def read(model: str | Path | onnx.ModelProto) -> onnx.ModelProto:
@@ -168,18 +168,15 @@ def save(model: onnx.ModelProto, path: str | Path) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise UsageError(f"{path}: the folder does not exist")
-    part = path.with_name(path.name + ".part")
-    try:
+    with tempfile.TemporaryDirectory(prefix=".edgert-", dir=path.parent) as folder:
+        part, beside = Path(folder, path.name), path.name + ".data"
         if model.ByteSize() < _EXTERNAL_FROM:
             part.write_bytes(model.SerializeToString())
         else:
-            beside = path.with_name(path.name + ".data")
-            beside.unlink(missing_ok=True)
-            copy = read(model)
-            onnx.save(copy, str(part), save_as_external_data=True, location=beside.name)
+            onnx.save(read(model), str(part), save_as_external_data=True, location=beside)
+            if Path(folder, beside).exists():
+                os.replace(Path(folder, beside), path.with_name(beside))
         os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def weight_bytes(model: onnx.ModelProto) -> int:

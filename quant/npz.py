@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from targets.errors import UsageError
+
+_DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Rows:
@@ -31,7 +34,7 @@ class Rows:
             for i in range(len(self)):
                 try:
                     data = file.read(size)
-                except (OSError, EOFError, zipfile.BadZipFile) as error:
+                except _DAMAGE as error:
                     raise UsageError(f"{self.path}: {self.member} is damaged at row {i} ({error})") from None
                 if len(data) != size:
                     raise UsageError(f"{self.path}: {self.member} ends early, at row {i} of {len(self)}")
@@ -57,7 +60,7 @@ def _header(file, where: str) -> tuple[tuple[int, ...], np.dtype]:  # type: igno
         version = np.lib.format.read_magic(file)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, by_columns, dtype = reader(file)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, *_DAMAGE) as error:
         raise UsageError(f"{where}: not a whole array ({error})") from None
     if dtype.hasobject:
         raise UsageError(f"{where}: holds Python objects; save plain numbers")

@@ -143,8 +143,10 @@ class _Emitter:
                 bias = bias * np.float32(attribute(node, "beta", 1.0))
             bias = np.broadcast_to(bias.reshape(-1), scales.shape).astype(np.float64)
             # Where weights are tiny beside the bias (a dead channel), int32 would overflow: a coarser scale harms none.
+            # Where all are zero, the bias alone says how fine the scale is.
+            dead = (weights == 0).all(axis=tuple(i for i in range(weights.ndim) if i != axis))
             least = np.maximum(np.abs(bias) / (_MOST_BIAS * x_scale), SMALLEST_SCALE / x_scale)
-            scales = np.maximum(scales, least).astype(np.float32)
+            scales = np.where(dead & (bias != 0), least, np.maximum(scales, least)).astype(np.float32)
         base = node.input[1]
         scale = graph.add_constant(f"{base}_scale", scales)
         codes = graph.add_constant(f"{base}_q", encode_channels(weights, scales, axis))
