@@ -39,7 +39,7 @@ format: $(STAMP)
 
 # OpenVINO is a peer to compare with and nothing else, so only this target installs it.
 bench: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'openvino>=2025.0'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'openvino>=2025.0' 'ai-edge-litert>=2'
 	$(BIN)/python -m benchmarks $(ARGS)
 
 # ONNX's own node cases, end to end; writes the tables of operators and targets of README.md.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
+from targets.kernels.rounding import to_integer
 from targets.kernels.tensor import Index, Tensor, as_expr, compute, same_dim
 from targets.kernels.vmath import let
 
@@ -71,6 +72,12 @@ def rounded(value: tirx.Expr, dtype: str) -> tirx.Expr:
     return value if wide(dtype) == dtype else value.astype(dtype).astype("float32")
 
 
+def _number(node: Node, i: int) -> float | None:
+    """Input i where it is one number known at compile time."""
+    value = node.const(i)
+    return float(value.reshape(-1)[0]) if value is not None and value.size == 1 and value.dtype.kind in "iuf" else None
+
+
 @op("QuantizeLinear", since=10, kind="elementwise")
 def quantize_linear(node: Node) -> Tensor:
     """saturate(round(x / y_scale) + y_zero_point), divided in `precision`, which is y_scale's type unless said.
@@ -87,6 +94,7 @@ def quantize_linear(node: Node) -> Tensor:
         raise Unsupported(f"{x.dtype} divided by a scale of {scale.dtype}", "float32")
     by = parameter(node, scale, x, "scale")
     offset = None if zero is None else parameter(node, zero, x, "zero point")
+    known = 0 if zero is None else _number(node, 2)  # a zero point that code can hold
     saturate = bool(node.attr("saturate", 1))
 
     def of(*i: Index) -> tirx.Expr:
@@ -95,6 +103,8 @@ def quantize_linear(node: Node) -> Tensor:
         value = rounded(top / bottom, precision)
         if dtype in narrow.FLOATS:
             return narrow.encode(value, dtype, saturate)
+        if known is not None and dtype not in narrow.NAMES:
+            return to_integer(value, int(known), *limits(dtype), dtype)
         return requantize(value, None if offset is None else offset(*i), dtype)
 
     return compute(x.shape, dtype, of, [t for t in (x, scale, zero) if t is not None], "quantize")

@@ -15,6 +15,7 @@ from . import (
     attention,
     common_subexpressions,
     dead_code,
+    dynamic_layout,
     fold_affine,
     fold_affine_ahead,
     fold_padding,
@@ -59,7 +60,7 @@ PHASES: list[tuple[str, list[Pass]]] = [
     # matrix products by what the kernels take: constant right side (packed), or batched
     ("matmul", [matmul.run, attention.run]),
     # convolutions and pools on NHWC, transposes only at the borders
-    ("layout", [layout.run, transposes.run, merge_views.run, common_subexpressions.run]),
+    ("layout", [layout.run, dynamic_layout.run, transposes.run, merge_views.run, common_subexpressions.run]),
     # between DequantizeLinear and QuantizeLinear: integer kernels
     ("integer", [quantized_moves.run, integer.run, integer_products.run, transposes.run, merge_views.run]),
 ]
