@@ -66,7 +66,8 @@ def test_folders_of_arrays_and_of_others(tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"
     onnx.save(convolutions(), model)
     arrays, mixed = tmp_path / "arrays", tmp_path / "mixed"
-    arrays.mkdir(), mixed.mkdir()
+    for folder in (arrays, mixed):
+        folder.mkdir()
     np.save(arrays / "0.npy", np.ones((1, 3, 8, 8), np.float32))
     assert calibration(str(arrays), str(model)) == str(arrays)
     np.save(mixed / "0.npy", np.ones((1, 3, 8, 8), np.float32))

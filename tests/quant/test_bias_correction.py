@@ -59,7 +59,9 @@ def test_int32_biases_of_static_quantization_are_shifted_in_their_own_steps() ->
     means = np.mean([sample["x"] for sample in samples], axis=(0, 1, 3, 4))
     np.testing.assert_allclose(done.shifts["conv_y"], -error @ means, rtol=1e-3, atol=1e-7)
     step = Graph(made).constant(dq.input[1]).max()  # type: ignore[union-attr]
-    np.testing.assert_allclose(dequantized(Graph(made), conv.input[2]), done.shifts["conv_y"], atol=step)
+    shifted = dequantized(Graph(made), conv.input[2])
+    assert shifted is not None
+    np.testing.assert_allclose(shifted, done.shifts["conv_y"], atol=step)
 
 
 def test_a_whole_network_by_the_option() -> None:

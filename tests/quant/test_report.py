@@ -53,7 +53,7 @@ def test_similarity_by_parts_is_that_of_the_whole() -> None:
 )
 def test_similarity_at_its_ends(reference: list, value: list, sqnr: float, cosine: float) -> None:
     similarity = Similarity()
-    similarity.add(np.float32(reference), np.float32(value))
+    similarity.add(np.array(reference, np.float32), np.array(value, np.float32))
     assert (similarity.sqnr_db, similarity.cosine) == (sqnr, cosine)
 
 

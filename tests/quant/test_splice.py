@@ -22,8 +22,8 @@ def quantized(proto: onnx.ModelProto, step: float) -> onnx.ModelProto:
             made.graph.node.append(node("DequantizeLinear", [f"{x}_q", "step", "zero"], f"{x}_dq"))
             entry.input[0] = f"{x}_dq"
         made.graph.node.append(entry)
-    made.graph.initializer.append(numpy_helper.from_array(np.float32(step), "step"))
-    made.graph.initializer.append(numpy_helper.from_array(np.uint8(128), "zero"))
+    made.graph.initializer.append(numpy_helper.from_array(np.array(step, np.float32), "step"))
+    made.graph.initializer.append(numpy_helper.from_array(np.array(128, np.uint8), "zero"))
     return made
 
 
@@ -64,7 +64,7 @@ def test_values_inside_a_version_and_nodes_with_two_outputs() -> None:
     proto = model([split("x"), node("MatMul", ["a", "w"], "m"), tail], weights, shape)
     half = [node("Mul", ["x", "half"], "x_half"), split("x_half")]
     inner = [node("MatMul", ["a", "w"], "inner"), node("Mul", ["inner", "half"], "m")]
-    other = model([*half, *inner, tail], {**weights, "half": np.float32(0.5)}, shape)
+    other = model([*half, *inner, tail], {**weights, "half": np.array(0.5)}, shape)
     splice, feeds = Splice(proto, {"other": other}), images(1, shape=shape)
     x = feeds[0]["x"]
     for a in (FLOAT, "other"):
