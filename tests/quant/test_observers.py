@@ -86,8 +86,12 @@ def test_entropy_cuts_an_outlier_and_keeps_a_plain_range() -> None:
     assert flat.high > 0.95  # nothing of an even distribution can go
 
 
+# Beyond these, the product with the bins' density leaves float32.
+PLAIN = st.floats(-(2.0**80), 2.0**80, width=32).filter(lambda value: value == 0 or abs(value) > 2.0**-40)
+
+
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.floats(-(2.0**90), 2.0**90, width=32), min_size=1, max_size=20), min_size=1, max_size=6))
+@given(st.lists(st.lists(PLAIN, min_size=1, max_size=20), min_size=1, max_size=6))
 def test_histogram_is_the_same_for_any_order(parts: list[list[float]]) -> None:
     arrays = [np.array(part, np.float32) for part in parts]
     one, other = Histogram(), Histogram()
