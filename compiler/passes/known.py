@@ -28,7 +28,7 @@ def is_known(edit: Edit, value: ir.Value | None) -> bool:
     node = value.producer()
     if node is None or len(node.outputs) != 1 or node.domain not in ("", "ai.onnx"):
         return False
-    if node.op_type != "DequantizeLinear" and not fold.foldable(node):
+    if node.op_type not in OWN and not fold.foldable(node):
         return False
     inputs = [v for v in node.inputs if v is not None]
     if not inputs or not all(isinstance(d, int) for d in edit.shape(value)):
