@@ -157,15 +157,11 @@ class _Piece:
         if len(self.starts) == 1:
             first = tirx.const(self.starts[0], "int64")
         strips = -(-s.out_width // plan.strip)
-        reach = columns_of(s, plan.pixels)
         with b.serial(strips, "strip") as strip:
             at = b.let(tirx.min(strip.astype("int64") * plan.strip, tirx.const(s.out_width - plan.strip, "int64")))
+            self._interleave(place, first, at)
             with b.serial(b.let(self.k.nothing + -(-plan.strip // plan.pixels)), "tile") as tile:
-                # a tile's columns just before its sums: shuffles and multiplications then overlap in the processor
                 here = b.let(tirx.min(tile * plan.pixels, tirx.const(plan.strip - plan.pixels, "int64")))
-                before = (tile - 1) * (plan.pixels * s.strides[1]) + reach
-                begin = b.let(tirx.Select(tile == 0, tirx.const(0, "int64"), before))
-                self._interleave(place, first, at, begin, b.let(here * s.strides[1] + reach))
                 # zero, but not for LLVM: it would take all weights out of the loop and onto the stack
                 piece_here = b.let(piece + tirx.shift_right(tile, tirx.const(40, "int64")))
                 if self.k.tail:
@@ -175,11 +171,12 @@ class _Piece:
                         self._spread(self._sum(piece_here, group, here), group)
                     self._finish(place, first, b.let(at + here))
 
-    def _interleave(self, place: tuple, first: tirx.Expr, at: tirx.Expr, begin: tirx.Expr, end: tirx.Expr) -> None:
-        """The input columns begin..end of the strip at output column `at` into self.k.columns."""
+    def _interleave(self, place: tuple, first: tirx.Expr, at: tirx.Expr) -> None:
+        """The input columns of the strip at output column `at` into self.k.columns."""
         b, s, (n, row) = self.b, self.s, place
         top, left, bottom, right = s.pads
         y, x = b.let(row * s.strides[0] - top), b.let(at * s.strides[1] - left)
+        begin, end = tirx.const(0, "int64"), tirx.const(columns_of(s, self.plan.strip), "int64")
         low, high = begin, end
         if left or right:
             low = b.let(tirx.min(tirx.max(-x, begin), end))
