@@ -65,7 +65,7 @@ class BlockedKernel:
         self.tail = MatrixTail(b, self.call)
         size = self.lanes * w.depth * w.bits // 8
         with b:
-            walk(b, self.rows, w.cols, w.depth, self.lanes, self.tile, SINGLE, size, self.target, self.emit)
+            walk(b, self.rows, w.cols, 4 * w.depth, self.lanes, self.tile, SINGLE, size, self.target, self.emit)
         return [b.stage()]
 
     def emit(self, count: int, first: tirx.Expr, panel: tirx.Expr, vecs: int, width: int) -> None:

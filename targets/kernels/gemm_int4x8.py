@@ -65,7 +65,7 @@ class _Kernel:
         self.add = sum_of(self.target, lanes)
         with b:
             size = lanes * w.depth // 2
-            walk(b, self.rows, w.cols, w.depth // 4, lanes, self.tile, 1, size, self.target, self.emit)
+            walk(b, self.rows, w.cols, w.depth, lanes, self.tile, 1, size, self.target, self.emit)
         return [b.stage()]
 
     def emit(self, count: int, first: tirx.Expr, panel: tirx.Expr, vecs: int, width: int) -> None:
