@@ -27,10 +27,12 @@ class Taps:
 
         own = [value.name for value in model.graph.output]
         self.tensors = list(dict.fromkeys(own if tensors is None else tensors))
-        tapped = onnx.ModelProto()
-        tapped.CopyFrom(model)
-        # ONNX Runtime infers the types of outputs that are given by name alone.
-        tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self.tensors if name not in own)
+        tapped = model
+        if extra := [name for name in self.tensors if name not in own]:
+            tapped = onnx.ModelProto()
+            tapped.CopyFrom(model)
+            # ONNX Runtime infers the types of outputs that are given by name alone.
+            tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra)
         if tapped.ByteSize() >= LARGE:
             self._session = open_session(tapped, optimise=False)
             return

@@ -86,6 +86,9 @@ def quantize(request: Request, progress: Progress | None = None) -> QuantizeResu
         raise UsageError(f"the scheme {scheme.name} needs --calibrate: an .npz file or a folder with one file a sample")
     if os.path.exists(request.output) and os.path.samefile(request.model, request.output):
         raise UsageError(f"{request.output} is the model itself: give -o another name")
+    for path in filter(None, (request.output, request.report)):
+        if not Path(path).absolute().parent.is_dir():
+            raise UsageError(f"{path}: the folder does not exist")
     tell = (lambda what, done, total: progress(what, done, total or 0)) if progress else None
     samples = None if request.calibrate is None else calibration(request.calibrate, request.model)
     measure = samples if request.evaluate is None else calibration(request.evaluate, request.model)
@@ -109,6 +112,13 @@ def quantize(request: Request, progress: Progress | None = None) -> QuantizeResu
             told = f"{quality.metric} {quality.before:.4f} -> {quality.after:.4f}, SQNR {quality.sqnr_db:.1f} dB"
             raise EdgertError(f"{request.scheme}: {miss}; reached {told}; nothing written. Try --scheme auto")
     save(done.model, request.output)
+    if scheme.name == "auto" and bound == Bound():
+        from quant.auto import DEFAULT_BOUND
+
+        most = 100 * (DEFAULT_BOUND.max_drop or 0)
+        done.notes.append(
+            f"auto was bound to lose at most {most:g} % (give --max-drop or --min-sqnr for another bound)"
+        )
     result = _result(request, done, report, quality, measured_on)
     if request.report is not None:
         from edgert.interface.quantize_report import report_html

@@ -98,6 +98,7 @@ def test_a_bound_that_does_not_hold_writes_nothing(edgert: Edgert, folder: Path,
         (["--calibrate", "{}/cal.npz", "--max-drop", "half"], ["percentage"]),
         (["--calibrate", "{}/cal.npz", "--labels", "{}/cal.npz"], ["class numbers"]),
         (["--scheme", "int4", "--report", "r.html"], ["measuring needs samples"]),
+        (["--calibrate", "{}/cal.npz", "--report", "{}/none/r.html"], ["r.html", "the folder does not exist"]),
     ],
 )
 def test_wrong_use(edgert: Edgert, folder: Path, tmp_path: Path, options: list[str], words: list[str]) -> None:
