@@ -88,6 +88,12 @@ def _divided(graph: Graph, value: str, scale: np.ndarray, alone: bool, deep: int
         weights = graph.constant(node.input[1])
         assert weights is not None
         inputs[1] = graph.add_constant(f"{node.input[1]}_smoothed", (weights * inverse).astype(np.float32))
+    elif node.op_type == "Gemm" and alone and fixed in ([1], [1, 2]) and len(node.input) == len(fixed) + 1:
+        weights = graph.constant(node.input[1])
+        assert weights is not None
+        columns = inverse[:, None] if attribute(node, "transB", 0) else inverse
+        inputs[1] = graph.add_constant(f"{node.input[1]}_smoothed", (weights * columns).astype(np.float32))
+        inputs[2:] = [constant(i, inverse) for i in fixed[1:]]
     else:
         return None
     return None if None in inputs else _again(graph, node, [name or "" for name in inputs])

@@ -87,6 +87,8 @@ def _reason(graph: Graph, node: onnx.NodeProto, matrix: np.ndarray | None, optio
         return "the weights are empty"
     if not np.isfinite(matrix).all():
         return "the weights hold NaN or infinity"
+    if len(graph.shape(node.input[0]) or (0, 0)) < 2:
+        return "the data is a single vector"  # ONNX Runtime takes no blocks of it where there is one only
     return "the data comes transposed (transA)" if attribute(node, "transA", 0) else ""
 
 

@@ -7,8 +7,9 @@ a constant [K, N] takes its weights from exactly
 
     i  = Cast(codes uint4 [K/G, G, N], to INT32)
     v  = Gather(levels float32 [16], i)                  # [K/G, G, N]
-    c  = DequantizeLinear(scale_codes int8 [K/G*N], scale_scales float32 [ceil(K/G*N/256)], axis=0, block_size=256)
-    o  = Add(c, mean float32 [])                         # the scales, float32 [K/G*N]
+    c  = DequantizeLinear(scale_codes int8 [K/G*N, 1], scale_scales float32 [ceil(K/G*N/256), 1], axis=0,
+                          block_size=256)
+    o  = Add(c, mean float32 [])                         # the scales, float32 [K/G*N, 1]
     s  = Reshape(o, int64 [K/G, 1, N])
     p  = Mul(v, s)
     w  = Reshape(p, int64 [K, N])
@@ -95,7 +96,8 @@ def store(graph: Graph, base: str, matrix: np.ndarray, group: int) -> str:
 
     wide = graph.add("Cast", [constant("nf4", indices.astype(ml_dtypes.uint4))], f"{base}_codes", to=TensorProto.INT32)
     values = graph.add("Gather", [constant("levels", LEVELS), wide], f"{base}_values")
-    read = [constant("scale_codes", codes), constant("scale_scales", runs)]
+    # two dimensions: ONNX Runtime takes a vector of one scale for the whole tensor's, which has no blocks
+    read = [constant("scale_codes", codes[:, None]), constant("scale_scales", runs[:, None])]
     centred = graph.add("DequantizeLinear", read, f"{base}_scales_centred", axis=0, block_size=_RUN)
     flat = graph.add("Add", [centred, constant("scale_mean", mean)], f"{base}_scales_flat")
     scale = graph.add("Reshape", [flat, shape(k // group, 1, n)], f"{base}_scales")

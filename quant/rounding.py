@@ -9,7 +9,7 @@ from quant.awq import awq
 from quant.blocks import Blocks, quantize_blocks
 from quant.contract import Options, Progress
 from quant.data import Samples
-from quant.gptq import gptq, inverse_factor
+from quant.gptq import Curvature, curvature_of, gptq
 from quant.graph import Graph
 from quant.linear import Linear, linears
 from quant.moments import Moments, collect
@@ -44,7 +44,7 @@ class Rounding:
         self.model = model
         self._way = options.rounding
         self._moments: dict[str, Moments] = {}
-        self._factor: dict[str, np.ndarray] = {}
+        self._curvature: dict[str, Curvature] = {}
         if self._way == "nearest":
             return
         if samples is None:
@@ -62,7 +62,7 @@ class Rounding:
         if moments is None:
             return quantize_blocks(matrix, self.group, self.symmetric)
         if self._way == "gptq":
-            if layer.data not in self._factor:  # products of one input follow each other
-                self._factor = {layer.data: inverse_factor(moments.hessian)}
-            return gptq(matrix, moments.hessian, self.group, self.symmetric, self._factor[layer.data])
+            if layer.data not in self._curvature:  # products of one input follow each other
+                self._curvature = {layer.data: curvature_of(moments.hessian)}
+            return gptq(matrix, moments.hessian, self.group, self.symmetric, self._curvature[layer.data])
         return quantize_blocks(matrix, self.group, self.symmetric, moments.mean_squares)
