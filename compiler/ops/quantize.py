@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
-from targets.kernels.rounding import to_integer
+from targets.kernels.rounding import divides_by_multiplying, to_integer
+from targets.kernels.rounding import quantized as quantize_by
 from targets.kernels.tensor import Index, Tensor, as_expr, compute, same_dim
 from targets.kernels.vmath import let
 
@@ -95,16 +96,20 @@ def quantize_linear(node: Node) -> Tensor:
     by = parameter(node, scale, x, "scale")
     offset = None if zero is None else parameter(node, zero, x, "zero point")
     known = 0 if zero is None else _number(node, 2)  # a zero point that code can hold
+    divisor = _number(node, 1) if x.dtype == scale.dtype == precision == "float32" else None
     saturate = bool(node.attr("saturate", 1))
 
     def of(*i: Index) -> tirx.Expr:
+        whole = known is not None and dtype not in narrow.NAMES
+        if whole and divisor is not None and divides_by_multiplying(divisor):
+            return quantize_by(x(*i), divisor, int(known or 0), *limits(dtype), dtype)
         # a quotient of two 11-bit numbers rounded to float32, then to 11 bits, is rounded as if once
         top, bottom = (rounded(v.astype("float32"), precision) for v in (x(*i), by(*i)))
         value = rounded(top / bottom, precision)
         if dtype in narrow.FLOATS:
             return narrow.encode(value, dtype, saturate)
-        if known is not None and dtype not in narrow.NAMES:
-            return to_integer(value, int(known), *limits(dtype), dtype)
+        if whole:
+            return to_integer(value, int(known or 0), *limits(dtype), dtype)
         return requantize(value, None if offset is None else offset(*i), dtype)
 
     return compute(x.shape, dtype, of, [t for t in (x, scale, zero) if t is not None], "quantize")
@@ -122,13 +127,18 @@ def dequantize_linear(node: Node) -> Tensor:
         raise Unsupported(f"a zero point of {zero.dtype} for {x.dtype}", "a zero point of the input's type")
     by = parameter(node, scale, x, "scale")
     offset = None if zero is None else parameter(node, zero, x, "zero point")
+    small = x.dtype != "int32"  # differences of at most 16 bits do not wrap, and need no care
+    known = _number(node, 2) if small and zero is not None else None
 
     def of(*i: Index) -> tirx.Expr:
         if x.dtype in narrow.FLOATS:
             return (narrow.decode(x(*i), x.dtype) * by(*i).astype("float32")).astype(dtype)
         value = integer(x(*i), x.dtype)
-        if offset is not None:
-            value = fn.sub(value, integer(offset(*i), x.dtype))
+        if known:
+            value = value - as_expr(int(known), "int32")
+        elif offset is not None and known is None:
+            minus = value.__sub__ if small else lambda by: fn.sub(value, by)
+            value = minus(integer(offset(*i), x.dtype))
         return (value.astype("float32") * by(*i).astype("float32")).astype(dtype)
 
     return compute(x.shape, dtype, of, [t for t in (x, scale, zero) if t is not None], "dequantize")
