@@ -11,20 +11,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
 from tvm import tirx
 
 from targets.target import Target
 
 from .aligned import aligned_local
 from .builder import Builder
-from .byte_lanes import BLOCK, GROUPS, channels_of_groups, interleave, pack_bytes, pack_words
+from .byte_lanes import BLOCK, GROUPS, interleave, pack_bytes, pack_words
 from .conv2d_shape import ConvShape
+from .depthwise_pack import PiecePacking
 from .depthwise_plan import MAX_TAPS, Plan, channel_pieces, columns_of, make_plan, scratch_bytes
 from .dot import dot_of, load_vector, store_vector
 from .registry import Call
 from .requantize import Requantization, packed_requantization
-from .stage import Const, Stage
+from .stage import Stage
 from .tensor import Tensor, simplify
 
 PER_LANE = {"vpdpbusd": 4, "pmaddwd": 2}  # rows in a lane: bytes, or 16 bits each
@@ -91,65 +91,15 @@ class _Piece:
     def __init__(self, kernel: QuadKernel, width: int, starts: Sequence[int]) -> None:
         self.k, self.b, self.s, self.plan = kernel, kernel.b, kernel.s, kernel.plan
         self.width, self.starts, self.lanes = width, tuple(starts), width // 4
-        self.channels = np.asarray(starts)[:, None, None] + channels_of_groups(self.lanes)  # [pieces, 4, lanes]
         self.dot = dot_of(kernel.target, self.lanes)
         self.step = GROUPS * width * len(self.plan.band.units)  # bytes of one interleaved column
-        self.weights = self.b.arg(self._weights())
-        start = self._start()
+        packing, tail = PiecePacking(kernel.s, width, self.starts), kernel.tail
+        self.weights = self.b.arg(packing.weights(kernel.w, self.plan.band, kernel.per_lane))
+        start = packing.start(kernel.w if kernel.signed else None, tail.bias if tail else None)
         self.start = self.b.arg(start) if start else None
-        if kernel.tail:
-            self.scales = self.b.arg(self._const(kernel.tail.multiplier, "float32"))
+        if tail:
+            self.scales = self.b.arg(packing.per_channel(tail.multiplier, "float32"))
 
-    # ---- constants ------------------------------------------------------------------------------------------------
-    def _key(self, what: str) -> str:
-        return f"{what}:{self.s.channels}:{self.width}x{len(self.starts)}"
-
-    def _const(self, leaf: Tensor, dtype: str) -> Const:
-        """A number a channel (or one for all), in the order of the groups."""
-        channels, count = self.channels, self.s.channels
-
-        def make() -> np.ndarray:
-            data = np.asarray(leaf.data(), dtype).reshape(-1)  # type: ignore[misc]
-            return np.broadcast_to(data, (count,))[channels] if data.size == 1 else data[channels]
-
-        return Const(channels.shape, dtype, make, self._key(f"{leaf.name}:groups"), f"{leaf.name}_packed")
-
-    def _start(self) -> Const | None:
-        """What the sums begin with: the bias where the tail has one; signed bytes count from -128."""
-        bias, w, signed, channels = self.k.tail and self.k.tail.bias, self.k.w, self.k.signed, self.channels
-        if bias is None and not signed:
-            return None
-
-        def make() -> np.ndarray:
-            total = np.zeros(self.s.channels, np.int64)
-            if bias is not None:
-                total += np.asarray(bias.data()).reshape(-1)  # type: ignore[misc]
-            if signed:
-                total -= 128 * np.asarray(w.data()).reshape(self.s.channels, -1).astype(np.int64).sum(1)  # type: ignore[misc]
-            return total.astype(np.int32)[channels]
-
-        names = f"{bias.name if bias is not None else ''}:{w.name if signed else ''}:start"
-        return Const(channels.shape, "int32", make, self._key(names), f"{w.name}_start")
-
-    def _weights(self) -> Const:
-        """[pieces, 4, kW, products, lanes * rows of a unit]; int16 where the instruction multiplies those."""
-        w, channels, products, per_lane = self.k.w, self.channels, self.plan.band.products, self.k.per_lane
-        kernel, dtype = self.s.kernel, "int8" if per_lane == 4 else "int16"
-        shape = (len(self.starts), GROUPS, kernel[1], len(products), self.lanes * per_lane)
-
-        def make() -> np.ndarray:
-            data = np.asarray(w.data()).reshape(-1, *kernel)[channels]  # type: ignore[misc]
-            packed = np.zeros((*channels.shape, kernel[1], len(products), per_lane), dtype)
-            for p, product in enumerate(products):
-                for i, tap in enumerate(product.taps):
-                    if tap is not None:
-                        packed[:, :, :, :, p, i] = data[:, :, :, tap]
-            return np.ascontiguousarray(packed.transpose(0, 1, 3, 4, 2, 5)).reshape(shape)
-
-        how = f"{w.name}:rows{self.plan.band.rows}:strides{self.s.strides[0]}:{self.s.dilations[0]}:{dtype}"
-        return Const(shape, dtype, make, self._key(how), f"{w.name}_packed")
-
-    # ---- code -----------------------------------------------------------------------------------------------------
     def emit(self, place: tuple, piece: tirx.Expr) -> None:
         """One band of one piece, strip by strip."""
         b, s, plan = self.b, self.s, self.plan

@@ -7,23 +7,13 @@ import pytest
 from tvm import tirx
 
 from compiler.codegen.jit import run_stages
-from targets import all_targets, host_features
 from targets.kernels.conv2d_shape import ConvShape
 from targets.kernels.depthwise_integer import depthwise_integer
 from targets.kernels.registry import Call
 from targets.kernels.requantize import requantize
 from targets.kernels.tensor import Tensor, compute
 
-from .kernel_case import leaf
-
-# every way of summing, and every width of vectors it has
-ISAS = [
-    pytest.param(
-        t, id=t.isa, marks=pytest.mark.skipif(not host_features() >= set(t.features), reason=f"CPU lacks {t.isa}")
-    )
-    for name, t in sorted(all_targets().items())
-    if name in ("x86-64-avx2", "x86-64-avxvnni", "x86-64-avx512", "x86-64-avx512vnni")
-]
+from .kernel_case import BYTE_ISAS, leaf
 
 
 def shape_of(shape, kernel, pads, strides=(1, 1), dilations=(1, 1)) -> ConvShape:
@@ -78,7 +68,7 @@ def arrays(s: ConvShape, dtype: str) -> tuple[np.ndarray, np.ndarray, int]:
     return x, w, int(info.max) - 100
 
 
-@pytest.mark.parametrize("target", ISAS)
+@pytest.mark.parametrize("target", BYTE_ISAS)
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: "x".join(map(str, c["shape"])))
 def test_sums_are_exact(target, dtype: str, case: dict) -> None:
@@ -88,7 +78,7 @@ def test_sums_are_exact(target, dtype: str, case: dict) -> None:
     np.testing.assert_array_equal(got, exact(x, w, zero, s))
 
 
-@pytest.mark.parametrize("target", ISAS)
+@pytest.mark.parametrize("target", BYTE_ISAS)
 @pytest.mark.parametrize("case", CASES, ids=lambda c: "x".join(map(str, c["shape"])))
 @pytest.mark.parametrize(
     "to", [("uint8", 0, 0, 255), ("uint8", 131, 7, 250), ("int8", -3, -128, 127)], ids=["relu", "clamped", "int8"]
@@ -103,24 +93,29 @@ def test_requantized_sums_are_onnx_runtimes(target, case: dict, to: tuple) -> No
     dtype, point, low, high = to
     got = run_case(
         target, s, x, w, zero,
-        lambda acc: requantize(acc, leaf(bias, "bias", constant=True), leaf(scale, "m", constant=True), point, low, high, dtype),
+        lambda acc: requantize(
+            acc, leaf(bias, "bias", constant=True), leaf(scale, "m", constant=True), point, low, high, dtype
+        ),
         dtype,
     )  # fmt: skip
     np.testing.assert_array_equal(got, requantized(exact(x, w, zero, s), bias, scale, point, low, high))
 
 
-@pytest.mark.parametrize("target", ISAS)
+@pytest.mark.parametrize("target", BYTE_ISAS)
 @pytest.mark.parametrize("case", CASES[:3], ids=lambda c: "x".join(map(str, c["shape"])))
 def test_another_tail_sees_the_sums_in_their_places(target, case: dict) -> None:
     s = shape_of(**case)
     x, w, zero = arrays(s, "uint8")
     other = np.random.default_rng(2).integers(0, 255, (s.batch, s.out_height, s.out_width, s.channels)).astype(np.uint8)
     added = leaf(other, "other")
-    got = run_case(
-        target, s, x, w, zero,
-        lambda acc: compute(acc.shape, "int32", lambda *i: tirx.max(acc(*i), 0) * 2 + added(*i).astype("int32"), [acc, added]),
-        "int32", {id(added): other},
-    )  # fmt: skip
+
+    def tail(acc: Tensor) -> Tensor:
+        def of(*i) -> tirx.Expr:
+            return tirx.max(acc(*i), 0) * 2 + added(*i).astype("int32")
+
+        return compute(acc.shape, "int32", of, [acc, added])
+
+    got = run_case(target, s, x, w, zero, tail, "int32", {id(added): other})
     np.testing.assert_array_equal(got, np.maximum(exact(x, w, zero, s), 0) * 2 + other)
 
 

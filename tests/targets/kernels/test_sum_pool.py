@@ -10,8 +10,8 @@ from targets.kernels.registry import Call, stages_for
 from targets.kernels.requantize import requantize
 from targets.kernels.tensor import Tensor
 
-from .kernel_case import leaf
-from .test_depthwise_integer import ISAS, requantized
+from .kernel_case import BYTE_ISAS, leaf
+from .test_depthwise_integer import requantized
 
 CASES = [  # shape, kernel, strides, dilations
     ((2, 7, 7, 160), (7, 7), (1, 1), (1, 1)),
@@ -40,7 +40,7 @@ def pool(target, x: np.ndarray, kernel, strides, dilations, tail, dtype: str) ->
     return got, want
 
 
-@pytest.mark.parametrize("target", ISAS)
+@pytest.mark.parametrize("target", BYTE_ISAS)
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
 @pytest.mark.parametrize("extreme", [False, True])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: "x".join(map(str, c[0])))
@@ -53,19 +53,18 @@ def test_sums_are_exact(target, dtype: str, extreme: bool, case: tuple) -> None:
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("target", ISAS)
+@pytest.mark.parametrize("target", BYTE_ISAS)
 def test_a_mean_is_requantized(target) -> None:
     x = np.random.default_rng(1).integers(0, 256, (1, 7, 7, 160)).astype(np.uint8)
     bias, scale = np.array([-49 * 12], np.int32), np.array([0.5 / 49], np.float32)
+    b, m = leaf(bias, "b", constant=True), leaf(scale, "m", constant=True)
     got, total = pool(
-        target, x, (7, 7), (1, 1), (1, 1),
-        lambda acc: requantize(acc, leaf(bias, "b", constant=True), leaf(scale, "m", constant=True), 3, 0, 255, "uint8"),
-        "uint8",
+        target, x, (7, 7), (1, 1), (1, 1), lambda acc: requantize(acc, b, m, 3, 0, 255, "uint8"), "uint8"
     )  # fmt: skip
     np.testing.assert_array_equal(got, requantized(total, bias, scale, 3, 0, 255))
 
 
-def test_padded_windows_are_left_to_others(target=ISAS[0].values[0]) -> None:
+def test_padded_windows_are_left_to_others(target=BYTE_ISAS[0].values[0]) -> None:
     image, acc = Tensor((1, 4, 4, 8), "uint8", "x"), Tensor((1, 4, 4, 8), "int32", "acc")
     attrs = {"kernel_shape": (3, 3), "strides": (1, 1), "pads": (1, 1, 1, 1)}
     assert stages_for(Call("edgert.SumPool2d", attrs, [image], [acc], acc, [acc]), target) is None
