@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 from tvm import tirx
 
-from targets.kernels.rounding import to_integer
+from targets.kernels.rounding import fma, to_integer
 from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce, same_dim
 
 from . import mathfn as fn
+from .elementwise import map_broadcast
 from .numbers import floordiv, number
 from .pool import window_2d
 from .registry import Node, Unsupported, op
@@ -113,3 +114,19 @@ def rescale(node: Node) -> Tensor:
         return total.astype("float32") * _per_channel(scale, acc, i)
 
     return compute(acc.shape, "float32", of, [acc, bias, scale], "rescale")
+
+
+@op("AddQuantized", kind="elementwise", domain="edgert")
+def add_quantized(node: Node) -> Tensor:
+    """clamp(round_half_to_even(a * ratios[0] + (b * ratios[1] + fixed)), low, high) as attribute `to`.
+
+    a and b: bytes; each step fused, as in ONNX Runtime's QLinearAdd.
+    """
+    ratios = [as_expr(float(r), "float32") for r in node.attr("ratios")]
+    fixed, (low, high) = as_expr(float(node.attr("fixed")), "float32"), (int(node.attr(n)) for n in ("low", "high"))
+
+    def of(a: tirx.Expr, b: tirx.Expr) -> tirx.Expr:
+        inner = fma(b.astype("int32").astype("float32"), ratios[1], fixed)
+        return to_integer(fma(a.astype("int32").astype("float32"), ratios[0], inner), 0, low, high, node.attr("to"))
+
+    return map_broadcast([node.need(0), node.need(1)], node.attr("to"), of, "add_quantized")

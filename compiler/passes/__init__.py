@@ -31,6 +31,7 @@ from . import (
     one_hot,
     outer_products,
     pixel_shuffle,
+    quantized_adds,
     quantized_moves,
     rows,
     sink_views,
@@ -62,7 +63,10 @@ PHASES: list[tuple[str, list[Pass]]] = [
     # convolutions and pools on NHWC, transposes only at the borders
     ("layout", [layout.run, dynamic_layout.run, transposes.run, merge_views.run, common_subexpressions.run]),
     # between DequantizeLinear and QuantizeLinear: integer kernels
-    ("integer", [quantized_moves.run, integer.run, integer_products.run, transposes.run, merge_views.run]),
+    (
+        "integer",
+        [quantized_moves.run, quantized_adds.run, integer.run, integer_products.run, transposes.run, merge_views.run],
+    ),
 ]
 
 

@@ -123,11 +123,7 @@ def _finish(edit: Edit, node: ir.Node, acc: ir.Value, base: np.ndarray, scale: n
     bias = _bias(edit, reader, end, scale)
     if bias is not None and reader is not None:
         base, end = base + bias, reader.outputs[0]
-    low, high = -np.inf, np.inf
-    last = end
-    while (bounds := _activation(edit, edit.only_use(last))) is not None:
-        low, high = max(low, bounds[0]), min(high, bounds[1])
-        last = edit.only_use(last).outputs[0]  # type: ignore[union-attr]
+    low, high, last = activation(edit, end)
     reader = edit.only_use(last)
     to = quantizer(edit, reader)
     if to is None or reader is None:
@@ -163,7 +159,15 @@ def _bias(edit: Edit, reader: ir.Node | None, value: ir.Value, scale: np.ndarray
     return data.reshape(-1).astype(np.int64)
 
 
-def _activation(edit: Edit, node: ir.Node | None) -> tuple[float, float] | None:
+def activation(edit: Edit, value: ir.Value) -> tuple[float, float, ir.Value]:
+    """The bounds that Relu and Clip behind `value` keep it in, and the last value of them."""
+    low, high = -np.inf, np.inf
+    while (bounds := _bounds(edit, reader := edit.only_use(value))) is not None and reader is not None:
+        low, high, value = max(low, bounds[0]), min(high, bounds[1]), reader.outputs[0]
+    return low, high, value
+
+
+def _bounds(edit: Edit, node: ir.Node | None) -> tuple[float, float] | None:
     """The bounds that a Relu or Clip keeps values in."""
     if node is None or node.domain:
         return None

@@ -24,8 +24,8 @@ def quantized(value: tirx.Expr, scale: float, zero: int, low: int, high: int, dt
     held = tirx.min(tirx.max(value, least), most)
 
     def corrected(x: tirx.Expr, first: tirx.Expr) -> tirx.Expr:
-        rest = _fma(first * tirx.const(-1.0, "float32"), by, x)
-        return _rounded(_fma(rest, over, first), zero, dtype)
+        rest = fma(first * tirx.const(-1.0, "float32"), by, x)
+        return _rounded(fma(rest, over, first), zero, dtype)
 
     return let(held, lambda x: let(x * over, lambda first: corrected(x, first)))
 
@@ -35,7 +35,8 @@ def divides_by_multiplying(scale: float) -> bool:
     return 2.0**-100 < scale < 2.0**100
 
 
-def _fma(a: tirx.Expr, b: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
+def fma(a: tirx.Expr, b: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
+    """a * b + c of float32, rounded once."""
     return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
 
 

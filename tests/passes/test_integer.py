@@ -1,8 +1,10 @@
 """QuantizeLinear and DequantizeLinear around float operators: integer kernels, and the same answers."""
 
 import numpy as np
+import onnxruntime
 import pytest
 
+import edgert
 from compiler.passes import integer, quantized_moves, unsigned
 from compiler.passes.quantization import step_of
 from targets import get_target
@@ -182,3 +184,22 @@ def test_the_clamp_of_an_activation_is_quantized_as_its_values_are(graph):
     to = integer.quantizer(edit, edit.nodes("QuantizeLinear")[0])
     assert to is not None
     assert [step_of(v, to) for v in (0.0, 6.0, 1e9, -1e9)] == [3, 63, 255, 0]
+
+
+@pytest.mark.parametrize("between", ["r = Identity(s)", "r = Relu(s)"])
+def test_a_sum_of_bytes_equals_onnxruntime_in_every_bit(graph, between):
+    """All pairs of codes; ONNX Runtime joins them into its QLinearAdd."""
+    codes = np.arange(256, dtype=np.float32)
+    given = {
+        "as": np.float32(0.0371), "az": np.array(131, np.uint8), "bs": np.float32(0.0193), "bz": np.array(7, np.uint8),
+        "ys": np.float32(0.0433), "yz": np.array(0 if "Relu" in between else 99, np.uint8),
+    }  # fmt: skip
+    body = f"""aq = QuantizeLinear(a, as, az) af = DequantizeLinear(aq, as, az) bq = QuantizeLinear(b, bs, bz)
+        bf = DequantizeLinear(bq, bs, bz) s = Add(af, bf) {between} y = QuantizeLinear(r, ys, yz)"""
+    g = graph("(float[256, 1] a, float[1, 256] b) -> (uint8[256, 256] y)", body, **given)
+    assert "edgert.AddQuantized" in g.compiled()
+    feeds = {"a": ((codes - 131) * 0.0371)[:, None], "b": ((codes - 7) * 0.0193)[None]}
+    feeds = {name: np.ascontiguousarray(value, np.float32) for name, value in feeds.items()}
+    want = onnxruntime.InferenceSession(g.path, providers=["CPUExecutionProvider"]).run(None, feeds)[0]
+    edgert.compile(g.path, g.folder / "model.edge", golden=False)
+    np.testing.assert_array_equal(edgert.load(g.folder / "model.edge").run(feeds)["y"], want)
