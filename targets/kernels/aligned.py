@@ -15,7 +15,7 @@ LINE = 64  # bytes of a cache line: a vector of as many that crosses one costs t
 
 
 def aligned_local(b: Builder, shape: Sequence[int], dtype: str) -> tirx.Var:
-    """A local buffer as `b.local` makes it, in memory and at a multiple of 64 bytes; index it by what is not constant."""
+    """A local buffer at a multiple of 64 bytes: memory, never registers."""
     items = LINE // item_size(dtype)
     room = b.local((math.prod(shape) + items - 1,), dtype)
     inner = tirx.address_of(room[items - 1])

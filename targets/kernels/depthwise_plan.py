@@ -82,8 +82,10 @@ def make_plan(s: ConvShape, target: Target, per_lane: int, config: dict[str, int
     heights = [config["rows"]] if "rows" in config else range(1, min(4, s.out_height) + 1)
     plans = []
     for band in (row_plan(s, min(r, s.out_height), per_lane) for r in heights):
-        # a group's sums, those of the two before it packed and of the one before it
-        room = max(1, (target.registers - 7) // (3 * band.rows))
+        # a group's sums, those of the two before it packed and of the one before it; where weights are loaded all the
+        # time anyway, the last may lie in memory
+        held = 3 if s.kernel[1] * len(band.products) <= target.registers // 2 else 2
+        room = max(1, (target.registers - 7 + (3 - held) * 3) // (held * band.rows))
         widths = [config["pixels"]] if "pixels" in config else range(1, room + 1)
         for pixels in sorted({min(p, s.out_width) for p in widths}):
             strip = strip_of(s, pixels, band, target.vector_bytes)

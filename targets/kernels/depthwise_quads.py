@@ -151,13 +151,15 @@ class _Piece:
         if self.k.per_lane == 4:
             value = tirx.Broadcast(self.k.pad, self.width)
         else:
-            value = tirx.reinterpret(f"uint8x{self.width}", tirx.Broadcast(self.k.pad.astype("uint16"), self.width // 2))
+            words = tirx.Broadcast(self.k.pad.astype("uint16"), self.width // 2)
+            value = tirx.reinterpret(f"uint8x{self.width}", words)
         for i in range(self.step // self.width):
             store_vector(self.b, self.k.columns, value, self.b.let(column * self.step + i * self.width))
 
     def _columns(
-        self, base: tirx.Expr, y: tirx.Expr, x: tirx.Expr, first: tirx.Expr, low: tirx.Expr, count: tirx.Expr, edge: bool
-    ) -> None:
+        self, base: tirx.Expr, y: tirx.Expr, x: tirx.Expr, first: tirx.Expr, low: tirx.Expr, count: tirx.Expr,
+        edge: bool,
+    ) -> None:  # fmt: skip
         """Columns low..low+count-1 of the strip, all inside the image; edge: some rows are not."""
         b, s = self.b, self.s
         lines: dict[int, tuple] = {}
@@ -182,7 +184,8 @@ class _Piece:
         """The bytes of one pixel; where the mask is 0, the pad's."""
         value = load_vector(self.k.image, line, x, first, count=self.width)
         if self.k.signed:
-            value = tirx.reinterpret(f"uint8x{self.width}", value) ^ tirx.Broadcast(tirx.const(128, "uint8"), self.width)
+            half = tirx.Broadcast(tirx.const(128, "uint8"), self.width)
+            value = tirx.reinterpret(f"uint8x{self.width}", value) ^ half
         if mask is not None:
             outside = tirx.Broadcast(self.k.pad & (mask ^ tirx.const(255, "uint8")), self.width)
             value = (value & tirx.Broadcast(mask, self.width)) | outside
@@ -266,7 +269,8 @@ class _Piece:
         b, (n, row) = self.b, place
         for r in range(self.plan.band.rows):
             with b.serial(self.plan.pixels, "pixel") as i:
-                self._store((n, b.let(row + r), b.let(column + i), first), b.let(i.astype("int64") + r * self.plan.pixels))
+                sums = b.let(i.astype("int64") + r * self.plan.pixels)
+                self._store((n, b.let(row + r), b.let(column + i), first), sums)
 
     def _store(self, at: tuple, sums: tirx.Expr) -> None:
         b, (n, row, column, first) = self.b, at

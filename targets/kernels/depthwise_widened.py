@@ -1,4 +1,4 @@
-"""Depthwise convolution of bytes in plain arithmetic, each widened to int32: for any target and any number of channels."""
+"""Depthwise convolution of bytes, each widened to int32: for any target and any number of channels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class WidenedKernel(_Kernel):
     def __init__(self, call: Call, x: Tensor, w: Tensor, zero: Tensor, s: ConvShape, target: Target) -> None:
         super().__init__(call, x, w, s, target)
         b = self.b
-        b.kernel = f"depthwise{s.kernel[0]}x{s.kernel[1]}_nhwc_{'s8' if x.dtype == 'int8' else 'u8'}s8_widened_{target.isa}"
+        types = "s8s8" if x.dtype == "int8" else "u8s8"
+        b.kernel = f"depthwise{s.kernel[0]}x{s.kernel[1]}_nhwc_{types}_widened_{target.isa}"
         self.sums = b.arg(tap_sums(w, s.channels, self.lanes))
         self.zero = b.arg(zero)[(0,) * max(1, zero.ndim)].astype("int32")
         image, taps = self.image, self.taps

@@ -63,7 +63,12 @@ def packed_requantization(call: Call, terms: int) -> Requantization | None:
     found = call.final.meaning
     if not isinstance(found, Requantization) or found.acc is not call.outputs[0]:
         return None
-    if found.bias.data is None or found.multiplier.data is None or found.dtype != call.result.dtype:
+    if found.dtype != call.result.dtype:
         return None
-    bias, multiplier = (np.abs(np.asarray(t.data(), np.float64)).max() for t in (found.bias, found.multiplier))
+    bounds = []
+    for t in (found.bias, found.multiplier):
+        if t.data is None:
+            return None
+        bounds.append(float(np.abs(np.asarray(t.data(), np.float64)).max()))
+    bias, multiplier = bounds
     return found if (terms * 2**15 + bias) * multiplier < 2**30 else None  # False for NaN, too

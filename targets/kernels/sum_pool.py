@@ -28,8 +28,9 @@ def sum_pool_2d(call: Call, target: Target) -> list[Stage] | None:
     if not call.attrs.get("kernel_shape") or any(call.attrs.get("pads") or ()):
         return None
     axes = tuple(_Axis.of(call, i) for i in (0, 1))
-    if any((out - 1) * a.stride + (a.size - 1) * a.dilation >= extent for a, extent, out in zip(axes, sizes, sizes[3:])):
-        return None
+    for axis, extent, out in zip(axes, sizes[:2], sizes[3:5], strict=True):
+        if (out - 1) * axis.stride + (axis.size - 1) * axis.dilation >= extent:
+            return None
     return [_Kernel(call, axes, target).stage()]
 
 
@@ -52,7 +53,7 @@ class _Kernel:
     def __init__(self, call: Call, axes: tuple[_Axis, ...], target: Target) -> None:
         self.call, self.rows, self.columns = call, *axes
         x = call.need(0)
-        self.channels = int(x.shape[3])  # type: ignore[call-overload]
+        self.channels = int(x.shape[3])
         narrow = self.columns.size <= NARROW
         self.partial = x.dtype.replace("8", "16") if narrow else "int32"
         self.block = min(self.rows.size, NARROW // self.columns.size) if narrow else self.rows.size
@@ -95,7 +96,8 @@ class _Kernel:
         blocks, odd = divmod(self.rows.size, self.block)
         y, x = b.let(row * self.rows.stride), b.let(column * self.columns.stride)
         with b.serial(blocks, "block") as block:
-            self.add(total, (n, b.let(y + block * (self.block * self.rows.dilation)), x), self.block, start, lanes, vectors)
+            line = b.let(y + block * (self.block * self.rows.dilation))
+            self.add(total, (n, line, x), self.block, start, lanes, vectors)
         if odd:
             self.add(total, (n, y + blocks * self.block * self.rows.dilation, x), odd, start, lanes, vectors)
         with b.unroll(count // wide) as u, b.vector(wide) as v:
