@@ -1,20 +1,19 @@
 """How long one run of a quantized model takes, beside own float32 and other runtimes on the same integers."""
 
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 import edgert
-from benchmarks.agreement import Agreement, agree, cosine, tap
 from benchmarks.executed import Executed, edgert_executed, onnxruntime_executed, openvino_executed
 from benchmarks.int8_cases import Int8Case
 from benchmarks.samples import Sample
 from edgert.errors import EdgertError
+from edgert.interface.agreement import Agreement
 from edgert.interface.bench import total_macs
-from edgert.interface.build import build
+from edgert.interface.beside import beside_onnxruntime
 from edgert.interface.peers import open_peer
 from edgert.interface.race import race
 
@@ -84,13 +83,6 @@ def write_tflite(int8: Int8Case) -> Path:
 
 def compare(int8: Int8Case, inputs: list[Sample]) -> Int8Answers:
     """Run the prepared `int8` on all `inputs` and look into the runtimes."""
-    with tempfile.TemporaryDirectory() as folder:
-        tapped = Path(folder, "tapped.onnx")
-        codes = tap(int8.onnx, tapped)
-        build(str(tapped), f"{folder}/tapped.edge", golden=False)
-        ours = _answers(Path(folder, "tapped.edge"), inputs)
-        names = list(ours[0])
-        theirs = [_onnxruntime(tapped, names, sample) for sample in inputs]
     answers = _answers(int8.artifact, inputs)
     floats = [_onnxruntime(int8.case.onnx, list(answers[0]), sample) for sample in inputs]
     with edgert.load(int8.artifact, threads=1) as model:
@@ -100,7 +92,7 @@ def compare(int8: Int8Case, inputs: list[Sample]) -> Int8Answers:
         executed["openvino"] = openvino_executed(int8.onnx, inputs[0])
     except (ModuleNotFoundError, RuntimeError) as refusal:
         print(f"{int8.name}: openvino: {refusal}")
-    agreement = agree(zip(ours, theirs, strict=True), codes)
+    agreement = beside_onnxruntime(int8.onnx, inputs, int8.artifact)
     return Int8Answers(int8.name, executed, agreement, cosine(zip(answers, floats, strict=True)))
 
 
@@ -111,3 +103,12 @@ def _answers(artifact: Path, inputs: list[Sample]) -> list[Answer]:
 
 def _onnxruntime(model: Path, names: list[str], sample: Sample) -> Answer:
     return dict(zip(names, open_peer("onnxruntime", model, sample, 1)(), strict=True))
+
+
+def cosine(pairs: Iterable[tuple[Answer, Answer]]) -> float:
+    """The mean cosine between the first outputs of each pair."""
+    found = []
+    for ours, theirs in pairs:
+        a, b = (np.ravel(next(iter(answer.values()))).astype(np.float64) for answer in (ours, theirs))
+        found.append(float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b) or 1.0)))
+    return float(np.mean(found))

@@ -20,6 +20,7 @@ SOURCE = click.Path(exists=True)
 @click.option("--min-sqnr", type=float, metavar="DB", help="Least signal to noise ratio at the output.")
 @click.option("--report", type=click.Path(dir_okay=False), metavar="R.html", help="Write what each layer lost.")
 @click.option("--alone/--no-alone", default=None, help="Measure each layer's harm alone (default: up to 160 layers).")
+@click.option("--check", is_flag=True, help="Compile the result and compare a few answers with ONNX Runtime's.")
 @click.option("--observer", default="auto", show_default=True, metavar="NAME", help="How ranges are found.")
 @click.option("--percentile", type=float, default=99.99, show_default=True, help="For the observer of that name.")
 @click.option("--keep", multiple=True, metavar="NODE", help="Leave this node in float32; repeatable.")
@@ -43,6 +44,7 @@ def command(
     min_sqnr: float | None,
     report: str | None,
     alone: bool | None,
+    check: bool,
     observer: str,
     percentile: float,
     keep: tuple[str, ...],
@@ -68,7 +70,7 @@ def command(
         "equalize": equalize,
         "bias_correction": bias_correction,
         "smooth": smooth,
-        "rounding": rounding or "nearest",
+        "rounding": rounding,
         "group": group,
         "limit": samples,
         "seed": seed,
@@ -84,6 +86,7 @@ def command(
         min_sqnr=min_sqnr,
         layers=as_json and (calibrate or evaluate) is not None,
         alone=alone,
+        check=check,
         report=report,
         options=options,
     )

@@ -16,6 +16,7 @@ from edgert.interface.show import table
 from edgert.units import format_bytes
 
 if TYPE_CHECKING:
+    from edgert.interface.agreement import Agreement
     from quant.evaluate import Quality
     from quant.quantize import Quantized
     from quant.report import LayerReport, Report
@@ -30,8 +31,8 @@ class Request:
     `model`, `output`: ONNX files. `calibrate`: samples to find ranges with; `evaluate`: samples to measure on (default:
     the same); `labels`: class numbers of those measured on. `max_drop`: the most that may be lost of the top-1 accuracy
     (with labels) or of the mean cosine, 0.005 for half a point; `min_sqnr` in dB. `layers`: measure every layer;
-    `alone`: also the harm each does alone (None: unless there are very many). `options`: fields of
-    `quant.contract.Options`.
+    `alone`: also the harm each does alone (None: unless there are very many). `check`: compile the result and run it
+    beside ONNX Runtime. `options`: fields of `quant.contract.Options`.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Request:
     min_sqnr: float | None = None
     layers: bool = False
     alone: bool | None = None
+    check: bool = False
     report: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -51,7 +53,8 @@ class Request:
 @dataclass(frozen=True)
 class QuantizeResult:
     """What came of it. Bytes are those of the constants and of the written file; `quality` is None where there were no
-    samples to measure on. `layers` (most harmful first) only where asked for; `kept` stayed in float32."""
+    samples to measure on. `layers` (most harmful first) only where asked for; `kept` stayed in float32. `check`: how
+    the compiled model differs from ONNX Runtime, where that was asked for."""
 
     path: str
     scheme: str
@@ -68,6 +71,7 @@ class QuantizeResult:
     raised: list[dict[str, str]]
     report: str | None
     notes: list[str]
+    check: "Agreement | None" = None
 
 
 def quantize(request: Request, progress: Progress | None = None) -> QuantizeResult:
@@ -94,7 +98,7 @@ def quantize(request: Request, progress: Progress | None = None) -> QuantizeResu
     measure = samples if request.evaluate is None else calibration(request.evaluate, request.model)
     measured_on = request.evaluate or request.calibrate
     bound = Bound(request.max_drop, request.min_sqnr)
-    wants = request.layers or request.report or request.labels or bound != Bound()
+    wants = request.layers or request.report or request.labels or request.check or bound != Bound()
     if measure is None and wants:
         raise UsageError("measuring needs samples: give --calibrate or --evaluate")
     labels = None if request.labels is None else read_labels(request.labels)
@@ -119,7 +123,8 @@ def quantize(request: Request, progress: Progress | None = None) -> QuantizeResu
         done.notes.append(
             f"auto was bound to lose at most {most:g} % (give --max-drop or --min-sqnr for another bound)"
         )
-    result = _result(request, done, report, quality, measured_on)
+    check = _checked(request, _opened(request, measure, options), progress) if request.check else None
+    result = _result(request, done, report, quality, measured_on, check)
     if request.report is not None:
         from edgert.interface.quantize_report import report_html
 
@@ -159,8 +164,23 @@ def _measured(
     return made, made.quality
 
 
+def _checked(request: Request, samples: Any, progress: Progress | None) -> "Agreement":
+    """The written file as an artifact beside ONNX Runtime, on a few samples."""
+    from edgert.interface.beside import alike, beside_onnxruntime
+
+    try:
+        return beside_onnxruntime(Path(request.output), alike(samples), progress=progress)
+    except EdgertError as error:
+        raise type(error)(f"{request.output} is written, but --check failed: {error}") from None
+
+
 def _result(
-    request: Request, done: "Quantized", report: "Report | None", quality: "Quality | None", measured_on: str | None
+    request: Request,
+    done: "Quantized",
+    report: "Report | None",
+    quality: "Quality | None",
+    measured_on: str | None,
+    check: "Agreement | None",
 ) -> QuantizeResult:
     schemes: dict[str, int] = {}
     for layer in done.layers:
@@ -187,6 +207,7 @@ def _result(
         raised=raised,
         report=request.report,
         notes=list(done.notes),
+        check=check,
     )
 
 
@@ -215,6 +236,8 @@ def result_text(result: QuantizeResult) -> None:
         click.echo(f"{quality.metric}: {quality.before:.4f} -> {quality.after:.4f} on {quality.samples} samples")
         agreement = "" if quality.agreement is None else f", same top-1 as float32 {100 * quality.agreement:.1f} %"
         click.echo(f"output {quality.output}: SQNR {quality.sqnr_db:.1f} dB, cosine {quality.cosine:.5f}{agreement}")
+    if result.check is not None:
+        click.echo(f"compiled, beside ONNX Runtime on {result.check.samples} samples: {result.check.told()}")
     counts = ", ".join(f"{name} {count}" for name, count in result.schemes.items())
     share = f" ({result.bytes_after / result.bytes_before:.2f} of them)" if result.bytes_before else ""
     sizes = f"{format_bytes(result.bytes_before)} -> {format_bytes(result.bytes_after)}{share}"

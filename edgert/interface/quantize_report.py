@@ -89,6 +89,8 @@ def _summary(result: "QuantizeResult") -> str:
         if quality.agreement is not None:
             rows.append(("same top-1 as float32", f"{100 * quality.agreement:.1f} %"))
         rows.append(("measured on", f"{quality.samples} samples of {escape(str(result.measured_on))}"))
+    if result.check is not None:
+        rows.append((f"compiled, beside ONNX Runtime on {result.check.samples} samples", result.check.told()))
     body = "".join(f'<tr><th>{name}</th><td class="l">{value}</td></tr>' for name, value in rows)
     return f"<table>{body}</table>"
 

@@ -58,6 +58,22 @@ def test_text_names_the_most_harmful_layer(edgert: Edgert, folder: Path, tmp_pat
     assert "mean cosine to the float32 answers: 1.0000 ->" in result.stdout
 
 
+def test_check_runs_the_result_beside_onnxruntime(edgert: Edgert, folder: Path, tmp_path: Path) -> None:
+    out, page = tmp_path / "q.onnx", tmp_path / "r.html"
+    given = ["quantize", folder / "m.onnx", "-o", out, "--calibrate", folder / "cal.npz", "--check"]
+    result = edgert(*given, "--report", page, "--json")
+    assert result.exit_code == 0, result.stderr
+    check = json.loads(result.stdout)["check"]
+    assert check["samples"] == 4
+    assert check["codes"] > 4 * 8 * 8 * 8 * 2  # at least what two convolutions give
+    assert check["steps"] <= 1 and check["ties"] <= 1e-3 * check["codes"]
+    assert f"of {check['codes']:,} codes computed from equal ones" in page.read_text()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"q.onnx", "r.html"}
+    text = edgert(*given).stdout
+    assert "compiled, beside ONNX Runtime on 4 samples: of " in text
+    assert json.loads(edgert(*given[:-1], "--json").stdout)["check"] is None
+
+
 def test_auto_raises_what_it_must_and_says_so(edgert: Edgert, folder: Path, tmp_path: Path) -> None:
     def measured(*options: object) -> dict:
         data = ["--calibrate", folder / "cal.npz", "--json"]
@@ -98,6 +114,7 @@ def test_a_bound_that_does_not_hold_writes_nothing(edgert: Edgert, folder: Path,
         (["--calibrate", "{}/cal.npz", "--max-drop", "half"], ["percentage"]),
         (["--calibrate", "{}/cal.npz", "--labels", "{}/cal.npz"], ["class numbers"]),
         (["--scheme", "int4", "--report", "r.html"], ["measuring needs samples"]),
+        (["--scheme", "int4", "--check"], ["measuring needs samples"]),
         (["--calibrate", "{}/cal.npz", "--report", "{}/none/r.html"], ["r.html", "the folder does not exist"]),
     ],
 )
