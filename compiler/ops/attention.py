@@ -170,7 +170,7 @@ def attention(node: Node) -> list[Tensor | None]:
     k, v = joined(past_k, k_new), joined(past_v, v_new)
     scale = node.attr("scale")
     scale = q.size**-0.5 if scale is None else scale
-    bias, sources = _bias(node, acc, mask, valid, q, k, 0 if past_k is None else past_k.shape[2])
+    bias, sources = bias_of(node, acc, mask, valid, q, k, 0 if past_k is None else past_k.shape[2])
     precise = {None: None, 1: None, 10: None, 16: None, 11: "float64"}.get(node.attr("softmax_precision"), "bad")
     if precise == "bad":
         raise Unsupported(f"softmax_precision {node.attr('softmax_precision')}", "a floating-point type")
@@ -191,7 +191,7 @@ def attention(node: Node) -> list[Tensor | None]:
     return results[: len(node.outputs)]
 
 
-def _bias(
+def bias_of(
     node: Node, acc: str, mask: Tensor | None, valid: Tensor | None, q: Heads, k: Heads, past: Index
 ) -> tuple[Callable[..., Scalar] | None, list[Tensor]]:
     """What is added to the scores: the mask, and minus infinity where causality, window or padding hide a key."""
@@ -250,6 +250,6 @@ def plain_attention(node: Node) -> Tensor:
     q, k, v = (heads_of(t, layout, heads) for t in (q_in, k_in, v_in))
     scale = node.attr("scale")
     inner = Node(node.op, "", 23, node.name, [], {"is_causal": node.attr("causal", 0)}, [True], [])
-    bias, sources = _bias(inner, acc, mask, None, q, k, 0)
+    bias, sources = bias_of(inner, acc, mask, None, q, k, 0)
     s = scores(q, k, q.size**-0.5 if scale is None else scale, acc, 0.0, bias, sources)
     return weighted(s.probabilities, v, acc, layout if q_in.ndim == 4 else "packed", q_in.dtype)

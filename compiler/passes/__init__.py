@@ -13,6 +13,7 @@ from targets.target import Target
 
 from . import (
     attention,
+    blocked,
     common_subexpressions,
     dead_code,
     dynamic_layout,
@@ -23,6 +24,7 @@ from . import (
     hardswish,
     identities,
     integer,
+    integer_attention,
     integer_products,
     layer_norm,
     layout,
@@ -49,7 +51,7 @@ Pass = Callable[[Edit, Target], bool]
 # What each phase leaves true, the next relies on.
 PHASES: list[tuple[str, list[Pass]]] = [
     # nothing computed twice, no node that does nothing; what works on one axis works along rows of images
-    ("clean", [common_subexpressions.run, identities.run, rows.run, merge_views.run]),
+    ("clean", [common_subexpressions.run, blocked.run, identities.run, rows.run, merge_views.run]),
     # what quantized models say with QuantizeLinear and DequantizeLinear, in one form
     ("quantized", [spell_quantized.run, quantized_moves.run, unsigned.run]),
     # compound operators spelled out by exporters become one node each (ONNX's own where there is one)
@@ -63,10 +65,9 @@ PHASES: list[tuple[str, list[Pass]]] = [
     # convolutions and pools on NHWC, transposes only at the borders
     ("layout", [layout.run, dynamic_layout.run, transposes.run, merge_views.run, common_subexpressions.run]),
     # between DequantizeLinear and QuantizeLinear: integer kernels
-    (
-        "integer",
-        [quantized_moves.run, quantized_adds.run, integer.run, integer_products.run, transposes.run, merge_views.run],
-    ),
+    ("integer", [quantized_moves.run, quantized_adds.run, integer_attention.run, integer.run, integer_products.run]),
+    # weights of few bits that are left, for kernels that unpack them; and what that leaves of transposes
+    ("weights", [blocked.late, transposes.run, merge_views.run]),
 ]
 
 

@@ -38,7 +38,7 @@ def run(edit: Edit, target: Target) -> bool:
 
 
 @dataclass
-class _Side:
+class Side:
     """Q, K or V as [batch, heads, length, size]: `base` transposed by `perm`, times `factor`."""
 
     base: ir.Value
@@ -54,22 +54,22 @@ def _rewrite(edit: Edit, softmax: ir.Node) -> None:
     if rank not in (3, 4) or axis % rank != rank - 1:
         raise NoMatch
     last = edit.only_use(weights)
-    if last is None or not _is_product(last) or last.inputs[0] is not weights or edit.attr(last, "transA", 0):
+    if last is None or not is_product(last) or last.inputs[0] is not weights or edit.attr(last, "transA", 0):
         raise NoMatch
-    first, factor, masks = _below(edit, scores)
-    q = _side(edit, first.inputs[0], bool(edit.attr(first, "transA", 0)))
-    k = _side(edit, first.inputs[1], not edit.attr(first, "transB", 0))
-    v = _side(edit, last.inputs[1], bool(edit.attr(last, "transB", 0)), scaled=False)
+    first, factor, masks = under_scores(edit, scores)
+    q = side_of(edit, first.inputs[0], bool(edit.attr(first, "transA", 0)))
+    k = side_of(edit, first.inputs[1], not edit.attr(first, "transB", 0))
+    v = side_of(edit, last.inputs[1], bool(edit.attr(last, "transB", 0)), scaled=False)
     shapes = [tuple(edit.shape(s.base)[p] for p in s.perm) for s in (q, k, v)]
     heads = shapes[0][1] if rank == 4 else 1
     if any(len(s) != rank or not same_shape(s[: rank - 2], shapes[0][: rank - 2]) for s in shapes):
         raise NoMatch
     if not isinstance(heads, int) or not all(isinstance(s[-1], int) for s in shapes):
         raise NoMatch
-    mask = _mask(edit, last, masks, rank)
+    mask = mask_of(edit, last, masks, rank)
     packed = rank == 3 or all(side.perm == HEADS_THIRD for side in (q, k, v))
     pairs = zip((q, k, v), shapes, strict=True)
-    sides = [_packed(edit, last, s, shape) if packed else _plain(edit, last, s) for s, shape in pairs]
+    sides = [as_packed(edit, last, s, shape) if packed else as_plain(edit, last, s) for s, shape in pairs]
     attrs = {
         "scale": float(factor * q.factor * k.factor), "causal": 0, "num_heads": heads,
         "layout": "BSHD" if packed else "BHSD",
@@ -77,23 +77,24 @@ def _rewrite(edit: Edit, softmax: ir.Node) -> None:
     inputs = [*sides, mask] if mask is not None else sides
     made = edit.insert(last, "Attention", inputs, attrs, EDGERT, stem=str(last.outputs[0].name))
     if packed and rank == 4:
-        _joined(edit, last, made, heads, int(shapes[2][-1]))
+        joined(edit, last, made, heads, int(shapes[2][-1]))
     else:
         edit.replace(last.outputs[0], made)
 
 
-def _is_product(node: ir.Node | None) -> bool:
+def is_product(node: ir.Node | None) -> bool:
+    """Whether `node` multiplies two values that are both known only at run time."""
     return node is not None and node.op_type == "MatMul" and node.domain == EDGERT
 
 
-def _below(edit: Edit, scores: ir.Value) -> tuple[ir.Node, float, list[tuple[ir.Value, bool]]]:
+def under_scores(edit: Edit, scores: ir.Value) -> tuple[ir.Node, float, list[tuple[ir.Value, bool]]]:
     """The product of Q and K under `scores`, the factor it is scaled by, the masks added (True: where not to look)."""
     value, factor, masks = scores, 1.0, list[tuple[ir.Value, bool]]()
     while True:
         node = value.producer()
         if node is None or edit.only_use(value) is None:
             raise NoMatch
-        if _is_product(node):
+        if is_product(node):
             return node, factor, masks
         if node.domain or node.op_type not in ("Add", "Where", "Mul", "Div"):
             raise NoMatch
@@ -119,7 +120,7 @@ def _leads_to_product(edit: Edit, value: ir.Value | None) -> bool:
     """Whether a product of two values lies under `value`, behind masks and factors."""
     for _ in range(4):
         node = value.producer() if value is not None else None
-        if node is None or _is_product(node):
+        if node is None or is_product(node):
             return node is not None
         if node.domain or node.op_type not in ("Add", "Where", "Mul", "Div"):
             return False
@@ -136,17 +137,17 @@ def _where(edit: Edit, node: ir.Node) -> tuple[ir.Value | None, tuple[ir.Value, 
     raise NoMatch
 
 
-def _side(edit: Edit, value: ir.Value | None, swapped: bool, scaled: bool = True) -> _Side:
+def side_of(edit: Edit, value: ir.Value | None, swapped: bool, scaled: bool = True) -> Side:
     """What lies under transposes and (where `scaled`) factors. swapped: `value` has its last two axes exchanged."""
     value = there(value)
     perm = list(range(len(edit.shape(value))))
     if swapped:
         perm[-2:] = perm[:-3:-1]
-    side = _Side(value, perm)
+    side = Side(value, perm)
     while (node := side.base.producer()) is not None and not node.domain:
         if node.op_type == "Transpose" and node.inputs[0] is not None:
             inner = list(edit.attr(node, "perm") or reversed(perm))
-            side = _Side(node.inputs[0], [inner[p] for p in side.perm], side.factor)
+            side = Side(node.inputs[0], [inner[p] for p in side.perm], side.factor)
         elif scaled and node.op_type in ("Mul", "Div") and edit.only_use(side.base) is not None:
             try:
                 below, number = operands(edit, node)
@@ -154,23 +155,24 @@ def _side(edit: Edit, value: ir.Value | None, swapped: bool, scaled: bool = True
                 break
             if number == 0 or not same_shape(edit.shape(below), edit.shape(side.base)):
                 break
-            side = _Side(below, side.perm, side.factor * (number if node.op_type == "Mul" else 1.0 / number))
+            side = Side(below, side.perm, side.factor * (number if node.op_type == "Mul" else 1.0 / number))
         else:
             break
     return side
 
 
-def _plain(edit: Edit, before: ir.Node, side: _Side) -> ir.Value:
+def as_plain(edit: Edit, before: ir.Node, side: Side) -> ir.Value:
+    """The side as [batch, heads, length, size]."""
     if side.perm == HEADS_FIRST:
         return side.base
     return _turned(edit, before, side)
 
 
-def _turned(edit: Edit, before: ir.Node, side: _Side) -> ir.Value:
+def _turned(edit: Edit, before: ir.Node, side: Side) -> ir.Value:
     return edit.insert(before, "Transpose", [side.base], {"perm": side.perm})
 
 
-def _packed(edit: Edit, before: ir.Node, side: _Side, shape: tuple) -> ir.Value:
+def as_packed(edit: Edit, before: ir.Node, side: Side, shape: tuple) -> ir.Value:
     """The side as [batch, length, heads * size]: what the heads were split from, where there is such a value."""
     if len(shape) == 3:
         return side.base if side.perm == [0, 1, 2] else _turned(edit, before, side)
@@ -182,7 +184,7 @@ def _packed(edit: Edit, before: ir.Node, side: _Side, shape: tuple) -> ir.Value:
     return edit.insert(before, "Reshape", [side.base, edit.constant("shape", np.array([0, 0, wanted[2]], np.int64))])
 
 
-def _joined(edit: Edit, last: ir.Node, made: ir.Value, heads: int, size: int) -> None:
+def joined(edit: Edit, last: ir.Node, made: ir.Value, heads: int, size: int) -> None:
     """Puts the packed result in the place of Reshape(Transpose(result)), or of the result itself."""
     turn = edit.only_use(last.outputs[0])
     if turn is not None and turn.op_type == "Transpose" and list(edit.attr(turn, "perm") or []) == HEADS_THIRD:
@@ -195,7 +197,7 @@ def _joined(edit: Edit, last: ir.Node, made: ir.Value, heads: int, size: int) ->
     edit.replace(last.outputs[0], edit.insert(last, "Transpose", [split], {"perm": HEADS_THIRD}))
 
 
-def _mask(edit: Edit, before: ir.Node, masks: list[tuple[ir.Value, bool]], rank: int) -> ir.Value | None:
+def mask_of(edit: Edit, before: ir.Node, masks: list[tuple[ir.Value, bool]], rank: int) -> ir.Value | None:
     """The one mask that all masks make together, broadcastable to [batch, heads, length, keys]."""
     found: list[ir.Value] = []
     for mask, hidden in masks:

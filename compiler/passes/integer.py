@@ -129,7 +129,17 @@ def _finish(edit: Edit, node: ir.Node, acc: ir.Value, base: np.ndarray, scale: n
     if to is None or reader is None:
         edit.replace(end, rescaled(edit, node, acc, base, scale))
         return
-    first, final = limits(to.dtype)
+    stem = str(reader.outputs[0].name)
+    made = requantized(edit, node, acc, base, scale, to, (low, high), stem)
+    edit.replace(reader.outputs[0], made)
+
+
+def requantized(
+    edit: Edit, node: ir.Node, acc: ir.Value, base: np.ndarray, scale: np.ndarray, to: Quantized,
+    bounds: tuple[float, float] = (-np.inf, np.inf), stem: str | None = None,
+) -> ir.Value:  # fmt: skip
+    """(acc + base) * scale within `bounds`, quantized."""
+    (low, high), (first, final) = bounds, limits(to.dtype)
     attrs = {
         "zero": int(to.zero.reshape(-1)[0]), "to": to.dtype,
         "low": first if low == -np.inf else max(first, step_of(low, to)),
@@ -137,8 +147,7 @@ def _finish(edit: Edit, node: ir.Node, acc: ir.Value, base: np.ndarray, scale: n
     }  # fmt: skip
     offset = edit.constant("bias", np.clip(base, *limits("int32")).astype(np.int32))
     factor = edit.constant("multiplier", (scale / to.scale.reshape(-1)[0]).astype(np.float32))
-    made = edit.insert(node, "Requantize", [acc, offset, factor], attrs, EDGERT, stem=str(reader.outputs[0].name))
-    edit.replace(reader.outputs[0], made)
+    return edit.insert(node, "Requantize", [acc, offset, factor], attrs, EDGERT, stem=stem)
 
 
 def _bias(edit: Edit, reader: ir.Node | None, value: ir.Value, scale: np.ndarray) -> np.ndarray | None:

@@ -145,12 +145,22 @@ def zero(b: Builder, tile: int) -> None:
 
 def load(b: Builder, tile: int, address: tirx.Expr, stride: int) -> None:
     """The tile's rows from memory, `stride` bytes apart."""
-    _call(b, "tileloadd64", _tile(tile), address, tirx.const(stride, "int64"))
+    load_by(b, tile, address, tirx.const(stride, "int64"))
+
+
+def load_by(b: Builder, tile: int, address: tirx.Expr, stride: tirx.Expr) -> None:
+    """`load` with a stride (int64) known only at run time."""
+    _call(b, "tileloadd64", _tile(tile), address, stride)
 
 
 def store(b: Builder, tile: int, address: tirx.Expr, stride: int) -> None:
     """The tile's rows to memory, `stride` bytes apart."""
-    _call(b, "tilestored64", _tile(tile), address, tirx.const(stride, "int64"))
+    store_by(b, tile, address, tirx.const(stride, "int64"))
+
+
+def store_by(b: Builder, tile: int, address: tirx.Expr, stride: tirx.Expr) -> None:
+    """`store` with a stride (int64) known only at run time."""
+    _call(b, "tilestored64", _tile(tile), address, stride)
 
 
 def multiply(b: Builder, sums: int, left: int, right: int, signed: bool) -> None:

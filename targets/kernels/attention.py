@@ -41,7 +41,7 @@ def attention(call: Call, target: Target) -> list[Stage] | None:
     return _Attention(call, target).stages()
 
 
-class _Heads:
+class Heads:
     """Q, K or V in either layout, as [batch, heads, length, size]."""
 
     def __init__(self, t: Tensor, call: Call) -> None:
@@ -54,17 +54,19 @@ class _Heads:
             self.size = t.shape[2] // self.heads
 
     def arg(self, b: Builder) -> None:
+        """Makes it an operand of the kernel."""
         order = [self.length, self.heads] if self.third else [self.heads, self.length]
         self.buffer = b.arg(self.leaf, [self.batch, *order, self.size])
 
     def at(self, n: Index, h: Index, s: Index, d: Index) -> tuple:
+        """Indices of element d of position s of head h."""
         return tuple(as_expr(i) for i in ((n, s, h, d) if self.third else (n, h, s, d)))
 
 
 class _Attention:
     def __init__(self, call: Call, target: Target) -> None:
         self.call, self.target = call, target
-        self.q, self.k, self.v = (_Heads(call.need(i), call) for i in range(3))
+        self.q, self.k, self.v = (Heads(call.need(i), call) for i in range(3))
         self.mask = call.inputs[3] if len(call.inputs) > 3 else None
         self.causal = bool(call.attrs.get("causal", 0))
         scale = call.attrs.get("scale")
