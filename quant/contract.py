@@ -25,10 +25,11 @@ class Options:
     `keep`: names of nodes that stay float32. `only`: if given, all other nodes stay float32.
     `equalize`: cross-layer equalisation first; `smooth`: SmoothQuant's alpha (0 to 1) first, None leaves it out.
     `bias_correction`: shift biases by the mean error afterwards; None does so for static schemes.
-    `rounding`: how weights are rounded, `nearest`, `gptq` or `awq` (4-bit schemes). `group`: overrides the scheme's
-    group size. `outlier`: the magnitude from which an input feature counts as an outlier (LLM.int8() has 6).
-    `embeddings`: whether lookup tables (Gather) are quantized too. `seed`: for everything drawn at random.
-    `limit`: use at most so many calibration samples. `auto`: more settings for the scheme of that name, by name
+    `rounding`: how 4-bit weights are rounded, `nearest`, `gptq` or `awq`; None: `gptq` where there are samples, else
+    `nearest`. `group`: overrides the scheme's group size. `outlier`: the magnitude from which an input feature counts
+    as an outlier (LLM.int8() has 6). `embeddings`: whether lookup tables (Gather) are quantized too. `seed`: for
+    everything drawn at random. `limit`: use at most so many calibration samples. `auto`: more settings for the scheme
+    of that name, by name
     (`max_drop`, `min_sqnr`, `labels`).
     """
 
@@ -39,7 +40,7 @@ class Options:
     equalize: bool = False
     smooth: float | None = None
     bias_correction: bool | None = None
-    rounding: str = "nearest"
+    rounding: str | None = None
     group: int | None = None
     outlier: float = 6.0
     embeddings: bool = True

@@ -39,10 +39,10 @@ class Rounding:
         self.symmetric = scheme.weights.symmetric
         if self.group < 16 or self.group & (self.group - 1):
             raise UsageError(f"groups of {self.group} weights: give a power of two from 16, say 32, 64 or 128")
-        if options.rounding not in ROUNDINGS:
-            raise UsageError(f"no rounding is called {options.rounding!r}; there are {', '.join(ROUNDINGS)}")
+        self._way = options.rounding or ("nearest" if samples is None else "gptq")
+        if self._way not in ROUNDINGS:
+            raise UsageError(f"no rounding is called {self._way!r}; there are {', '.join(ROUNDINGS)}")
         self.model = model
-        self._way = options.rounding
         self._moments: dict[str, Moments] = {}
         self._curvature: dict[str, Curvature] = {}
         if self._way == "nearest":

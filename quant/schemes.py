@@ -52,7 +52,7 @@ class Scheme:
 
 
 _INT8 = WeightFormat("int8", 8)
-_ROWS = ActivationFormat("uint8", static=False)
+_ROWS = ActivationFormat("int8", symmetric=True, static=False, per="row")
 
 
 def _weight_only(dtype: str, group: int) -> Scheme:
@@ -80,10 +80,11 @@ SCHEMES: dict[str, Scheme] = {
         ),
         Scheme(
             "int8-dynamic",
-            "8-bit weights per output channel, 8-bit activations with ranges found as the model runs",
+            "8-bit weights per output channel, 8-bit activations with a range of each row found as the model runs",
             "quant.dynamic:rewrite",
             _INT8,
             _ROWS,
+            opset=21,
         ),
         Scheme(
             "int16x8",
@@ -108,13 +109,15 @@ SCHEMES: dict[str, Scheme] = {
             "4-bit NormalFloat weights in groups of 64 with double quantization (QLoRA), float32 arithmetic",
             "quant.nf4:rewrite",
             WeightFormat("nf4", 4, "block", 64),
+            opset=21,
         ),
         Scheme(
             "int8-outlier",
             "8-bit rows by 8-bit columns, input features with outliers kept in float32 (LLM.int8())",
             "quant.outlier:rewrite",
             _INT8,
-            ActivationFormat("int8", symmetric=True, static=False, per="row"),
+            _ROWS,
+            opset=21,
             calibrated=True,
         ),
         Scheme(
@@ -122,6 +125,7 @@ SCHEMES: dict[str, Scheme] = {
             "k-means codebooks of 16 values over groups of weight rows, float32 arithmetic",
             "quant.codebook:rewrite",
             WeightFormat("codebook", 4, "block"),
+            opset=21,
         ),
         Scheme(
             "auto",

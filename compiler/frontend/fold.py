@@ -19,6 +19,7 @@ from .types import ONNX_TYPES, onnx_dtype
 # Folding DequantizeLinear would turn int8 weights into float ones; the rest gives other numbers each time it is run.
 NEVER = {"DequantizeLinear", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli",
          "Multinomial", "Dropout"}  # fmt: skip
+FOUR_BITS = (ir.DataType.INT4, ir.DataType.UINT4)
 # The reference is plain Python loops for these; ONNX Runtime gives the same numbers within rounding.
 HEAVY = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Resize", "LSTM", "GRU", "RNN", "Einsum", "MaxPool", "AveragePool"}
 # Outputs whose size only running tells, but never much larger than the inputs.
@@ -57,6 +58,8 @@ def _is_weight(value: ir.Value) -> bool:
 
 def foldable(node: ir.Node) -> bool:
     """Whether running this operator at compile time can replace it."""
+    if node.op_type == "Cast" and node.inputs[0] is not None and node.inputs[0].dtype in FOUR_BITS:
+        return False  # indices into a codebook stay as small as they are
     return node.op_type not in NEVER and not any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
 
 

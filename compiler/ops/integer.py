@@ -6,10 +6,10 @@ part of the sums: sum((x - zx) * w) = sum(x * w) - zx * sum(w), and the last is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tvm import tirx
 
+from targets.kernels.requantize import per_channel
+from targets.kernels.requantize import requantize as requantized
 from targets.kernels.rounding import fma, to_integer
 from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce, same_dim
 
@@ -81,12 +81,6 @@ def sum_pool2d(node: Node) -> Tensor:
     return reduce(shape, "int32", win.kernel, "sum", body, [x], name="sum_pool")
 
 
-def _per_channel(t: Tensor, acc: Tensor, i: Sequence[Index]) -> tirx.Expr:
-    """One number, or that of the last axis."""
-    one = t.ndim == 0 or same_dim(t.shape[0], 1) and not same_dim(acc.shape[-1], 1)
-    return t(*[as_expr(0) if one else i[-1]] * t.ndim)
-
-
 @op("Requantize", kind="elementwise", domain="edgert")
 def requantize(node: Node) -> Tensor:
     """clamp(round_half_to_even(float32(acc + bias) * multiplier) + zero, low, high) as attribute `to`.
@@ -94,14 +88,8 @@ def requantize(node: Node) -> Tensor:
     acc: int32 [..., C]; bias int32 [C]; multiplier float32 [C] or [1] (x_scale * w_scale / y_scale); zero, low and high
     are attributes. The arithmetic of ONNX Runtime's QLinearConv and QLinearMatMul.
     """
-    acc, bias, multiplier = node.need(0), node.need(1), node.need(2)
     zero, low, high = (int(node.attr(name)) for name in ("zero", "low", "high"))
-
-    def of(*i: Index) -> tirx.Expr:
-        total = fn.add(acc(*i), _per_channel(bias, acc, i)).astype("float32")
-        return to_integer(total * _per_channel(multiplier, acc, i), zero, low, high, node.attr("to"))
-
-    return compute(acc.shape, node.attr("to"), of, [acc, bias, multiplier], "requantize")
+    return requantized(node.need(0), node.need(1), node.need(2), zero, low, high, node.attr("to"))
 
 
 @op("Rescale", kind="elementwise", domain="edgert")
@@ -110,8 +98,8 @@ def rescale(node: Node) -> Tensor:
     acc, bias, scale = node.need(0), node.need(1), node.need(2)
 
     def of(*i: Index) -> tirx.Expr:
-        total = fn.add(acc(*i), _per_channel(bias, acc, i))
-        return total.astype("float32") * _per_channel(scale, acc, i)
+        total = fn.add(acc(*i), per_channel(bias, acc, i))
+        return total.astype("float32") * per_channel(scale, acc, i)
 
     return compute(acc.shape, "float32", of, [acc, bias, scale], "rescale")
 

@@ -52,7 +52,7 @@ def test_through_the_front_door(scheme: str, rounding: str) -> None:
     x = x.astype(np.float32)
     proto = product(weight)
     want = run(proto, x)
-    nearest, _ = quantized(proto, scheme, samples=list(x[:, None]))
+    nearest, _ = quantized(proto, scheme, Options(rounding="nearest"), list(x[:, None]))
     better, _ = quantized(proto, scheme, Options(rounding=rounding), list(x[:, None]))
 
     def squares(model) -> float:
