@@ -35,6 +35,7 @@ from . import (
     pixel_shuffle,
     quantized_adds,
     quantized_moves,
+    row_codes,
     rows,
     sink_views,
     spell_quantized,
@@ -51,7 +52,7 @@ Pass = Callable[[Edit, Target], bool]
 # What each phase leaves true, the next relies on.
 PHASES: list[tuple[str, list[Pass]]] = [
     # nothing computed twice, no node that does nothing; what works on one axis works along rows of images
-    ("clean", [common_subexpressions.run, blocked.run, identities.run, rows.run, merge_views.run]),
+    ("clean", [common_subexpressions.run, blocked.run, row_codes.run, identities.run, rows.run, merge_views.run]),
     # what quantized models say with QuantizeLinear and DequantizeLinear, in one form
     ("quantized", [spell_quantized.run, quantized_moves.run, unsigned.run]),
     # compound operators spelled out by exporters become one node each (ONNX's own where there is one)

@@ -17,8 +17,8 @@ from .edit import EDGERT, Edit
 
 def rounded(edit: Edit, value: ir.Value | None, block: int) -> ir.Value | None:
     """x, where `value` is x' in blocks of `block`; None for anything else."""
-    back = _node(value, "DequantizeLinear")
-    forth = _node(back.inputs[0], "QuantizeLinear") if back is not None else None
+    back = node_of(value, "DequantizeLinear")
+    forth = node_of(back.inputs[0], "QuantizeLinear") if back is not None else None
     if value is None or back is None or forth is None or len(back.inputs) > 2 and back.inputs[2] is not None:
         return None
     x, scale = forth.inputs[0], forth.inputs[1]
@@ -37,20 +37,20 @@ def rounded(edit: Edit, value: ir.Value | None, block: int) -> ir.Value | None:
 
 def _is_range(edit: Edit, scale: ir.Value, x: ir.Value, block: int) -> bool:
     """Whether `scale` is max(largest |x| of each block / 127, 1e-30)."""
-    step = _with_number(edit, _node(scale, "Max"), LEAST_SCALE)
-    divided = _node(step, "Div")
+    step = with_number(edit, node_of(scale, "Max"), LEAST_SCALE)
+    divided = node_of(step, "Div")
     if divided is None or edit.scalar(divided.inputs[1]) != 127.0:
         return False
-    largest = _node(divided.inputs[0], "ReduceMax")
+    largest = node_of(divided.inputs[0], "ReduceMax")
     axes = edit.const(largest.inputs[1]) if largest is not None and len(largest.inputs) > 1 else None
     rank = len(edit.shape(x)) + 1
     if largest is None or axes is None or [int(a) % rank for a in axes.reshape(-1)] != [rank - 1]:
         return False
     if edit.attr(largest, "keepdims", 1):
         return False
-    size = _node(largest.inputs[0], "Abs")
+    size = node_of(largest.inputs[0], "Abs")
     cubes = size.inputs[0] if size is not None else None
-    view = _node(cubes, "Reshape")
+    view = node_of(cubes, "Reshape")
     if cubes is None or view is None or view.inputs[0] is not x:
         return False
     wanted = (*edit.shape(x)[:-1], simplify(edit.shape(x)[-1] // block), block)
@@ -76,12 +76,14 @@ def quantized_rows(edit: Edit, before: ir.Node, x: ir.Value, block: int) -> list
     return outputs
 
 
-def _node(value: ir.Value | None, op: str) -> ir.Node | None:
+def node_of(value: ir.Value | ir.Node | None, op: str) -> ir.Node | None:
+    """The node of that operator that makes `value`, or the first input of a node; None for any other."""
+    value = value.inputs[0] if isinstance(value, ir.Node) else value
     node = value.producer() if value is not None else None
     return node if node is not None and node.op_type == op and not node.domain else None
 
 
-def _with_number(edit: Edit, node: ir.Node | None, number: float) -> ir.Value | None:
+def with_number(edit: Edit, node: ir.Node | None, number: float) -> ir.Value | None:
     """The other operand of a node whose one operand is that number."""
     if node is None or len(node.inputs) != 2:
         return None
