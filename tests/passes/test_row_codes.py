@@ -44,9 +44,8 @@ def test_codes_that_somebody_else_reads_stay(graph):
     assert not row_codes.run(g.edit(), get_target("x86-64-avx512vnni"))
 
 
-@pytest.mark.parametrize("change", [("n", np.float32(120)), ("last", np.array([0, 1])), ("tiny", np.float32(1e-3))])
+@pytest.mark.parametrize("change", [("n", np.float32(120)), ("tiny", np.float32(1e-3))])
 def test_other_ranges_stay(graph, change):
     name, value = change
-    product = PRODUCT.replace("s)", "t)").replace("i =", "t = ReduceMax <keepdims = 0> (s) i =")
-    g = graph("(float[40, 40] x) -> (float[40, 7] y)", CHAIN + product, opset=21, w=W, **CONSTANTS | {name: value})
+    g = graph("(float[40, 40] x) -> (float[40, 7] y)", CHAIN + PRODUCT, opset=21, w=W, **CONSTANTS | {name: value})
     assert not row_codes.run(g.edit(), get_target("host"))
