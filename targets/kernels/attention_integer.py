@@ -16,7 +16,7 @@ from .attention import Heads
 from .attention_amx import AmxProducts
 from .attention_dot import DotProducts
 from .attention_operands import pack_keys, pack_values, read_bias
-from .attention_rows import softmax_row
+from .attention_rows import softmax_rows
 from .builder import Builder
 from .dot import QUAD, dot_of
 from .registry import Call, template
@@ -25,6 +25,7 @@ from .tails import unravel
 from .tensor import Index, Tensor, as_expr, product, same_dim, simplify
 
 BLOCK = 16  # queries
+TOGETHER = 4  # of which so many go through the softmax at once
 FEW_HEADS = 8  # below this the queries of a head are shared among tasks, for threads to have work
 FLIP = 128  # between uint8 and int8
 
@@ -61,7 +62,7 @@ class Scratch:
     keys: tirx.Var  # int32 [panels + 1, quads of a head, lanes]: quads of bytes; the last panel is all ones
     values: tirx.Var  # int32 [panels (+ 1 of ones), padded / 4, lanes]: quads of bytes
     offsets: tirx.Var  # int32 [padded]: what the queries' zero point takes off the scores of each key
-    bias: tirx.Var  # float32 [padded]: the mask, minus infinity beyond the last key
+    bias: tirx.Var  # float32 [1 or rows at once, padded]: the mask, minus infinity beyond the last key
     scores: tirx.Var  # int32 [rows, padded + lanes]: sums, then the bits of floats
     codes: tirx.Var  # uint8 [rows, padded]: probabilities, in the order `slots` tells
     context: tirx.Var  # int32 [rows, columns (+ lanes)]
@@ -86,6 +87,7 @@ class _Attention:
         self.columns = (self.panels + (self.v_rest != 0)) * self.lanes
         length = self.q.length
         self.rows = min(BLOCK, length) if isinstance(length, int) else BLOCK
+        self.together = min(TOGETHER, self.rows)
         heads = product([d for d in (self.q.batch, self.q.heads) if isinstance(d, int)])
         self.blocks = simplify((length + (BLOCK - 1)) // BLOCK)
         parts = -(-FEW_HEADS // int(heads))
@@ -117,7 +119,7 @@ class _Attention:
                 pack_keys(self)
                 pack_values(self)
                 if not self.by_row:
-                    read_bias(self, _int(0))
+                    read_bias(self, _int(0), 0)
                 each = simplify((self.blocks + (self.parts - 1)) // self.parts)
                 start = b.let(part * each)
                 count = each
@@ -131,7 +133,7 @@ class _Attention:
     def _scratch(self, tasks: Index) -> Scratch:
         b, lanes, group = self.b, self.lanes, self.group
         padded = simplify((self.k.length + (group - 1)) // group * group)
-        quads = -(-self.width // QUAD)
+        quads, rows = -(-self.width // QUAD), -(-self.rows // self.together) * self.together
 
         def temp(dtype: str, name: str, *shape: Index) -> tirx.Var:
             return b.arg(Temp((tasks, *(simplify(s) for s in shape)), dtype, name))
@@ -140,9 +142,10 @@ class _Attention:
             padded,
             temp("int32", "keys", padded // lanes + 1, quads, lanes),
             temp("int32", "values", self.columns // lanes, padded // QUAD, lanes),
-            temp("int32", "offsets", padded), temp("float32", "bias", padded),
-            temp("int32", "scores", self.rows, padded + lanes), temp("uint8", "codes", self.rows, padded),
-            temp("int32", "context", self.rows, self.columns),
+            temp("int32", "offsets", padded),
+            temp("float32", "bias", self.together if self.by_row else 1, padded),
+            temp("int32", "scores", rows, padded + lanes), temp("uint8", "codes", rows, padded),
+            temp("int32", "context", rows, self.columns),
         )  # fmt: skip
 
     def slot(self, place: tirx.Expr) -> tirx.Expr:
@@ -162,11 +165,12 @@ class _Attention:
             last = as_expr(length, "int64") - as_expr(self.height, "int64")
             first = b.let(tirx.min(block * BLOCK, last), "first")
         self.products.scores(first)
-        with b.serial(self.height, "row") as row:
-            row = as_expr(row, "int64")
-            if self.by_row:
-                read_bias(self, first + row)
-            softmax_row(self, row)
+        turns = simplify((self.height + (self.together - 1)) // self.together)
+        with b.serial(turns, "rows") as turn:
+            rows = [b.let(as_expr(turn, "int64") * self.together + i, "row") for i in range(self.together)]
+            for i, row in enumerate(rows if self.by_row else ()):
+                read_bias(self, tirx.min(first + row, as_expr(length, "int64") - 1), i)
+            softmax_rows(self, rows)
         self.products.context()
         with b.serial(self.height, "row") as row:
             self._finish(as_expr(row, "int64"), first)

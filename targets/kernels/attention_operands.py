@@ -102,8 +102,8 @@ def _woven(a: _Attention, rows: list[tirx.Expr]) -> tirx.Expr:
     return tirx.reinterpret(f"int32x{lanes}", tirx.Shuffle([a.b.let(p) for p in pairs], turns))
 
 
-def read_bias(a: _Attention, query: tirx.Expr) -> None:
-    """bias[key] = what the mask adds to the score of a query and a key; minus infinity beyond the last key."""
+def read_bias(a: _Attention, query: tirx.Expr, row: int) -> None:
+    """bias[row, key] = what the mask adds to the score of a query and a key; minus infinity beyond the last key."""
     b, s, mask = a.b, a.s, a.mask
     length = as_expr(a.k.length, "int64")
 
@@ -120,9 +120,9 @@ def read_bias(a: _Attention, query: tirx.Expr) -> None:
 
     with b.serial(a.k.length, "key") as key:
         key = as_expr(key, "int64")
-        b.store(s.bias, (a.task, key), value(key))
+        b.store(s.bias, (a.task, row, key), value(key))
     with b.serial(s.padded - length, "key") as key:
-        b.store(s.bias, (a.task, length + key), tirx.const(NEVER, "float32"))
+        b.store(s.bias, (a.task, row, length + key), tirx.const(NEVER, "float32"))
 
 
 def _quotient(value: Index, by: int) -> Index:
