@@ -85,7 +85,9 @@ def answers_table(rows: list[int8.Int8Answers]) -> str:
 
 
 INT8_NOTES = """
-Every runtime gets the same quantized ONNX file (`edgert quantize`); LiteRT gets the same integers as a TFLite file, \
+Every runtime gets the quantized ONNX file (`edgert quantize`); ONNX Runtime and OpenVINO also one in the form they \
+like better (of static schemes products with weights alone, of dynamic ones what ONNX Runtime's own tool writes), and \
+their faster run counts; LiteRT gets the same integers as a TFLite file, \
 its image channels-last, its last layer on a float32 input where the result is not quantized, and \
 refuses what has no such form here (only convolutional networks have). OpenVINO runs twice, with float32 and \
 with a precision of its choice (bf16) outside the integers, and the faster run counts. "On integers" counts \
