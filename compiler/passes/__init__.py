@@ -21,6 +21,7 @@ from . import (
     fold_affine_ahead,
     fold_padding,
     gelu,
+    gelu_for_bytes,
     hardswish,
     identities,
     integer,
@@ -66,7 +67,17 @@ PHASES: list[tuple[str, list[Pass]]] = [
     # convolutions and pools on NHWC, transposes only at the borders
     ("layout", [layout.run, dynamic_layout.run, transposes.run, merge_views.run, common_subexpressions.run]),
     # between DequantizeLinear and QuantizeLinear: integer kernels
-    ("integer", [quantized_moves.run, quantized_adds.run, integer_attention.run, integer.run, integer_products.run]),
+    (
+        "integer",
+        [
+            quantized_moves.run,
+            quantized_adds.run,
+            integer_attention.run,
+            gelu_for_bytes.run,
+            integer.run,
+            integer_products.run,
+        ],
+    ),
     # weights of few bits that are left, for kernels that unpack them; and what that leaves of transposes
     ("weights", [blocked.late, transposes.run, merge_views.run]),
 ]

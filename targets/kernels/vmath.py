@@ -34,6 +34,15 @@ ERF_LARGE = (
     0.003034708322957158, -0.0001950729638338089,
 )  # fmt: skip
 
+# the normal distribution's upper tail over 2.75 (1 + u), -1 <= u <= 1, fitted for the error of its product with that
+TAIL = (
+    0.0029797698371112347, -0.02500752918422222, 0.09455797076225281, -0.20683400332927704, 0.27190345525741577,
+    -0.17681093513965607, -0.0516534298658371, 0.2163514792919159, -0.1613587886095047, -0.028763430193066597,
+    0.12784931063652039, -0.05867280066013336, -0.03484243154525757, 0.03763657808303833, -0.0016192396869882941,
+    -0.007899724878370762, 0.002183767966926098,
+)  # fmt: skip
+TAIL_END = 5.5
+
 
 def exp(x: tirx.Expr) -> tirx.Expr:
     """e^x."""
@@ -63,6 +72,15 @@ def sigmoid(x: tirx.Expr) -> tirx.Expr:
 def erf(x: tirx.Expr) -> tirx.Expr:
     """The error function."""
     return _float32(x, tirx.erf, _erf)
+
+
+def gelu_for_bytes(x: tirx.Expr) -> tirx.Expr:
+    """x times the normal distribution's integral up to x, in a third of the time that erf takes.
+
+    Absolute errors are those of 0.5 x (1 + erf(x / sqrt 2)) in float32 (4e-7, 7e-8 in the mean), and 1e-7 remain where
+    that is zero already: for results that are rounded to 8 bits at once.
+    """
+    return _float32(x, _exact_gelu, _gelu)
 
 
 # ---- the float32 cores ---------------------------------------------------------------------------
@@ -140,6 +158,21 @@ def _erf(x: tirx.Expr) -> tirx.Expr:
 
     near = let(x * x, lambda s: x * _poly(ERF_SMALL, s) + x)
     return let(_abs(x), lambda a: tirx.Select(a < _f(0.9375), near, _copysign(large(a), x)))
+
+
+def _gelu(x: tirx.Expr) -> tirx.Expr:
+    """max(x, 0) - |x| Q(|x|): the tail's term is below 1.1e-7 from 5.5 on."""
+
+    def body(a: tirx.Expr) -> tirx.Expr:
+        tail = let(a * _f(2 / TAIL_END) - _f(1.0), lambda u: _poly(TAIL, u))
+        return tirx.Select(x < _f(0.0), _f(0.0), x) - a * tail
+
+    return let(_at_most(_abs(x), TAIL_END), body)
+
+
+def _exact_gelu(x: tirx.Expr) -> tirx.Expr:
+    half, one, root = (tirx.const(c, str(x.ty.dtype)) for c in (0.5, 1.0, 0.7071067811865476))
+    return half * x * (one + erf(x * root))
 
 
 # ---- pieces --------------------------------------------------------------------------------------

@@ -106,3 +106,19 @@ def test_nested_functions_compile_and_agree():
     Z = Tensor((3, 40), "float32", "z")
     (got,) = run_stages(lower_nest([(guarded, Z)], get_target()), {id(X): x}, [Z], get_target())
     np.testing.assert_allclose(got, np.pad(want, ((0, 0), (0, 3))), rtol=1e-6)
+
+
+@pytest.mark.parametrize("target", ISAS, ids=lambda t: t.name)
+def test_gelu_for_bytes(target):
+    """5e-7 everywhere (the formula with erf has 4.4e-7), large numbers as they are; infinities and NaN as well."""
+    if not host_features() >= set(target.features):
+        pytest.skip(f"this machine lacks {target.name}")
+    x = every_float(65521)
+    got = run("gelu_for_bytes", x, target).astype(np.float64)
+    with np.errstate(all="ignore"):
+        wide = x.astype(np.float64)
+        want = np.where(np.isneginf(wide), 0, wide * 0.5 * np.vectorize(math.erfc)(-wide / math.sqrt(2)))
+    np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+    finite = np.isfinite(want)
+    np.testing.assert_array_equal(got[~finite], want[~finite])
+    assert (np.abs(got[finite] - want[finite]) <= 5e-7 + np.abs(want[finite]) * 2.0**-24).all()
