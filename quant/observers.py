@@ -116,6 +116,8 @@ class Entropy(Histogram):
         half = len(self.counts) // 2
         both = self.counts[half:] + self.counts[:half][::-1]
         both[0] = both[1]  # exact zeros (after a Relu, most values) cost nothing and would outweigh all else
+        if not both.any():  # next to nothing but zeros
+            return Range(self.low, self.high)
         both = np.convolve(both, np.ones(SMOOTH) / SMOOTH, "same")  # few samples make noise, which merging would "lose"
         signed = self.low < 0
         codes = levels // 2 if signed else levels

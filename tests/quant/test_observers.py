@@ -51,6 +51,14 @@ def test_range_lies_within_what_was_seen(name: str, values: np.ndarray, symmetri
         assert min(values.astype(np.float32).min(), 0) <= low and high <= max(values.astype(np.float32).max(), 0)
 
 
+@pytest.mark.parametrize("value", [0.0, 3.0, -2.0])
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_a_value_that_never_changes_lies_within_its_range(name: str, value: float) -> None:
+    found = observed(name, [np.full(100, value, np.float32)])
+    assert min(found.low, 0) <= value <= max(found.high, 0)
+    assert np.isfinite([found.low, found.high]).all()
+
+
 def test_minmax_is_exact_and_moving_average_as_defined() -> None:
     parts = split(SHAPES["normal"])
     assert observed("minmax", parts) == (min(p.min() for p in parts), max(p.max() for p in parts))
