@@ -28,6 +28,7 @@ from compiler.ops.registry import Unsupported
 from compiler.passes import run_passes
 from compiler.placement import Placement, place, weight_chunks
 from compiler.program import Port, Program
+from compiler.reorder import reorder
 from targets.errors import UnsupportedModel
 from targets.kernels.tensor import Index
 from targets.target import Target
@@ -117,7 +118,8 @@ def plan_graph(
     except Unsupported as error:
         raise UnsupportedModel(f"no kernel takes this form: {error.reason}") from None
     clock.phase("lower")
-    # 4. memory: life times, one arena, verified
+    # 4. memory: the order of least peak, life times, one arena, verified
+    reorder(program)
     placement = place(program)
     dump.program("4-plan", program, placement)
     clock.phase("memory")

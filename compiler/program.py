@@ -88,6 +88,11 @@ class Program:
                     seen.add(id(buffer))
                     yield buffer
 
+    def is_written(self, buffer: Buffer) -> bool:
+        """Whether steps make what is in it: not the caller, not the file of weights."""
+        first = {"arena": 0, "io": len(self.inputs), "dims": self.input_dims}.get(buffer.space)
+        return first is not None and (buffer.space == "arena" or buffer.index >= first)
+
     def slot(self, dim: tirx.Expr) -> int:
         """The slot that holds a symbolic dimension of an input or output."""
         return next(i for i, known in enumerate([*self.dims, *self.derived]) if same_dim(known, dim))
