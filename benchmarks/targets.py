@@ -1,17 +1,28 @@
-"""The README's table of targets, from the targets themselves: `python -m benchmarks.targets`."""
+"""The README's tables of targets and schemes, from these themselves: `python -m benchmarks.targets`."""
 
 from benchmarks.readme import update
+from quant.schemes import SCHEMES
 from targets import all_targets
 
 
-def markdown() -> str:
+def targets_table() -> str:
     """One row a target; the first column its name for `--target`."""
-    lines = ["| target | triple | needs | register |", "|---|---|---|---|"]
-    for name, target in sorted(all_targets().items()):
-        needs = " ".join(target.features)
-        lines.append(f"| `{name}` | {target.triple} | {needs} | {target.registers} of {target.vector_bytes * 8} bits |")
+    lines = ["| target | triple | needs | register | byte products |", "|---|---|---|---|---|"]
+    for name, t in sorted(all_targets().items()):
+        register = f"{t.registers} of {t.vector_bytes * 8} bits"
+        ways = " and ".join(filter(None, (t.tiles, t.dot)))
+        lines.append(f"| `{name}` | {t.triple} | {' '.join(t.features)} | {register} | {ways} |")
+    return "\n".join(lines)
+
+
+def schemes_table() -> str:
+    """One row a scheme; the first column its name for `--scheme`."""
+    lines = ["| scheme | what | calibration |", "|---|---|---|"]
+    for name, scheme in SCHEMES.items():
+        lines.append(f"| `{name}` | {scheme.about} | {'needed' if scheme.calibrated else ''} |")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    update("targets", markdown())
+    update("targets", targets_table())
+    update("schemes", schemes_table())
