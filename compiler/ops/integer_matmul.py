@@ -138,3 +138,16 @@ def qlinear_conv(node: Node) -> Tensor:
     total = _sums(node, x, x_zero, w, w_zero, node.input(8))
     readers = single(x_scale, "x_scale"), along(w_scale, total.shape, 1, "w_scale"), single(y_scale, "y_scale")
     return quantized(node, total, list(zip((x_scale, w_scale, y_scale), readers, strict=True)), y_zero)
+
+
+@op("MatMulInteger", domain="edgert")
+def batched(node: Node) -> Tensor:
+    """(A - a_zero) (B - b_zero) in int32, of two values known at run time; transA, transB: in their last two axes."""
+    sides = []
+    for i, name in enumerate(("a", "b")):
+        t, zero = node.need(i), tirx.const(int(node.attr(f"{name}_zero", 0)), "int32")
+        if t.dtype not in BYTES:
+            raise Unsupported(f"{name} of {t.dtype}", "int8 or uint8")
+        read = lambda *i, t=t, zero=zero: t(*i).astype("int32") - zero  # noqa: E731
+        sides.append(compute(t.shape, "int32", read, [t], name))
+    return product_of(sides[0], sides[1], bool(node.attr("transA", 0)), bool(node.attr("transB", 0)))

@@ -58,7 +58,7 @@ def _product(edit: Edit, node: ir.Node, signed: bool) -> bool:
         return True
     if x.dtype == "int8" and not signed:
         x = as_unsigned(edit, node, x)
-    _finish(edit, node, *_sums(edit, node, x, weights.q, axis), scale)
+    finish(edit, node, *_sums(edit, node, x, weights.q, axis), scale)
     return True
 
 
@@ -112,11 +112,11 @@ def _pool(edit: Edit, node: ir.Node) -> bool:
     count = int(kernel[0]) * int(kernel[1])
     base = np.full(int(shape[3]), -int(x.zero.reshape(-1)[0]) * count, np.int64)
     scale = np.full(1, x.scale.reshape(-1)[0] / np.float32(count), np.float32)
-    _finish(edit, node, acc, base, scale)
+    finish(edit, node, acc, base, scale)
     return True
 
 
-def _finish(edit: Edit, node: ir.Node, acc: ir.Value, base: np.ndarray, scale: np.ndarray) -> None:
+def finish(edit: Edit, node: ir.Node, acc: ir.Value, base: np.ndarray, scale: np.ndarray) -> None:
     """What follows the sums of `node`: bias, activation and QuantizeLinear in one operator, as far as they go."""
     end = node.outputs[0]
     reader = edit.only_use(end)

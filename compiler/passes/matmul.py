@@ -53,12 +53,12 @@ def _matmul(edit: Edit, node: ir.Node) -> ir.Value | None:
         return edit.insert(node, "Gemm", [a, b], {"transB": 0}, EDGERT, stem=stem)
     if len(sa) < 2 or len(sb) < 2 or isinstance(product(sa), int) and product(sa) == 0:
         return None
-    a, ta = _untransposed(edit, a)
-    b, tb = _untransposed(edit, b)
+    a, ta = untransposed(edit, a)
+    b, tb = untransposed(edit, b)
     return edit.insert(node, "MatMul", [a, b], {"transA": ta, "transB": tb}, EDGERT, stem=stem)
 
 
-def _untransposed(edit: Edit, value: ir.Value) -> tuple[ir.Value, int]:
+def untransposed(edit: Edit, value: ir.Value) -> tuple[ir.Value, int]:
     """The value before a transpose of its last two axes, and 1; or the value itself, and 0."""
     node = value.producer()
     if node is None or node.op_type != "Transpose" or node.domain or node.inputs[0] is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tvm import tirx
 
+from .builder import Builder
 from .dot import QUAD, bytes_as_word, load_vector, load_word, store_vector
 from .tensor import Index, as_expr
 
@@ -82,7 +83,8 @@ def pack_values(a: _Attention) -> None:
             column = _int(panel * lanes)
             if size - panel * lanes >= lanes:
                 rows = [load_vector(a.v.buffer, *a.v.at(a.n, a.h, key, column), count=lanes) for key in keys]
-                words = _woven(a, [b.let(row) for row in rows]) ^ tirx.Broadcast(tirx.const(flips, "int32"), lanes)
+                words = woven(b, [b.let(row) for row in rows], lanes)
+                words = words ^ tirx.Broadcast(tirx.const(flips, "int32"), lanes)
                 store_vector(b, s.values, words, a.task, _int(panel), place, _int(0))
                 continue
             with b.serial(size - panel * lanes, "lane") as lane:
@@ -94,12 +96,11 @@ def pack_values(a: _Attention) -> None:
             store_vector(b, s.values, one, a.task, _int(a.panels), place, _int(0))
 
 
-def _woven(a: _Attention, rows: list[tirx.Expr]) -> tirx.Expr:
+def woven(b: Builder, rows: list[tirx.Expr], lanes: int) -> tirx.Expr:
     """Four vectors of bytes -> one of int32, each lane holding one byte of every row."""
-    lanes = a.lanes
     turns = [tirx.const(at, "int32") for i in range(lanes) for at in (i, i + lanes)]
     pairs = [tirx.reinterpret(f"int16x{lanes}", tirx.Shuffle(rows[i : i + 2], turns)) for i in (0, 2)]
-    return tirx.reinterpret(f"int32x{lanes}", tirx.Shuffle([a.b.let(p) for p in pairs], turns))
+    return tirx.reinterpret(f"int32x{lanes}", tirx.Shuffle([b.let(p) for p in pairs], turns))
 
 
 def read_bias(a: _Attention, query: tirx.Expr, row: int) -> None:

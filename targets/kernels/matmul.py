@@ -38,7 +38,7 @@ def matmul(call: Call, target: Target) -> list[Stage] | None:
         return None
     trans_a, trans_b = bool(call.attrs.get("transA", 0)), bool(call.attrs.get("transB", 0))
     if takes(a, call.outputs[0], trans_a, trans_b):
-        where = partial(_broadcast, shape=a.shape[:-2]), partial(_broadcast, shape=w.shape[:-2])
+        where = partial(batch_place, shape=a.shape[:-2]), partial(batch_place, shape=w.shape[:-2])
         return [dot_products(call, a, w, *where, target)]
     return _Product(call, a, w, target).stages()
 
@@ -88,9 +88,9 @@ class _Product:
             with b.parallel(product([*self.batch, blocks, self.panels])) as p:
                 *place, block, panel = unravel(b, p, [*self.batch, blocks, self.panels])
                 at, self.place = b.let(block * self.block), tuple(place)
-                self.place_a = _broadcast(self.place, self.a.shape[:-2])
-                place_w = _broadcast(self.place, self.w.shape[:-2])
-                self.place_w = (_flatten(b, place_w, self.w.shape[:-2]), panel) if self.pack else place_w
+                self.place_a = batch_place(self.place, self.a.shape[:-2])
+                place_w = batch_place(self.place, self.w.shape[:-2])
+                self.place_w = (flat_place(b, place_w, self.w.shape[:-2]), panel) if self.pack else place_w
                 first, whole = b.let(panel * tile.cols), simplify(self.cols // tile.cols)
                 rest = simplify(self.cols - whole * tile.cols)
                 if isinstance(self.cols, int) and 0 in (whole, rest):
@@ -140,13 +140,14 @@ class _Product:
             store_some(b, acc, rows, width, tile, write)
 
 
-def _broadcast(place: Sequence[Index], shape: Sequence[Index]) -> tuple:
+def batch_place(place: Sequence[Index], shape: Sequence[Index]) -> tuple:
     """The output's batch indices for an operand with batch dimensions `shape`, aligned to the right."""
     own = place[len(place) - len(shape) :] if shape else ()
     return tuple(0 if size == 1 else index for index, size in zip(own, shape, strict=True))
 
 
-def _flatten(b: Builder, place: Sequence[Index], shape: Sequence[Index]) -> tirx.Expr:
+def flat_place(b: Builder, place: Sequence[Index], shape: Sequence[Index]) -> tirx.Expr:
+    """The row-major number of `place` in `shape`."""
     flat: Index = tirx.const(0, "int64")
     for index, size in zip(place, shape, strict=True):
         flat = flat * size + index

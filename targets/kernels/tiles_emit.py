@@ -102,9 +102,10 @@ def store_some(
     cols: Index,
     tile: Tile,
     write: Callable[[tirx.Expr, tirx.Expr, tirx.Expr], None],
+    dtype: str = "float32",
 ) -> None:
     """`store_tile` for columns counted only at run time: one element at a time, through a copy on the stack."""
-    spilled = b.local((rows, tile.cols), "float32")
+    spilled = b.local((rows, tile.cols), dtype)
     store_tile(b, acc, rows, tile.cols, tile, lambda value, i, c: b.store(spilled, (i, c), value))
     with b.serial(rows, "i") as i, b.serial(cols, "c") as c:
         write(spilled[i, c], i, c)
