@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compiler.memory.request import Request, align
+from compiler.memory.request import ALIGNMENT, Request, align
 
 
 def place(requests: Sequence[Request], order: Sequence[int], best_fit: bool = False) -> list[int]:
@@ -48,8 +48,7 @@ def place(requests: Sequence[Request], order: Sequence[int], best_fit: bool = Fa
     return offsets
 
 
-def arena_bytes(requests: Sequence[Request], offsets: Sequence[int]) -> int:
-    """Bytes of the arena that `offsets` need: the highest end, sizes rounded up to the alignment."""
-    return max(
-        (at + align(request.size) for request, at in zip(requests, offsets, strict=True) if request.size), default=0
-    )
+def arena_bytes(requests: Sequence[Request], offsets: Sequence[int], alignment: int = ALIGNMENT) -> int:
+    """Bytes of the arena that `offsets` need: the highest end, sizes rounded up to `alignment`."""
+    ends = [at + align(r.size, alignment) for r, at in zip(requests, offsets, strict=True) if r.size]
+    return max(ends, default=0)

@@ -18,17 +18,17 @@ class Request(NamedTuple):
 Planner = Callable[[Sequence[Request]], list[int]]
 
 
-def align(size: int) -> int:
-    """Round `size` bytes up to the next multiple of ALIGNMENT."""
-    return -(-size // ALIGNMENT) * ALIGNMENT
+def align(size: int, alignment: int = ALIGNMENT) -> int:
+    """Round `size` bytes up to the next multiple of `alignment`."""
+    return -(-size // alignment) * alignment
 
 
-def lower_bound(requests: Sequence[Request]) -> int:
-    """Bytes that no arena can go below: the most that is live in any one step, sizes rounded up to ALIGNMENT."""
+def lower_bound(requests: Sequence[Request], alignment: int = ALIGNMENT) -> int:
+    """Bytes that no arena can go below: the most that is live in any one step, sizes rounded up to `alignment`."""
     change: dict[int, int] = {}
     for size, first, last in requests:
-        change[first] = change.get(first, 0) + align(size)
-        change[last + 1] = change.get(last + 1, 0) - align(size)
+        change[first] = change.get(first, 0) + align(size, alignment)
+        change[last + 1] = change.get(last + 1, 0) - align(size, alignment)
     live = peak = 0
     for step in sorted(change):
         live += change[step]
