@@ -8,7 +8,7 @@ another order (that of `slot`); the values are packed in the same.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tvm import tirx
 
@@ -20,7 +20,7 @@ from .tensor import as_expr
 if TYPE_CHECKING:
     from .attention_integer import _Attention
 
-Vector = tirx.Expr
+Vector: TypeAlias = tirx.Expr
 VECTORS = 4
 LOG2E = 1.4426950408889634
 LOWEST = -1e38  # below every score, and log2(e) times as much is a number still
