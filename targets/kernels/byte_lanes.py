@@ -7,6 +7,7 @@ channels of every 16 ([channel][row] bytes), and packing four groups gives the c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from tvm import tirx
@@ -15,7 +16,7 @@ from .builder import Builder
 
 GROUPS = 4
 BLOCK = 16  # bytes of 128 bits
-Vector = tirx.Expr
+Vector: TypeAlias = tirx.Expr
 
 
 def channels_of_groups(lanes: int) -> np.ndarray:
