@@ -29,6 +29,7 @@ from compiler.passes import run_passes
 from compiler.placement import Placement, place, weight_chunks
 from compiler.program import Port, Program
 from compiler.reorder import reorder
+from compiler.sharing import overwrites, share
 from targets.errors import UnsupportedModel
 from targets.kernels.tensor import Index
 from targets.target import Target
@@ -118,8 +119,10 @@ def plan_graph(
     except Unsupported as error:
         raise UnsupportedModel(f"no kernel takes this form: {error.reason}") from None
     clock.phase("lower")
-    # 4. memory: the order of least peak, life times, one arena, verified
-    reorder(program)
+    # 4. memory: the order of least peak, results over operands, life times, one arena, verified
+    chances = overwrites(program)
+    reorder(program, chances)
+    share(program, chances)
     placement = place(program)
     dump.program("4-plan", program, placement)
     clock.phase("memory")

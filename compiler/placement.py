@@ -10,7 +10,7 @@ import numpy as np
 from compiler.memory.liveness import Step as Use
 from compiler.memory.liveness import liveness
 from compiler.memory.plan import plan
-from compiler.memory.request import ALIGNMENT, Request, align
+from compiler.memory.request import ALIGNMENT, Request, align, lower_bound
 from compiler.program import Buffer, Program
 
 
@@ -28,26 +28,45 @@ class Placement:
 
 def place(program: Program) -> Placement:
     """Sets the offset of every arena and weight buffer. Scratch counts like any other buffer."""
-    arena = {id(b): b for b in program.buffers("arena")}
-    uses = [
-        Use(
-            [id(b) for i, b in enumerate(step.buffers) if i not in step.writes and id(b) in arena],
-            [id(b) for i, b in enumerate(step.buffers) if i in step.writes and id(b) in arena],
-        )
-        for step in program.steps
-    ]
-    lives = liveness(uses)
-    buffers = [arena[key] for key in lives]
-    requests = [Request(b.bytes, life.first, life.last) for b, life in zip(buffers, lives.values(), strict=True)]
+    buffers, requests = _requests(program)
     made = plan(requests)
     for buffer, offset in zip(buffers, made.offsets, strict=True):
         buffer.offset = offset
+    for buffer in program.buffers("arena"):
+        root, at = buffer.root()
+        buffer.offset = root.offset + at
     end = 0
     for buffer in program.buffers("weights"):
         buffer.offset = end
         end = align(end + buffer.bytes)
-    spans = [(life.first, life.last) for life in lives.values()]
+    spans = [(request.first, request.last) for request in requests]
     return Placement(made.arena_bytes, end, made.lower_bound, made.planner, buffers, spans)
+
+
+def least_arena(program: Program) -> int:
+    """Bytes of the arena that no placement can do without, for the steps and shared buffers as they are."""
+    return lower_bound(_requests(program)[1])
+
+
+def _requests(program: Program) -> tuple[list[Buffer], list[Request]]:
+    """The buffers to place and for how long; those that lie in others count as part of them."""
+    roots: dict[int, Buffer] = {}
+    sizes: dict[int, int] = {}
+    uses = []
+    for step in program.steps:
+        reads: list[int] = []
+        writes: list[int] = []
+        for i, buffer in enumerate(step.buffers):
+            if buffer.space == "arena":
+                root, at = buffer.root()
+                sizes[id(root)] = max(sizes.get(id(root), root.bytes), at + buffer.bytes)
+                # whoever touches a root first has it begin
+                (writes if i in step.writes or id(root) not in roots else reads).append(id(root))
+                roots[id(root)] = root
+        uses.append(Use(reads, writes))
+    lives = liveness(uses)
+    requests = [Request(sizes[key], life.first, life.last) for key, life in lives.items()]
+    return [roots[key] for key in lives], requests
 
 
 def weight_chunks(program: Program) -> Iterator[bytes | memoryview]:

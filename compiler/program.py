@@ -33,6 +33,15 @@ class Buffer:
     index: int = -1
     offset: int = -1  # in the arena or in weights.bin, once planned
     data: Callable[[], np.ndarray] | None = None  # weights: made when they are written
+    home: Buffer | None = None  # the buffer that holds this one's bytes, from byte `at` on; none: it has its own
+    at: int = 0
+
+    def root(self) -> tuple[Buffer, int]:
+        """The buffer with bytes of its own that holds this one, and the byte where it begins there."""
+        buffer, at = self, 0
+        while buffer.home is not None:
+            buffer, at = buffer.home, at + buffer.at
+        return buffer, at
 
 
 @dataclass(eq=False)

@@ -253,8 +253,8 @@ class Builder:
     def __exit__(self, *exc: object) -> None:
         self._unbind()
 
-    def stage(self) -> Stage:
-        """The finished kernel."""
+    def stage(self, once: bool = False) -> Stage:
+        """The finished kernel. once: it stores every element of its result once, in no two iterations."""
         body = self._blocks[0]
         operands = [leaf for leaf, _, _ in self._operands.values()]
         pointers = [pointer for _, pointer, _ in self._operands.values()]
@@ -268,7 +268,8 @@ class Builder:
         dims = sorted(free, key=lambda v: v.name)
         func = tirx.PrimFunc([*pointers, *dims, self._begin, self._end], statement)
         func = func.with_attr("tirx.noalias", True)
-        return Stage(self.kernel, func, operands, dims, 1 if self._tasks is None else self._tasks, self._grain)
+        tasks = 1 if self._tasks is None else self._tasks
+        return Stage(self.kernel, func, operands, dims, tasks, self._grain, once=once)
 
 
 def _constant(index: Index) -> int | None:

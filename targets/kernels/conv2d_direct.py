@@ -127,7 +127,7 @@ def direct(
                     band(n, first_row, (group, panel), tile.cols)
                 with b.otherwise():
                     band(n, first_row, (group, panel), last_cols)
-    return b.stage()
+    return b.stage(once=True)
 
 
 def rows_of_task(s: ConvShape, tile: Tile, panels: int, target: Target) -> int:

@@ -78,7 +78,7 @@ class _Kernel:
         if self.walk == "rows":
             with b, b.parallel(blocks) as p:
                 row_tiles(b, self.rows, b.let(p * self.block), self.block, self.tile.rows, self.all_panels)
-            return b.stage()
+            return b.stage(once=True)
         with b, b.parallel(simplify(blocks * self.panels)) as p:
             if self.walk == "panels":
                 panel, block = unravel(b, p, [self.panels, blocks])
@@ -96,7 +96,7 @@ class _Kernel:
                     body(self.tile.cols)
                 with b.otherwise():
                     body(self.last_cols)
-        return b.stage()
+        return b.stage(once=True)
 
     def all_panels(self, count: int, first: tirx.Expr) -> None:
         """`count` rows from `first`, every column."""

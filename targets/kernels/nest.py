@@ -84,7 +84,7 @@ def _nest(t: Tensor, out: Tensor, target: Target, name: str) -> list[Stage]:
         else:
             # t itself is the buffer where a map is materialised, so its function is called, not read
             _map_nest(b, t.fn if t is out and t.fn is not None else t, t.shape, out, target)
-    return [b.stage()]
+    return [b.stage(once=t.reduction is None)]
 
 
 def _map_nest(b: Builder, fn: Callable[..., tirx.Expr], shape: Sequence[Index], out: Tensor, target: Target) -> None:

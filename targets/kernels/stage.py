@@ -46,7 +46,7 @@ class Stage:
 
     `func` takes a pointer for each of `operands`, then the int64 `dims`, then begin and end of the outermost loop,
     whose extent is `tasks` (1: the kernel has no parallel loop). The runtime gives a thread at least `grain`
-    iterations.
+    iterations. once: every element of the result is stored once (in_place.py).
     """
 
     kernel: str
@@ -56,3 +56,4 @@ class Stage:
     tasks: Index = 1
     grain: int = 1
     text: str | None = None  # the function as text, once somebody asked
+    once: bool = False
