@@ -85,15 +85,13 @@ class _Vpdpbusd(Dot):
 
 class _Pmaddwd(Dot):
     def left(self, word: tirx.Expr, signed: bool) -> tuple[Vector, ...]:
-        # in the scalar word: two bytes stay in each half, as 16 bits
+        words = _vector(word, self.lanes)
         if signed:
-            words = _vector(word, self.lanes)
             return self._split(tirx.reinterpret(f"int16x{2 * self.lanes}", words))
-        mask, eight = tirx.const(0x00FF00FF, "uint32"), tirx.const(8, "uint32")
-        bits = tirx.reinterpret("uint32", word)
-        halves = (bits & mask, tirx.shift_right(bits, eight) & mask)
-        kind = f"int16x{2 * self.lanes}"
-        return tuple(tirx.reinterpret(kind, _vector(half, self.lanes)) for half in halves)
+        # apart in the vector: in the scalar word it would take more steps, and two broadcasts
+        pairs = tirx.reinterpret(f"uint16x{2 * self.lanes}", words)
+        mask, eight = (_vector(tirx.const(v, "uint16"), 2 * self.lanes) for v in (0x00FF, 8))
+        return tuple(tirx.reinterpret(f"int16x{2 * self.lanes}", v) for v in (pairs & mask, pairs >> eight))
 
     def right(self, weights: Vector) -> tuple[Vector, ...]:
         return self._split(tirx.reinterpret(f"int16x{2 * self.lanes}", weights))
