@@ -30,10 +30,19 @@ class Input(NamedTuple):
 
 
 class Samples:
-    """Calibration samples, checked against the model's inputs as they pass; may be walked again and again."""
+    """Calibration samples, checked against the model's inputs as they pass; may be walked again and again.
 
-    def __init__(self, inputs: list[Input], start: Callable[[], Iterator[tuple[str, Sample]]], limit: int | None):
-        self.inputs, self.limit, self._start = inputs, limit, start
+    `where` names their source in errors.
+    """
+
+    def __init__(
+        self,
+        inputs: list[Input],
+        start: Callable[[], Iterator[tuple[str, Sample]]],
+        limit: int | None,
+        where: str = "the calibration data",
+    ):
+        self.inputs, self.limit, self.where, self._start = inputs, limit, where, start
 
     def __iter__(self) -> Iterator[Sample]:
         empty = True
@@ -41,7 +50,7 @@ class Samples:
             yield checked(sample, self.inputs, where)
             empty = False
         if empty:
-            raise UsageError("the calibration data is empty; give at least one sample, better a hundred")
+            raise UsageError(f"{self.where} is empty; give at least one sample, better a hundred")
 
 
 def open_samples(
@@ -63,18 +72,18 @@ def open_samples(
         for n in graph.inputs
     ]
     if isinstance(source, Samples):
-        return Samples(inputs, source._start, limit if limit is not None else source.limit)
+        return Samples(inputs, source._start, limit if limit is not None else source.limit, source.where)
     if not isinstance(source, (str, Path)):
         return Samples(inputs, _replayable(source), limit)
     path = Path(source)
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-        return Samples(inputs, lambda: _folder(files, inputs, read), limit)
+        return Samples(inputs, lambda: _folder(files, inputs, read), limit, str(path))
     if not path.is_file():
         raise UsageError(f"{path}: no such file or folder")
     if path.suffix != ".npz":
         raise UsageError(f"{path}: calibration data is an .npz file or a folder with one file a sample")
-    return Samples(inputs, lambda: _archive(path, inputs), limit)
+    return Samples(inputs, lambda: _archive(path, inputs), limit, str(path))
 
 
 def checked(sample: Sample, inputs: list[Input], where: str) -> Sample:

@@ -25,7 +25,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(made / "wrong.npz", x=x[:, :2])
     session = onnxruntime.InferenceSession(made / "m.onnx", providers=["CPUExecutionProvider"])
     np.save(made / "labels.npy", [int(session.run(None, {"x": row[None]})[0].argmax()) for row in x])
-    (made / "empty").mkdir()
+    np.savez(made / "none.npz", x=x[:0])
+    np.savez(made / "inf.npz", x=np.where(x == x.max(), np.inf, x).astype(np.float32))
+    for name, odd in (("empty", None), ("odd", x[1, :, :4]), ("nan", np.full_like(x[1], np.nan))):
+        (made / name).mkdir()
+        if odd is not None:  # the second sample of a folder
+            np.save(made / name / "0.npy", x[0])
+            np.save(made / name / "1.npy", odd)
     return made
 
 
@@ -108,7 +114,12 @@ def test_a_bound_that_does_not_hold_writes_nothing(edgert: Edgert, folder: Path,
         (["--scheme", "int3"], ["'int3'", "int8-dynamic", "auto"]),
         (["--calibrate", "{}/nan.npz"], ["NaN", "nan.npz"]),
         (["--calibrate", "{}/wrong.npz"], ["wrong.npz", "shape"]),
+        (["--calibrate", "{}/inf.npz"], ["infinite", "inf.npz"]),
+        (["--calibrate", "{}/none.npz"], ["none.npz is empty", "at least one sample"]),
         (["--calibrate", "{}/empty"], ["empty", "no files"]),
+        (["--calibrate", "{}/odd"], ["odd/1.npy", "wants shape 1x3x8x8", "3x4x8"]),
+        (["--calibrate", "{}/nan"], ["nan/1.npy", "NaN"]),
+        (["--scheme", "int8-dynamic", "--evaluate", "{}/wrong.npz"], ["wrong.npz", "shape"]),
         (["--calibrate", "{}/cal.npz", "--keep", "conv_1"], ["--keep conv_1", "conv_c1"]),
         (["--calibrate", "{}/cal.npz", "--observer", "best"], ["'best'", "minmax"]),
         (["--calibrate", "{}/cal.npz", "--max-drop", "half"], ["percentage"]),
