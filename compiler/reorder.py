@@ -39,9 +39,10 @@ def _as_graph(program: Program, chances: Sequence[Overwrite]) -> _Graph:
     aliases: Aliases[Hashable] = Aliases()
     placed: set[Hashable] = set()
     over: dict[int, list[tuple[Hashable, Hashable]]] = {}
-    for step, read, written in chances:
-        if read.home is None and written.home is None:
-            over.setdefault(id(step), []).append((id(read), id(written)))
+    for chance in chances:
+        # with views the bytes saved would be others
+        if chance.at is None and chance.read.home is None and chance.written.home is None:
+            over.setdefault(id(chance.step), []).append((id(chance.read), id(chance.written)))
     for i, step in enumerate(program.steps):
         reads: dict[Hashable, None] = {}
         writes: dict[Hashable, None] = {}

@@ -1,7 +1,8 @@
 """Lets results take the place of operands that nothing reads afterwards, where that needs less memory.
 
 An element-wise kernel, or a convolution or product whose fused tail adds a residual, reads an operand's element just
-before it stores the result's element of the same number (targets/kernels/in_place.py says which kernels do).
+before it stores the result's element of the same number; a copy into a padded image moves rows one after the other
+(targets/kernels/in_place.py).
 """
 
 from __future__ import annotations
@@ -10,30 +11,44 @@ from typing import NamedTuple
 
 from compiler.placement import least_arena
 from compiler.program import Buffer, Program, Step
-from targets.kernels.in_place import may_overwrite, over
+from targets.kernels.in_place import in_order, may_overwrite, over
 
 
 class Overwrite(NamedTuple):
-    """In `step`, the buffer `written` may take the place of `read`."""
+    """In `step`, the buffer `written` may take the place of `read`; or `read` lie within `written`, from byte `at`."""
 
     step: Step
     read: Buffer
     written: Buffer
+    at: int | None = None
+
+    def moved(self) -> Buffer:
+        """The buffer that then has no bytes of its own."""
+        return self.written if self.at is None else self.read
+
+    def take(self) -> None:
+        """Lets the two share memory."""
+        self.moved().home, self.moved().at = (self.read, 0) if self.at is None else (self.written, self.at)
+
+    def leave(self) -> None:
+        """Undoes `take`."""
+        self.moved().home, self.moved().at = None, 0
 
 
 def overwrites(program: Program) -> list[Overwrite]:
     """Every chance there is, whether or not the operand is read later: that depends on the order of the steps."""
     found = []
     for step in program.steps:
+        roots = [buffer.root()[0] for buffer in step.buffers]
+        slide = step.stage.slide
         for w in step.writes:
-            written = step.buffers[w]
-            if written.space != "arena" or not step.stage.once:
-                continue
             for r, read in enumerate(step.buffers):
-                alone = sum(other.root()[0] is read.root()[0] for other in step.buffers) == 1
-                if r in step.writes or read.space != "arena" or read.bytes != written.bytes or not alone:
+                written = step.buffers[w]
+                if {read.space, written.space} != {"arena"} or sum(root is roots[r] for root in roots) != 1:
                     continue
-                if may_overwrite(step.stage, r, w):
+                if slide and (slide.read, slide.written) == (r, w):
+                    found.append(Overwrite(step, read, written, slide.at))
+                elif r not in step.writes and read.bytes == written.bytes and may_overwrite(step.stage, r, w):
                     found.append(Overwrite(step, read, written))
     return found
 
@@ -43,28 +58,40 @@ def share(program: Program, chances: list[Overwrite]) -> None:
     before = least_arena(program)
     taken = _dying(program, chances)
     for chance in taken:
-        chance.written.home = chance.read
+        chance.take()
     after = least_arena(program)
     for chance in list(taken):
-        chance.written.home = None
+        chance.leave()
         if after < before and least_arena(program) > after:
-            chance.written.home = chance.read
+            chance.take()
         else:
             taken.remove(chance)
-    for step, read, written in taken:
-        r, w = step.buffers.index(read), step.buffers.index(written)
-        step.stage = over(step.stage, r, w)
-        step.writes = {k - (k > r) for k in step.writes}
-        del step.buffers[r]
+    for chance in taken:
+        _apply(chance)
+
+
+def _apply(chance: Overwrite) -> None:
+    """Has the step's kernel made for what it now gets."""
+    step = chance.step
+    if chance.at is not None:
+        step.stage = in_order(step.stage)
+        return
+    r, w = step.buffers.index(chance.read), step.buffers.index(chance.written)
+    step.stage = over(step.stage, r, w)
+    step.writes = {k - (k > r) for k in step.writes}
+    del step.buffers[r]
 
 
 def _dying(program: Program, chances: list[Overwrite]) -> list[Overwrite]:
-    """The chances whose operand is used no more after their step; at most one a step."""
+    """The chances whose operand is used no more after their step; at most one a step, and one home a buffer."""
     last = {id(b.root()[0]): i for i, step in enumerate(program.steps) for b in step.buffers}
     place = {id(step): i for i, step in enumerate(program.steps)}
     taken: dict[int, Overwrite] = {}
-    for chance in chances:
-        at = place[id(chance.step)]
-        if chance.written.home is None and last[id(chance.read.root()[0])] == at:
-            taken.setdefault(at, chance)
+    moved: set[int] = set()
+    for chance in sorted(chances, key=lambda c: c.at is None):
+        at, buffer = place[id(chance.step)], chance.moved()
+        dies = last[id(chance.read.root()[0])] == at
+        if dies and buffer.home is None and id(buffer) not in moved and at not in taken:
+            taken[at] = chance
+            moved.add(id(buffer))
     return [taken[at] for at in sorted(taken)]

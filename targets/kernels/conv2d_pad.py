@@ -7,13 +7,16 @@ from dataclasses import replace
 
 from tvm import tirx
 
+from targets.dtypes import item_size
 from targets.target import Target
 
 from .builder import Builder
 from .conv2d_shape import ConvShape
-from .stage import Stage, Temp
-from .tensor import Tensor, as_expr
+from .stage import Slide, Stage, Temp
+from .tensor import Tensor, as_expr, simplify
 from .tiles import chunks
+
+LINE = 64  # elements: at least a cache line
 
 
 def padded(
@@ -52,4 +55,19 @@ def padded(
                 fill(row, (left + s.width) * s.channels, right * s.channels, lambda i: zero)
             with b.otherwise():
                 fill(row, 0, width * s.channels, lambda i: zero)
-    return b.stage(), buffer, replace(s, height=height, width=width, pads=(0, 0, 0, 0))
+    stage = b.stage()
+    if isinstance(s.batch, int):
+        read, written = (next(i for i, leaf in enumerate(stage.operands) if leaf is wanted) for wanted in (x, buffer))
+        stage.slide = Slide(read, written, _slide(s) * item_size(x.dtype))
+    return stage, buffer, replace(s, height=height, width=width, pads=(0, 0, 0, 0))
+
+
+def _slide(s: ConvShape) -> int:
+    """The element of the padded image from which on the plain one may lie: rows move towards the front, the last one
+    least, and none onto one not yet read. Whole cache lines, where kernels like their operands to begin.
+    """
+    top, left, bottom, right = s.pads
+    row, wide = s.width * s.channels, (s.width + left + right) * s.channels
+    before = simplify(s.batch * s.height - 1)  # rows before the last one
+    above = simplify((s.batch - 1) * (s.height + top + bottom) + top + s.height - 1)
+    return -(-(above * wide + left * s.channels - before * row) // LINE) * LINE

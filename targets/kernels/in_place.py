@@ -44,6 +44,12 @@ def over(stage: Stage, read: int, written: int) -> Stage:
     return replace(stage, func=func, operands=operands, text=None)
 
 
+def in_order(stage: Stage) -> Stage:
+    """`stage` for operands that overlap as its `slide` has it: no promise about its pointers, and one thread."""
+    grain = stage.tasks if isinstance(stage.tasks, int) else stage.grain
+    return replace(stage, func=stage.func.without_attr("tirx.noalias"), grain=grain, text=None)
+
+
 @dataclass
 class _Use:
     """One load or store of an operand: the element's number, its place in the text, the loops around it."""

@@ -40,13 +40,23 @@ class Const:
 Leaf = Tensor | Temp | Const
 
 
+@dataclass(frozen=True)
+class Slide:
+    """Operand `read` may lie in the memory of operand `written`, from byte `at` on, and reach beyond its end."""
+
+    read: int
+    written: int
+    at: int
+
+
 @dataclass(eq=False)
 class Stage:
     """One kernel call.
 
     `func` takes a pointer for each of `operands`, then the int64 `dims`, then begin and end of the outermost loop,
     whose extent is `tasks` (1: the kernel has no parallel loop). The runtime gives a thread at least `grain`
-    iterations. once: every element of the result is stored once (in_place.py).
+    iterations. For in_place.py: once says that every element of the result is stored once, by one
+    iteration; slide, that run in order by one thread it only ever overwrites what it has read.
     """
 
     kernel: str
@@ -57,3 +67,4 @@ class Stage:
     grain: int = 1
     text: str | None = None  # the function as text, once somebody asked
     once: bool = False
+    slide: Slide | None = None
