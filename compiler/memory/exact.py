@@ -18,12 +18,12 @@ from compiler.memory import native
 from compiler.memory.by_breadth import by_breadth
 from compiler.memory.by_lifetime import by_area, by_lifetime
 from compiler.memory.by_size import by_size
-from compiler.memory.orders import orders
 from compiler.memory.place import arena_bytes
+from compiler.memory.preferences import preferences
 from compiler.memory.request import ALIGNMENT, Request, align, lower_bound
 
-EFFORT = 20_000_000  # visits of buffers and sections, each about a nanosecond or two: what a compile can spare
-THOROUGH = 1_000 * EFFORT
+EFFORT = 20_000_000  # visits of buffers and sections, 2 to 5 ns each: what any compile can spare
+THOROUGH = 100 * EFFORT  # seconds
 FIRST_ROUND = 50_000  # visits per order before the next gets its turn; doubled every round
 MOST_BUFFERS = 2_000  # the search recurses as deep, and keeps lists of their pairs
 MOST_UNITS = 1 << 30  # offsets are 32-bit units in the search
@@ -63,10 +63,10 @@ def solve(
     unit = gcd(*sizes)
     if arena == bound or len(real) > MOST_BUFFERS or sum(sizes) // unit >= MOST_UNITS:
         return Solution(best, arena, bound, 0, 0)
-    spans = _spans([requests[i] for i in real], [size // unit for size in sizes])
-    tried = _Capacities(spans, effort)
-    low, high = bound // unit, arena // unit
-    for answer in tried.shrink(low, high):
+    placed = [requests[i] for i in real]
+    spans = _spans(placed, [size // unit for size in sizes])
+    tried = _Capacities(spans, preferences(spans, np.array([r.last - r.first + 1 for r in placed])), effort)
+    for answer in tried.shrink(bound // unit, -(-arena // unit)):
         for i, at in zip(real, answer.offsets.tolist(), strict=True):
             best[i] = at * unit
     arena = arena_bytes(requests, best, alignment)
@@ -74,7 +74,7 @@ def solve(
 
 
 def _spans(requests: Sequence[Request], sizes: Sequence[int]) -> np.ndarray:
-    """Rows of size, first section, section after the last; a section lies between two steps where lives begin or end."""
+    """Rows of size, first section, section after the last. Sections end where a life begins or ends."""
     borders = sorted({request.first for request in requests} | {request.last + 1 for request in requests})
     index = {step: i for i, step in enumerate(borders)}
     rows = [(size, index[r.first], index[r.last + 1]) for size, r in zip(sizes, requests, strict=True)]
@@ -84,40 +84,38 @@ def _spans(requests: Sequence[Request], sizes: Sequence[int]) -> np.ndarray:
 class _Capacities:
     """Which capacities to try, and what is left to spend on them."""
 
-    def __init__(self, spans: np.ndarray, work: int) -> None:
+    def __init__(self, spans: np.ndarray, orders: list[np.ndarray], work: int) -> None:
         self.work = work
         self.nodes = 0
         self.proven = 0  # units: nothing smaller can hold the buffers
         self._spans = spans
-        self._orders = orders(spans)
+        self._orders = orders
 
     def shrink(self, low: int, high: int) -> Iterator[native.Answer]:
         """Every placement found on the way from `high` units, known to do, to `low`, the lower bound.
 
         The bound comes first, with half the work, then halves of what lies between. A capacity that ran out of
-        work counts as too small, though it proves nothing.
+        work counts as too small, though it proves nothing; what work is left at the end goes into another pass.
         """
         self.proven = low
-        share = self.work // 2
-        trial = low
-        while low < high and self.work > 0:
-            answer = self._decide(trial, min(share, self.work))
-            if answer.status == native.FOUND:
-                high = int((answer.offsets + self._spans[:, 0]).max())
-                yield answer
-            elif answer.status == native.NONE:
-                low = max(trial + 1, min(answer.next, high))
-                if trial >= self.proven:
-                    self.proven = low
-            else:
-                low = trial + 1
-            if low < high:
-                share = max(self.work // (high - low).bit_length(), 1)
-                trial = self.proven if answer.status == native.NONE and low == self.proven else (low + high) // 2
+        while self.proven < high and self.work > 0:
+            low = trial = self.proven
+            share = self.work // 2
+            while low < high and self.work > 0:
+                answer = self._decide(trial, min(share + 1, self.work))
+                if answer.status == native.FOUND:
+                    high = int((answer.offsets + self._spans[:, 0]).max())
+                    yield answer
+                else:
+                    low = trial + 1
+                if answer.status == native.NONE:  # nor does anything smaller do
+                    self.proven = low = max(low, min(answer.next, high))
+                trial = (low + high) // 2
+                share = self.work // (high - low).bit_length() if low < high else 0
 
     def _decide(self, capacity: int, work: int) -> native.Answer:
         """The first answer that any of the orders gives for `capacity`, taking turns, within `work`."""
-        turn = FIRST_ROUND
+        turn = max(FIRST_ROUND, 4 * native.preparation(self._spans))
         while True:
             for order in self._orders:
                 answer = native.search(self._spans, order, capacity, min(turn, work))

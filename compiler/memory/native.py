@@ -57,9 +57,16 @@ def library() -> ctypes.CDLL:
         file.flush()
         found = ctypes.CDLL(file.name)
     found.exact_scratch.restype = ctypes.c_int64
-    found.exact_search.argtypes = [ctypes.c_int32] * 2 + [_INT32] * 3 + [ctypes.c_int32]
-    found.exact_search.argtypes += [_COUNTER, _COUNTER, ctypes.POINTER(ctypes.c_int32), _INT32, _INT32]
+    number = ctypes.c_int32
+    found.exact_search.argtypes = [
+        number, number, _INT32, _INT32, _INT32, number, _COUNTER, _COUNTER, ctypes.POINTER(number), _INT32, _INT32
+    ]  # fmt: skip
     return found
+
+
+def preparation(spans: np.ndarray) -> int:
+    """What a search of `spans` takes of its work before it begins."""
+    return len(spans) * (len(spans) + int(spans[:, 2].max(initial=0)))
 
 
 def search(spans: np.ndarray, order: Sequence[int] | np.ndarray, capacity: int, work: int) -> Answer:
@@ -72,9 +79,17 @@ def search(spans: np.ndarray, order: Sequence[int] | np.ndarray, capacity: int, 
     columns = [np.ascontiguousarray(spans[order, column], dtype=np.int32) for column in range(3)]
     place = np.empty(count, np.int32)
     scratch = np.empty(library().exact_scratch(count, sections), np.int32)
-    left, nodes, after = ctypes.c_int64(work), ctypes.c_int64(0), ctypes.c_int32(0)
+    left, nodes, after = ctypes.c_int64(work - preparation(spans)), ctypes.c_int64(0), ctypes.c_int32(0)
     status = library().exact_search(
-        count, sections, *columns, capacity, ctypes.byref(left), ctypes.byref(nodes), ctypes.byref(after), place, scratch
+        count,
+        sections,
+        *columns,
+        capacity,
+        ctypes.byref(left),
+        ctypes.byref(nodes),
+        ctypes.byref(after),
+        place,
+        scratch,
     )
     offsets = np.empty(count, np.int64)
     offsets[order] = place

@@ -1,8 +1,9 @@
-"""Run every placement heuristic, keep the smallest arena, and have it judged before anyone uses it."""
+"""Run the planners until one meets the lower bound, keep the smallest arena, and have it judged before any use."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from compiler.memory.exact import EFFORT, exact, solve
 from compiler.memory.place import arena_bytes
 from compiler.memory.planners import PLANNERS
 from compiler.memory.request import Planner, Request, lower_bound
@@ -15,12 +16,15 @@ class Plan:
 
     offsets: list[int]
     arena_bytes: int
-    lower_bound: int  # no plan for the same order of steps can be smaller
-    planner: str  # the heuristic that found it
+    lower_bound: int  # no plan for the same order of steps can be smaller: the fullest step, or more where proven
+    planner: str  # the one that found it
 
 
-def plan(requests: Sequence[Request], planners: Mapping[str, Planner] = PLANNERS) -> Plan:
+def plan(requests: Sequence[Request], planners: Mapping[str, Planner] = PLANNERS, effort: int = EFFORT) -> Plan:
     """The smallest plan that any of `planners` finds for `requests`; the same input gives the same plan.
+
+    The exact planner may spend `effort` (visits of buffers and sections; see exact.py, which also has THOROUGH) to
+    improve on the best of those before it, and to prove that no plan is smaller.
 
     Raises ValueError for a request with a negative size or that ends before it begins, and RuntimeError when the
     validator faults the plan (a bug in a planner).
@@ -31,14 +35,19 @@ def plan(requests: Sequence[Request], planners: Mapping[str, Planner] = PLANNERS
     bound = lower_bound(requests)
     best: Plan | None = None
     for name, planner in planners.items():
-        offsets = planner(requests)
+        if planner is exact:
+            found = solve(requests, best.offsets if best else None, effort)
+            offsets, bound = found.offsets, found.lower_bound
+        else:
+            offsets = planner(requests)
         arena = arena_bytes(requests, offsets)
         if best is None or arena < best.arena_bytes:
             best = Plan(offsets, arena, bound, name)
-        if arena == bound:
+        if best.arena_bytes == bound:
             break
     if best is None:
         raise ValueError("no planner given")
+    best = replace(best, lower_bound=bound)
     faults = validate(requests, best.offsets, best.arena_bytes)
     if faults:
         raise RuntimeError(f"planner {best.planner} made an invalid plan: {faults[0]}")

@@ -110,11 +110,23 @@ static int descend(Search *search, int begin, int end, const int32_t *buffers, i
     return status;
 }
 
+/* Lists the buffers of every section. */
+static void list_sections(Search *search) {
+    int32_t found = 0;
+    for (int s = 0; s < search->sections; s++) {
+        search->inside_from[s] = found;
+        for (int i = 0; i < search->count; i++)
+            if (search->first[i] <= s && s < search->end[i]) search->inside[found++] = i;
+    }
+    search->inside_from[search->sections] = found;
+}
+
 /* Words of scratch that exact_search needs: a few per buffer and section, and lists that grow with the depth. */
 int64_t exact_scratch(int32_t count, int32_t sections) {
     int64_t pairs = (int64_t)count * count;
     return 5 * pairs /* beside, raised, lows; pool: at every depth the choices and the parts of what is left */
-        + 9 * (int64_t)count + 4 * (int64_t)sections + 2;
+        + (int64_t)count * sections /* inside */
+        + 9 * (int64_t)count + 5 * (int64_t)sections + 3;
 }
 
 /* Places `count` buffers of `size` units, which live in the sections [first, end) and are numbered in the order to
@@ -125,10 +137,12 @@ int exact_search(int32_t count, int32_t sections, const int32_t *size, const int
     int64_t pairs = (int64_t)count * count;
     Search search = {.count = count, .sections = sections, .capacity = capacity, .next = INFINITE,
                      .size = size, .first = first, .end = end, .place = place, .work = *work, .nodes = *nodes};
-    int32_t **arrays[] = {&search.from, &search.low, &search.bound, &search.sorted, &search.crossing, &search.load,
-                          &search.top, &search.second, &search.beside, &search.raised, &search.lows, &search.pool};
-    int64_t lengths[] = {count + 1, count, count, count, sections + 1, sections,
-                         sections, sections, pairs, pairs, pairs, 2 * pairs + 4 * count};
+    int32_t **arrays[] = {&search.from, &search.low, &search.bound, &search.sorted,
+                          &search.crossing, &search.inside_from, &search.load, &search.top, &search.second,
+                          &search.inside, &search.beside, &search.raised, &search.lows, &search.pool};
+    int64_t lengths[] = {count + 1, count, count, count,
+                         sections + 1, sections + 1, sections, sections, sections,
+                         (int64_t)count * sections, pairs, pairs, pairs, 2 * pairs + 4 * count};
     for (int i = 0; i < (int)(sizeof lengths / sizeof *lengths); scratch += lengths[i++]) *arrays[i] = scratch;
     for (int s = 0; s <= sections; s++) search.crossing[s] = 0;
     int32_t *all = scratch, found = 0;
@@ -142,6 +156,7 @@ int exact_search(int32_t count, int32_t sections, const int32_t *size, const int
         count_crossing(&search, i, 1);
     }
     search.from[count] = found;
+    list_sections(&search);
     int status = NONE;
     if (bounds_hold(&search, 0, sections, all, count, 0, -1)) status = divide(&search, 0, sections, all, count, 0, -1);
     *work = search.work;

@@ -3,7 +3,7 @@
 #include <stdint.h>
 
 enum { FOUND = 0, NONE = 1, OUT_OF_WORK = 2 };
-enum { INFINITE = INT32_MAX };
+enum { INFINITE = INT32_MAX, SUSPECTS = 4 };
 
 typedef struct {
     int32_t count, sections, capacity;
@@ -17,6 +17,8 @@ typedef struct {
     int32_t pooled, raises;
     int32_t *load, *top, *second; /* [section] scratch of the bounds */
     int32_t *bound, *sorted;      /* [buffer] scratch of the bounds */
+    int32_t *inside, *inside_from; /* the buffers of each section: inside[inside_from[s]] and on */
+    int32_t suspects[SUSPECTS];    /* sections where a bound failed of late */
     int32_t next;                 /* least capacity at which a bound that failed would hold */
     int64_t work, nodes;          /* what may still be done, in visits of buffers and sections; placements tried */
 } Search;

@@ -13,7 +13,7 @@ class FaultKind(Enum):
 
     WRONG_COUNT = "not one offset per request"
     NEGATIVE = "an offset below 0"
-    MISALIGNED = f"an offset that is no multiple of {ALIGNMENT}"
+    MISALIGNED = "an offset that is no multiple of the alignment"
     PAST_END = "a buffer that ends beyond the arena"
     OVERLAP = "two buffers that are live in one step share bytes"
     WRONG_ARENA = "the arena is not the highest end of any buffer"
@@ -27,7 +27,9 @@ class Fault(NamedTuple):
     detail: str
 
 
-def validate(requests: Sequence[Request], offsets: Sequence[int], arena_bytes: int) -> list[Fault]:
+def validate(
+    requests: Sequence[Request], offsets: Sequence[int], arena_bytes: int, alignment: int = ALIGNMENT
+) -> list[Fault]:
     """All faults of the plan that puts `requests[i]` at byte `offsets[i]` of `arena_bytes`; none when it is right.
 
     Of overlapping buffers at least one pair is named, not every pair. Buffers of size 0 overlap nothing.
@@ -39,12 +41,12 @@ def validate(requests: Sequence[Request], offsets: Sequence[int], arena_bytes: i
     for i, (request, at) in enumerate(zip(requests, offsets, strict=True)):
         if at < 0:
             faults.append(Fault(FaultKind.NEGATIVE, (i,), f"offset {at}"))
-        if at % ALIGNMENT:
+        if at % alignment:
             faults.append(Fault(FaultKind.MISALIGNED, (i,), f"offset {at}"))
         if at + request.size > arena_bytes:
             faults.append(Fault(FaultKind.PAST_END, (i,), f"ends at {at + request.size} of {arena_bytes}"))
         if request.size:
-            end = max(end, align(at + request.size))
+            end = max(end, align(at + request.size, alignment))
     faults += _overlaps(requests, offsets)
     if arena_bytes != end:
         faults.append(Fault(FaultKind.WRONG_ARENA, (), f"arena is {arena_bytes}, highest end is {end}"))
