@@ -41,7 +41,9 @@ def _join(edit: Edit, node: ir.Node, a: Quantized, b: Quantized) -> bool:
     scale = np.float32(to.scale.reshape(-1)[0])
     first, second = (np.float32(np.float32(p.scale.reshape(-1)[0]) / scale) for p in (a, b))
     zeros = [np.float32(p.zero.reshape(-1)[0]) for p in (a, b, to)]
-    fixed = np.float32(zeros[2] - np.float32(np.float32(first * zeros[0]) + np.float32(second * zeros[1])))
+    # fused as ONNX Runtime's compiler fuses it: one product is not rounded by itself
+    both = np.float32(float(first) * float(zeros[0]) + float(np.float32(second * zeros[1])))
+    fixed = np.float32(zeros[2] - both)
     least, most = limits(to.dtype)
     attrs = {
         "ratios": [float(first), float(second)], "fixed": float(fixed), "to": to.dtype,

@@ -24,7 +24,7 @@ def run(edit: Edit, target: Target) -> bool:
         x, used = node.inputs[0], [v for v in node.outputs if v.uses() or v.is_graph_output()]
         if x is None or "output_shape" in node.attributes or used != [node.outputs[0]]:
             continue
-        if "Conv" in node.op_type and (node.inputs[1] is None or node.inputs[1].name not in edit.facts.constants):
+        if "Conv" in node.op_type and not _takes(edit, node.inputs[1]):
             continue
         rank = len(edit.shape(x))
         if rank == 3:
@@ -34,6 +34,12 @@ def run(edit: Edit, target: Target) -> bool:
             _write(edit, node, x, 3)
             changed += 1
     return changed > 0
+
+
+def _takes(edit: Edit, weight: ir.Value | None) -> bool:
+    """Constants, also behind a DequantizeLinear that is not blocked."""
+    source = weight.producer() if weight is not None else None
+    return edit.is_weight(weight) and (source is None or not edit.attr(source, "block_size", 0))
 
 
 def _is_column(edit: Edit, node: ir.Node, x: ir.Value) -> bool:
@@ -72,6 +78,10 @@ def _view(edit: Edit, before: ir.Node, op: str, x: ir.Value, axis: int) -> ir.Va
 
 def _row_of(edit: Edit, weight: ir.Value, width: int | None) -> ir.Value:
     """Weights [M, C, K] or [M, C, K, 1] as [M, C, 1, K]: the same numbers in order, read when they are needed."""
+    source = weight.producer()
+    if source is not None and source.inputs[0] is not None:  # integers behind a DequantizeLinear, whose axis is M or C
+        inputs = [_row_of(edit, source.inputs[0], width), *source.inputs[1:]]
+        return edit.insert(source, source.op_type, inputs, {"axis": int(edit.attr(source, "axis", 1))})
     m, c, k = edit.shape(weight)[:3]
     data = edit.facts.constants.tensor(str(weight.name))
     shape = (int(m), int(c), 1, int(k))

@@ -203,3 +203,19 @@ def test_a_sum_of_bytes_equals_onnxruntime_in_every_bit(graph, between):
     want = onnxruntime.InferenceSession(g.path, providers=["CPUExecutionProvider"]).run(None, feeds)[0]
     edgert.compile(g.path, g.folder / "model.edge", golden=False)
     np.testing.assert_array_equal(edgert.load(g.folder / "model.edge").run(feeds)["y"], want)
+
+
+@pytest.mark.parametrize("shape", ["1, 4, 20, 1", "1, 4, 20"])
+def test_convolutions_along_one_axis_sum_in_integers(graph, shape):
+    """They are seen as rows, as float ones are: tiles of neighbouring outputs then have neighbours."""
+    kernel = (6, 4, 5, 1) if shape.endswith("1") else (6, 4, 5)
+    given = constants() | {"w": q_weights(*kernel)}
+    pads = "[2, 0, 2, 0]" if shape.endswith("1") else "[2, 2]"
+    g = graph(
+        f"(float[{shape}] x) -> (float[{shape.replace('4', '6')}] y)",
+        CONV.replace("[1, 1, 1, 1]", pads) + "r = Relu(c)" + END, **given,
+    )  # fmt: skip
+    assert "edgert.Conv2dInteger" in g.compiled()
+    (conv,) = g.edited.nodes("Conv2dInteger", domain="edgert")
+    assert g.edited.shape(conv.inputs[0]) == (1, 1, 20, 4)
+    g.same_as_reference(atol=float(STEP) * 1.001, rtol=0)
