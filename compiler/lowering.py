@@ -9,12 +9,13 @@ import numpy as np
 import onnx_ir as ir
 
 import targets.kernels
+from compiler.copies import Runs, runs
 from compiler.frontend.dims import largest
 from compiler.frontend.facts import Facts
 from compiler.frontend.nodes import make_node
 from compiler.fusion import Group, kind_of
 from compiler.ops.registry import Custom, Node, Result, find
-from compiler.program import Buffer, Port, Program, Step
+from compiler.program import Buffer, Part, Port, Program, Step
 from targets.dtypes import item_size
 from targets.kernels.nest import lower_nest
 from targets.kernels.registry import TEMPLATES, Call, stages_for
@@ -174,6 +175,18 @@ class Lowering:
             stages = lower_nest([(env[name], self.leaf(name)) for name in group.outputs], self.target, _name(group))
         label = first.name or next(v.name for v in first.outputs if v.name)
         self.append(str(label), first.op_type, [n.name or n.op_type for n in group.nodes], stages, macs)
+        if len(group.nodes) == 1 and (found := runs(first, self.facts)):
+            self._note_copies(found, self.program.steps[-len(stages) :] if stages else [])
+
+    def _note_copies(self, found: Runs, steps: Sequence[Step]) -> None:
+        """Tells the steps of an operator that only moves bytes which of their buffers are parts of which."""
+        parts = [(self.root(part), self.root(whole), at) for part, (whole, at) in found.items()]
+        for step in steps:
+            mine = {id(buffer) for buffer in step.buffers}
+            pairs = [(self.buffers[p], self.buffers[w], at) for p, w, at in parts if {p, w} <= self.buffers.keys()]
+            step.parts = [Part(*pair) for pair in pairs if {id(pair[0]), id(pair[1])} <= mine]
+            if len(step.parts) != len(step.buffers) - 1:
+                step.parts = []
 
     def _defined(self, node: ir.Node, env: Mapping[str, Tensor]) -> tuple[Node, Result]:
         """A node and what its operator says it computes, from values of this group (`env`) and leaves."""

@@ -57,8 +57,8 @@ def _requests(program: Program) -> tuple[list[Buffer], list[Request]]:
         reads: list[int] = []
         writes: list[int] = []
         for i, buffer in enumerate(step.buffers):
-            if buffer.space == "arena":
-                root, at = buffer.root()
+            root, at = buffer.root()
+            if root.space == "arena":
                 sizes[id(root)] = max(sizes.get(id(root), root.bytes), at + buffer.bytes)
                 # whoever touches a root first has it begin
                 (writes if i in step.writes or id(root) not in roots else reads).append(id(root))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from tvm import tirx
@@ -44,9 +44,21 @@ class Buffer:
         return buffer, at
 
 
+@dataclass(frozen=True)
+class Part:
+    """`part` has the bytes of `whole` from byte `at` on."""
+
+    part: Buffer
+    whole: Buffer
+    at: int
+
+
 @dataclass(eq=False)
 class Step:
-    """One kernel call: `buffers` in the order of the kernel's pointers; which of them it writes."""
+    """One kernel call: `buffers` in the order of the kernel's pointers; which of them it writes.
+
+    parts: not empty where it only copies, and has nothing to do once each of these lies where it belongs.
+    """
 
     name: str
     op: str
@@ -55,6 +67,7 @@ class Step:
     buffers: list[Buffer]
     writes: set[int]  # positions in `buffers`
     macs: int = 0
+    parts: list[Part] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -72,7 +85,8 @@ class Program:
     """A model ready for planning and code generation.
 
     dims: every symbolic dimension in slot order: the inputs' first, then those known only at run time; `derived` are
-    output dimensions that are expressions of those, and take the slots after them.
+    output dimensions that are expressions of those, and take the slots after them. split: what was done to fit a budget
+    of memory (compiler/split/fit.py), where one was given.
     """
 
     inputs: list[Port]
@@ -82,6 +96,7 @@ class Program:
     input_dims: int
     bounds: dict[str, tuple[int, int]]
     derived: list[tirx.Expr] = field(init=False, default_factory=list)
+    split: dict[str, Any] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         for dim in (d for port in self.outputs for d in port.shape if not isinstance(d, int)):

@@ -39,12 +39,11 @@ def overwrites(program: Program) -> list[Overwrite]:
     """Every chance there is, whether or not the operand is read later: that depends on the order of the steps."""
     found = []
     for step in program.steps:
-        roots = [buffer.root()[0] for buffer in step.buffers]
         slide = step.stage.slide
         for w in step.writes:
             for r, read in enumerate(step.buffers):
                 written = step.buffers[w]
-                if {read.space, written.space} != {"arena"} or sum(root is roots[r] for root in roots) != 1:
+                if {read.space, written.space} != {"arena"}:
                     continue
                 if slide and (slide.read, slide.written) == (r, w):
                     found.append(Overwrite(step, read, written, slide.at))
@@ -55,6 +54,7 @@ def overwrites(program: Program) -> list[Overwrite]:
 
 def share(program: Program, chances: list[Overwrite]) -> None:
     """Takes of `chances` those without which the most bytes in use at once would be more, in the order there is now."""
+    _join(program)
     before = least_arena(program)
     taken = _dying(program, chances)
     for chance in taken:
@@ -70,11 +70,33 @@ def share(program: Program, chances: list[Overwrite]) -> None:
         _apply(chance)
 
 
+def _join(program: Program) -> None:
+    """Drops steps that only copy, where having the parts lie in the whole from the start needs no more memory."""
+    now = least_arena(program)
+    for step in [step for step in program.steps if step.parts]:
+        parts = [p.part for p in step.parts]
+        # what a part lies in must be its own: neither the caller's nor in something else already
+        if any(p.space != "arena" or p.home is not None for p in parts) or step.parts[0].whole.root()[0] in parts:
+            continue
+        for part, whole, at in ((p.part, p.whole, p.at) for p in step.parts):
+            part.home, part.at = whole, at
+        steps = program.steps
+        program.steps = [other for other in steps if other is not step]
+        then = least_arena(program)
+        if then <= now:
+            now = then
+            continue
+        program.steps = steps
+        for part in parts:
+            part.home, part.at = None, 0
+
+
 def _apply(chance: Overwrite) -> None:
     """Has the step's kernel made for what it now gets."""
     step = chance.step
     if chance.at is not None:
         step.stage = in_order(step.stage)
+        chance.written.bytes = max(chance.written.bytes, chance.at + chance.read.bytes)
         return
     r, w = step.buffers.index(chance.read), step.buffers.index(chance.written)
     step.stage = over(step.stage, r, w)
@@ -90,8 +112,16 @@ def _dying(program: Program, chances: list[Overwrite]) -> list[Overwrite]:
     moved: set[int] = set()
     for chance in sorted(chances, key=lambda c: c.at is None):
         at, buffer = place[id(chance.step)], chance.moved()
-        dies = last[id(chance.read.root()[0])] == at
-        if dies and buffer.home is None and id(buffer) not in moved and at not in taken:
+        root = chance.read.root()[0]
+        alone = sum(other.root()[0] is root for other in chance.step.buffers) == 1
+        if (
+            root.space == "arena"
+            and last[id(root)] == at
+            and alone
+            and buffer.home is None
+            and id(buffer) not in moved
+            and at not in taken
+        ):
             taken[at] = chance
             moved.add(id(buffer))
     return [taken[at] for at in sorted(taken)]

@@ -87,8 +87,10 @@ def _member(b: ir.IRBuilder, ctx: ir.Value, index: int, kind: ir.Type = PTR) -> 
 
 
 def _address(b: ir.IRBuilder, ctx: ir.Value, buffer: Buffer) -> ir.Value:
-    if buffer.space == "io":
-        return b.load(b.gep(_member(b, ctx, IO), [I64(buffer.index)], source_etype=PTR), typ=PTR)
+    root, at = buffer.root()
+    if root.space == "io":
+        address = b.load(b.gep(_member(b, ctx, IO), [I64(root.index)], source_etype=PTR), typ=PTR)
+        return b.gep(address, [I64(at)], source_etype=I8) if at else address
     if buffer.space == "dims":
         return b.gep(_member(b, ctx, DIMS), [I64(buffer.index)], source_etype=I64)
     base = _member(b, ctx, ARENA if buffer.space == "arena" else WEIGHTS)
