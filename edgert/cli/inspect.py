@@ -9,7 +9,7 @@ from edgert.cli.options import FILE, json_option, shape_options, target_option
 @click.argument("path", metavar="MODEL|ARTIFACT", type=FILE)
 @target_option
 @shape_options
-@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE.svg", help="Draw the arena over time.")
+@click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE.svg|html", help="Draw the arena over time.")
 @json_option
 @click.pass_context
 def command(

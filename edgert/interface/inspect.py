@@ -11,7 +11,7 @@ from edgert.errors import UsageError
 from edgert.interface.bench import total_macs
 from edgert.interface.inputs import describe
 from edgert.interface.model import is_model
-from edgert.interface.plot import live_bytes, memory_svg
+from edgert.interface.plot import live_bytes, memory_html, memory_svg
 from edgert.units import format_bytes
 
 if TYPE_CHECKING:
@@ -39,12 +39,13 @@ def inspect(
     dims: Mapping[str, tuple[int, int]] | None = None,
     plot: str | None = None,
 ) -> Inspection:
-    """Look into the artifact or model at `path`; `plot` is an SVG file to write the arena over time to.
+    """Look into the artifact or model at `path`; `plot` is an SVG or HTML file to write the arena over time to.
 
     Raises UsageError for options that do not fit what it is, and EdgertError where it cannot be read.
     """
-    if plot and Path(plot).suffix.lower() != ".svg":
-        raise UsageError(f"--plot {plot}: give a name that ends in .svg")
+    kind = Path(plot).suffix.lower() if plot else ""
+    if plot and kind not in (".svg", ".html"):
+        raise UsageError(f"--plot {plot}: give a name that ends in .svg or .html")
     found = _model(path, target, shapes or {}, dims or {}) if is_model(path) else _artifact(path, shapes or dims)
     if not plot:
         return found
@@ -53,7 +54,7 @@ def inspect(
         raise UsageError(f"--plot {plot}: there is no memory plan, as {path} would not compile")
     title = f"{found.data['name']}: arena over time"
     svg = memory_svg(title, memory["arena_bytes"], memory["plan"], len(memory["live_bytes"]))
-    write_atomic(plot, svg.encode())
+    write_atomic(plot, (memory_html(title, svg) if kind == ".html" else svg).encode())
     return found
 
 

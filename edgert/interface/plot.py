@@ -7,6 +7,7 @@ from typing import Any
 from edgert.units import format_bytes
 
 WIDTH, HEIGHT, MARGIN = 1200, 600, 60
+LETTER, TEXT, SHORTEST = 6, 13, 4  # width of a letter, height of a line, letters from which a name is worth showing
 COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#9c755f")
 
 
@@ -36,6 +37,12 @@ def memory_svg(title: str, arena_bytes: int, plan: Sequence[Mapping[str, Any]], 
         parts.append(
             f'<rect {box} fill="{fill}" fill-opacity="0.75" stroke="white" stroke-width="0.5">{tooltip}</rect>'
         )
+        letters = int(width / LETTER)
+        if letters >= SHORTEST and height >= TEXT:
+            name = str(buffer["name"])
+            name = name if len(name) <= letters else f"{name[: letters - 1]}…"
+            at = f'x="{x + 3:.2f}" y="{y + TEXT - 3:.2f}"'
+            parts.append(f'<text {at} font-size="{TEXT - 3}" pointer-events="none">{escape(name)}</text>')
     # The two lines often lie on each other: one label stands above, the other below.
     for text, level, shift in (("arena", arena_bytes, -6), ("most live at once", peak, 16)):
         y = HEIGHT - MARGIN - level * up
@@ -45,6 +52,11 @@ def memory_svg(title: str, arena_bytes: int, plan: Sequence[Mapping[str, Any]], 
     parts.append(f'<text x="{MARGIN}" y="{HEIGHT - MARGIN + 20}">step 0</text>')
     parts.append(f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - MARGIN + 20}" text-anchor="end">step {steps - 1}</text>')
     return "\n".join([*parts, "</svg>", ""])
+
+
+def memory_html(title: str, svg: str) -> str:
+    """A page that shows the picture as wide as the window; pointing at a buffer shows its name, size and life."""
+    return f'<!doctype html>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n{svg}'
 
 
 def live_bytes(plan: Sequence[Mapping[str, Any]], steps: int) -> list[int]:

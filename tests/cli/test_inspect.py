@@ -43,3 +43,17 @@ def test_boxes_stand_where_the_buffers_are() -> None:
 def test_wrong_use(edgert: Edgert, fake: Path, tmp_path: Path) -> None:
     assert_one_line(edgert("inspect", fake, "--plot", tmp_path / "m.png"), 2, ".svg")
     assert_one_line(edgert("inspect", fake, "--shape", "x=1x4"), 2, "is an artifact")
+
+
+def test_memory_as_a_page_names_what_has_room_for_a_name(edgert, fake, tmp_path):
+    page = tmp_path / "memory.html"
+    assert edgert("inspect", fake, "--plot", page).exit_code == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("<!doctype html>") and "<title>" in text and "</svg>" in text
+    plan = [
+        {"name": "wide & long", "offset": 0, "size": 600, "first": 0, "last": 9},
+        {"name": "flat", "offset": 600, "size": 1, "first": 0, "last": 9},
+    ]
+    root = ET.fromstring(memory_svg("t", 640, plan, 10))
+    words = [e.text for e in root.iter() if e.tag.endswith("text")]
+    assert "wide & long" in words and "flat" not in words
