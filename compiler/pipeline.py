@@ -30,6 +30,7 @@ from compiler.placement import Placement, place, weight_chunks
 from compiler.program import Port, Program
 from compiler.reorder import reorder
 from compiler.sharing import overwrites, share
+from compiler.split import fit
 from targets.errors import UnsupportedModel
 from targets.kernels.tensor import Index
 from targets.target import Target
@@ -72,11 +73,13 @@ def compile_model(
     tiles: Callable[..., dict] | None = None,
     debug_dump: Path | None = None,
     progress: Progress | None = None,
+    ram: int | None = None,
 ) -> Compiled:
     """Compiles an ONNX file for `target`.
 
-    shapes: fixed shapes of inputs. dims: bounds (least, most) of symbolic dimensions by name. Raises EdgertError and
-    its kinds for a broken model, wrong shapes, or operators that are not supported (all of them in one report).
+    shapes: fixed shapes of inputs. dims: bounds (least, most) of symbolic dimensions by name. ram: bytes that the arena
+    may take. Raises EdgertError and its kinds for a broken model, wrong shapes, operators that are not supported (all
+    of them in one report), or a budget that cannot be met.
     """
     clock, dump = Clock(), Dump(debug_dump)
     # 1. front end: read, fix shapes, infer every shape and type, fold what is constant
@@ -85,14 +88,16 @@ def compile_model(
     dump.graph("1-frontend", graph, facts)
     clock.phase("frontend")
     opset = graph.opset_imports.get("", 1)
-    # 2. to 4.
-    program, placement = plan_graph(graph, facts, target, tiles, dump, clock)
-    # 5. code: every kernel to an object (cached by content), the entry that calls them, one shared object
+    # 2. to 5.
+    program, placement = plan_graph(graph, facts, target, tiles, dump, clock, ram)
+    # 6. code: every kernel to an object (cached by content), the entry that calls them, one shared object
     objects = build_objects(program, target, progress)
     clock.phase("kernels")
     code = link_shared(objects, target, ENTRY)
     clock.phase("link")
     manifest = make_manifest(program, placement, target, name or Path(model).stem)
+    if program.split is not None:
+        manifest["split"] = program.split
     manifest["source"] = {"opset": opset, "sha256": _sha256(Path(model))}
     return Compiled(
         manifest, code, lambda: weight_chunks(program), program, placement, list(facts.notes), clock.seconds
@@ -101,32 +106,52 @@ def compile_model(
 
 def plan_graph(
     graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., dict] | None = None, dump: Dump | None = None,
-    clock: Clock | None = None,
+    clock: Clock | None = None, ram: int | None = None,
 ) -> tuple[Program, Placement]:  # fmt: skip
     """A graph that passed inference to a program with every buffer in its place; no code is made yet.
 
-    Raises UnsupportedModel for a form that inference let pass and no kernel takes.
+    ram: bytes that the arena may take; operators are split for it where whole ones take more. Raises UnsupportedModel
+    for a form that inference let pass and no kernel takes, DoesNotFit where no split meets `ram`.
     """
     clock, dump = clock or Clock(), dump or Dump(None)
     # 2. graph passes: simplify, recognise patterns, choose layouts (compiler/passes has the list)
     graph, facts = run_passes(graph, facts, target, dump)
     clock.phase("passes")
     # 3. fuse operators into kernels, and give each its template or a loop nest
+    program = _lower(graph, facts, target, tiles)
+    clock.phase("lower")
+    # 4. memory: the order of least peak, results over operands, life times, one arena, verified
+    placement = _place(program)
+    clock.phase("memory")
+    if ram is not None:
+        # 5. for a budget: runs of operators in bands of rows
+        def banded(model: ir.Model, known: Facts) -> tuple[Program, Placement]:
+            made = _lower(model, known, target, tiles)
+            return made, _place(made)
+
+        fitted = fit(graph, facts, target, banded, (program, placement), ram)
+        program, placement = fitted.program, fitted.placement
+        program.split = fitted.report
+        facts.notes += fitted.notes
+        clock.phase("split")
+    dump.program("4-plan", program, placement)
+    return program, placement
+
+
+def _lower(graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., dict] | None) -> Program:
     nodes = [n for n in graph.graph if any(o.name not in facts.constants for o in n.outputs)]
     groups = fuse(nodes, facts, {str(v.name) for v in graph.graph.outputs})
     try:
-        program = lower_graph(graph, facts, target, groups, tiles)
+        return lower_graph(graph, facts, target, groups, tiles)
     except Unsupported as error:
         raise UnsupportedModel(f"no kernel takes this form: {error.reason}") from None
-    clock.phase("lower")
-    # 4. memory: the order of least peak, results over operands, life times, one arena, verified
+
+
+def _place(program: Program) -> Placement:
     chances = overwrites(program)
     reorder(program, chances)
     share(program, chances)
-    placement = place(program)
-    dump.program("4-plan", program, placement)
-    clock.phase("memory")
-    return program, placement
+    return place(program)
 
 
 def build_objects(program: Program, target: Target, progress: Progress | None = None) -> dict[str, bytes]:

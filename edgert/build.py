@@ -46,6 +46,7 @@ def compile(
     progress: Callable[[str, int, int], None] | None = None,
     quant: str | None = None,
     calibrate: Calibration | None = None,
+    ram: int | None = None,
 ) -> CompileReport:
     """Compiles the ONNX file `model` into `out`.
 
@@ -53,7 +54,8 @@ def compile(
     Runtime's answers in, for `edgert verify`. emit: `edge` (an artifact) or `exe` (a program that needs nothing).
     quant: a scheme of `quant.schemes.SCHEMES` to quantize with first (`auto`: within its default bound); calibrate: its
     samples, an .npz file, a folder with one file a sample, or an iterable of {input name: array}.
-    Raises EdgertError (and UsageError, UnsupportedModel, DoesNotFit).
+    ram: bytes that the arena may take; operators are split into bands of rows where it takes that (manifest entry
+    `split`). Raises EdgertError (and UsageError, UnsupportedModel, DoesNotFit).
     """
     try:
         from compiler import golden as golden_data
@@ -75,13 +77,13 @@ def compile(
         with tempfile.TemporaryDirectory(prefix="edgert-quant-") as folder:
             source, note = quantized_copy(Path(model), Path(folder), quant, calibrate, progress)
             seconds = round(time.perf_counter() - started, 4)
-            report = compile(source, out, target, shapes, dims, golden, emit, tune, debug_dump, progress)
+            report = compile(source, out, target, shapes, dims, golden, emit, tune, debug_dump, progress, ram=ram)
         spent = {"quantize": seconds, **report.seconds, "total": report.seconds["total"] + seconds}
         return replace(report, seconds=spent, notes=[note, *report.notes])
     path, started = Path(out), time.perf_counter()
     dump = Path(debug_dump) if debug_dump else None
     tiles = Tuner(chosen, tune, Records(chosen), progress)
-    done = compile_model(Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress)
+    done = compile_model(Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress, ram=ram)
     done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
     if facts := _facts_beside(Path(model)):
         done.manifest["facts"] = facts

@@ -14,7 +14,7 @@ from edgert.cli.options import BYTES, FILE, json_option, shape_options, target_o
 @click.option(
     "--calibrate", type=click.Path(exists=True), metavar="DATA", help="Samples for --quant: an .npz file or a folder."
 )
-@click.option("--ram", type=BYTES, help="Refuse (exit code 4) when the arena needs more, as in 256K or 64M.")
+@click.option("--ram", type=BYTES, help="Most bytes of arena, as in 256K: splits operators to fit, or exit code 4.")
 @click.option(
     "--tune", type=click.IntRange(min=0), default=0, metavar="TRIALS", help="Measure so many tilings a kernel."
 )

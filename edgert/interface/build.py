@@ -76,6 +76,7 @@ def build(
             progress=progress,
             quant=quant,
             calibrate=calibrate,
+            ram=ram,
         )
         manifest = report.manifest
         if ram is not None and manifest["arena_bytes"] > ram:

@@ -1,0 +1,163 @@
+"""What a run takes, split or not: bytes alive at its fullest and multiply-accumulates, without lowering anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from compiler.frontend.nodes import make_node, op_domain, op_version
+from compiler.fusion import Group, kind_of
+from compiler.memory.request import align
+from compiler.ops.registry import Custom, find
+from compiler.passes.edit import Edit
+from targets.dtypes import item_size
+from targets.kernels.tensor import Tensor, product
+
+from .regions import Region, Regions, Rows, rows_axis
+
+
+class Estimate:
+    """Bytes and MACs of a graph's kernels in the order they stand in.
+
+    What the caller owns (inputs and outputs) takes nothing; a view, a band of rows and a joined result neither.
+    """
+
+    def __init__(self, edit: Edit, groups: Sequence[Group], regions: Regions) -> None:
+        self.edit, self.groups, self.regions = edit, groups, regions
+        graph, facts = edit.graph, edit.facts
+        self._io = {str(v.name) for v in graph.inputs}
+        self._root: dict[str, str] = {}
+        for group in groups:
+            node = group.nodes[0]
+            if len(group.nodes) == 1 and kind_of(node, facts) == "view" and node.inputs[0] is not None:
+                shown, source = str(node.outputs[0].name), str(node.inputs[0].name)
+                self._root[shown] = self._root.get(source, source)
+        self._io |= {self._root.get(str(v.name), str(v.name)) for v in graph.outputs}
+        self._lives: dict[str, tuple[int, int]] = {}
+        for name, at in regions.home.items():
+            root = self._root.get(name, name)
+            first, last = self._lives.get(root, (at, at))
+            self._lives[root] = (first, max(last, regions.last.get(name, at)))
+        self._macs = [{id(n): self._node_macs(n) for n in group.nodes} for group in groups]
+        self.macs = sum(sum(macs.values()) for macs in self._macs)
+        self.plain = [self._plain(k) for k in range(len(groups))]
+
+    def bytes(self, name: str) -> int:
+        """Bytes of a whole value in the arena."""
+        if name in self._io or name in self.edit.facts.constants or self._root.get(name, name) != name:
+            return 0
+        fact = self.edit.facts.values[name]
+        size = product(fact.shape)
+        return align(size * item_size(fact.dtype)) if isinstance(size, int) else 0
+
+    def _plain(self, k: int) -> int:
+        """Bytes alive while kernel `k` runs whole; a result of its own takes the place of an operand that dies."""
+        live = sum(self.bytes(name) for name, (first, last) in self._lives.items() if first <= k <= last)
+        group = self.groups[k]
+        made = self.bytes(group.outputs[0]) if len(group.outputs) == 1 else 0
+        for node in group.nodes[group.anchor :]:
+            if made and kind_of(node, self.edit.facts) == "elementwise":
+                for value in node.inputs:
+                    name = "" if value is None else self._root.get(str(value.name), str(value.name))
+                    dies = name in self._lives and self._lives[name][1] == k and self._lives[name][0] < k
+                    if dies and self.bytes(name) == made:
+                        return live - made
+        return live
+
+    def region(self, region: Region, count: int) -> tuple[int, int] | None:
+        """Bytes alive at the fullest with `region` in `count` bands, and MACs beyond those of the whole; None: no."""
+        through = [name for name, (first, last) in self._lives.items() if first < region.start <= last]
+        base = sum(self.bytes(name) for name in through) + self.bytes(str(region.exit.name))
+        peak, macs = 0, 0
+        for band in region.bands(count):
+            needed = region.ranges(*band)
+            if needed is None:
+                return None
+            peak = max(peak, self._band(region, needed))
+            macs += self._band_macs(region, needed)
+        whole = sum(sum(self._macs[k].values()) for k in range(region.start, region.stop))
+        return base + peak, macs - whole
+
+    def outside(self, region: Region) -> int:
+        """Bytes that no number of bands saves: what lives through `region`, what comes in, and its result."""
+        names = (name for name, (first, last) in self._lives.items() if first < region.start <= last)
+        return sum(self.bytes(name) for name in names) + self.bytes(str(region.exit.name))
+
+    def _band(self, region: Region, needed: dict[str, Rows]) -> int:
+        """The most bytes alive within one band, beside what is outside."""
+        sizes: dict[str, int] = {}
+        for k in range(region.start, region.stop):
+            for name in self.groups[k].outputs:
+                if name != region.exit.name:
+                    sizes[name] = self._part(name, region.axes[name], needed[name])
+        cuts = self._cuts(region, needed)
+        peak = 0
+        for k in range(region.start, region.stop):
+            live = sum(size for name, size in sizes.items() if self.regions.home[name] <= k <= self._end(name, region))
+            peak = max(peak, live + cuts.get(k, 0))
+        return peak
+
+    def _end(self, name: str, region: Region) -> int:
+        """The last kernel of the region that reads `name` or a view of it."""
+        shown = [v for v, root in self._root.items() if root == self._root.get(name, name)]
+        return max([self.regions.last[v] for v in (name, *shown) if self.regions.last[v] < region.stop])
+
+    def _part(self, name: str, axis: int, rows: Rows) -> int:
+        whole = self.edit.shape(self._value(name))[axis]
+        assert isinstance(whole, int)
+        return align(-(-self.bytes(name) * (rows[1] - rows[0]) // whole))
+
+    def _value(self, name: str) -> ir.Value:
+        group = self.groups[self.regions.home[name]]
+        return next(v for n in group.nodes for v in n.outputs if v.name == name)
+
+    def _cuts(self, region: Region, needed: dict[str, Rows]) -> dict[int, int]:
+        """Bytes of rows that an anchor needs copied, as they lie apart in what they come from; by kernel."""
+        found: dict[int, int] = {}
+        for k in range(region.start, region.stop):
+            group = self.groups[k]
+            if not group.anchor:
+                continue
+            for value in group.nodes[0].inputs:
+                name = "" if value is None else str(value.name)
+                if value is None or name not in region.axes or region.start <= self.regions.home.get(name, -1):
+                    continue
+                shape = self.edit.shape(value)
+                if rows_axis(shape) != region.axes[name]:
+                    share = (needed[name][1] - needed[name][0]) / int(shape[region.axes[name]])
+                    size = int(product(shape)) * item_size(self.edit.dtype(value))
+                    found[k] = found.get(k, 0) + align(int(size * share))
+        return found
+
+    def _band_macs(self, region: Region, needed: dict[str, Rows]) -> int:
+        total = 0.0
+        for k in range(region.start, region.stop):
+            for node in self.groups[k].nodes:
+                if macs := self._macs[k][id(node)]:
+                    name = str(node.outputs[0].name)
+                    low, high = needed[name]
+                    total += macs * (high - low) / int(self.edit.shape(node.outputs[0])[region.axes[name]])
+        return round(total)
+
+    def _node_macs(self, node: ir.Node) -> int:
+        """Multiply-accumulates of the sums that a node takes; 0 for what is cheaper, or not known in numbers."""
+        facts = self.edit.facts
+        definition = find(op_domain(node), node.op_type, op_version(node, facts))
+        if definition is None or definition.kind != "anchor":
+            return 0
+
+        def leaf(name: str) -> Tensor:
+            fact = facts.values[name]
+            return Tensor(tuple(fact.shape), fact.dtype, name)
+
+        made = definition.lower(make_node(node, facts, leaf))
+        results = [] if isinstance(made, Custom) else [made] if isinstance(made, Tensor) else list(made)
+        return sum(_sums(t) for t in results if t is not None)
+
+
+def _sums(t: Tensor) -> int:
+    if t.reduction is None:
+        return sum(_sums(source) for source in t.inputs)
+    total = product([*t.shape, *t.reduction.extents])
+    return total if t.reduction.kind == "sum" and isinstance(total, int) else 0

@@ -1,0 +1,118 @@
+"""Fits a graph into a budget of memory: plans from the search, each really lowered and placed before it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import onnx_ir as ir
+
+from compiler.frontend.facts import Constants, Facts
+from compiler.fusion import Group, fuse
+from compiler.passes import dead_code
+from compiler.passes.edit import Edit
+from compiler.placement import Placement
+from compiler.program import Program
+from compiler.verify import verify
+from targets.errors import DoesNotFit
+from targets.target import Target
+
+from .estimate import Estimate
+from .peak import peak_of
+from .regions import Regions, late
+from .rewrite import split
+from .search import Plan, Search
+
+NEAR = 1.3  # plans estimated at that much above the least are worth a try for any budget
+Lower = Callable[[ir.Model, Facts], tuple[Program, Placement]]
+
+
+@dataclass
+class Fit:
+    """A program within the budget. report: what was split, the work it adds, and the least arena known (`floor`)."""
+
+    program: Program
+    placement: Placement
+    report: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def fit(graph: ir.Model, facts: Facts, target: Target, lower: Lower, whole: tuple[Program, Placement], ram: int) -> Fit:
+    """The program of the least extra work found whose arena is at most `ram` bytes. `whole`: that with nothing split.
+
+    lower: a graph to a program with everything in its place. The graph itself stays as it is. Raises DoesNotFit with
+    the least arena that any plan reached; any budget from that on compiles.
+    """
+    if whole[1].arena_bytes <= ram:
+        return Fit(*whole, {"ram": ram, "regions": [], "extra_macs_percent": 0.0})
+    edit = Edit(graph, facts)
+    groups = _groups(graph, facts)
+    regions = Regions(edit, groups)
+    ladder = [plan for plan in Search(regions, Estimate(edit, groups, regions)).ladder() if plan.choices]
+    made: dict[int, tuple[Program, Placement]] = {}
+
+    def arena(rung: int) -> int:
+        if rung not in made:
+            made[rung] = lower(*_rewritten(graph, facts, target, ladder[rung]))
+        return made[rung][1].arena_bytes
+
+    # the estimate leaves out scratch space and what overlaps, so plans above the budget get their chance too; every
+    # plan estimated at no more than what is reported as the floor is tried before it is reported
+    below = [i for i, plan in enumerate(ladder) if plan.peak <= ram]
+    for rung in (*below, *reversed(range(len(ladder) - len(below)))):
+        lowest = min((m[1].arena_bytes for m in made.values()), default=0)
+        if rung not in below and ladder[rung].peak > max(NEAR * ladder[-1].peak, lowest):
+            break
+        if arena(rung) <= ram:
+            return _fit(ladder[rung], made[rung], whole[0], ram)
+    least = min((made[i] for i in made), key=lambda m: m[1].arena_bytes, default=whole)
+    if least[1].arena_bytes >= whole[1].arena_bytes:
+        least = whole
+    need = least[1].arena_bytes
+    raise DoesNotFit(
+        f"does not fit: need {need} bytes of arena, have {ram} (--ram); whole operators take {whole[1].arena_bytes}, "
+        f"and of {len(made)} ways to split them the best takes {need}: the nearest budget that works is --ram {need}. "
+        f"The most is alive in {peak_of(*least)}"
+    )
+
+
+def _groups(model: ir.Model, facts: Facts) -> list[Group]:
+    nodes = [n for n in model.graph if any(o.name not in facts.constants for o in n.outputs)]
+    return late(fuse(nodes, facts, {str(v.name) for v in model.graph.outputs}))
+
+
+def _rewritten(graph: ir.Model, facts: Facts, target: Target, plan: Plan) -> tuple[ir.Model, Facts]:
+    """A copy of the graph with the plan's regions split."""
+    model = graph.clone()
+    constants = Constants()
+    for name in facts.constants:
+        constants[name] = facts.constants.tensor(name)
+    own = Facts(
+        dict(facts.values), constants, dict(facts.symbolic), dict(facts.bounds), dict(facts.vars), set(facts.fresh),
+        dict(facts.opsets), list(facts.problems), facts.notes,
+    )  # fmt: skip
+    edit = Edit(model, own)
+    regions = Regions(edit, _groups(model, own))
+    found = [
+        (next(r for r in regions.ending(c.region.stop) if r.start == c.region.start), c.count) for c in plan.choices
+    ]
+    # from the last to the first: what comes into a later one may be the exit of an earlier one
+    for region, count in reversed(found):
+        split(edit, region, count)
+    dead_code.run(edit, target)
+    verify(model, own, "split")
+    return model, own
+
+
+def _fit(plan: Plan, made: tuple[Program, Placement], whole: Program, ram: int) -> Fit:
+    before, after = (sum(step.macs for step in program.steps) for program in (whole, made[0]))
+    extra = 100 * (after - before) / before if before else 0.0
+    parts = [
+        {"from": c.region.nodes[0].name or "", "to": c.region.exit.name or "", "operators": len(c.region.nodes),
+         "bands": c.count} for c in plan.choices
+    ]  # fmt: skip
+    report = {"ram": ram, "regions": parts, "extra_macs_percent": round(extra, 2)}
+    listed = "; ".join(f"{p['operators']} operators up to {p['to']} in {p['bands']} bands of rows" for p in parts)
+    note = f"split to fit {ram} bytes: {listed}; {extra:.1f} % more multiply-accumulates"
+    return Fit(*made, report, [note])
