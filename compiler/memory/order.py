@@ -3,7 +3,7 @@
 After Serenity (Ahn et al., Memory-aware Scheduling of Irregularly Wired Neural Networks, 2020): the graph is cut at
 nodes that everything else comes before or after, and each part between two of them is searched by itself, over the
 sets of nodes that may have run (order_search.py), bounded by what a beam search found (order_beam.py). Bounded by
-numbers of states, never by a clock: the same graph always gets the same order.
+numbers of steps tried, never by a clock: the same graph always gets the same order.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from compiler.memory.order_beam import beam
 from compiler.memory.order_graph import Graph, Id, Node, bits
 from compiler.memory.order_search import Part, search
 
-STATES = 8000  # that the exact search may look at, over all parts: some tenths of a second
-STEPS = 60_000  # that a beam search may try
+RUNS = 60_000  # units that the exact search may try to run, over all parts: some tenths of a second
+STEPS = 40_000  # and a beam search
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def order(
     # the fullest first: the others then need not get below it
     peaks = {part.first: graph.peak(part.units, part.done, part.live)[0] for part in parts}
     best = {part.first: part.units for part in parts}
-    floor, states, optimal = bound, STATES, True
+    floor, runs, optimal = bound, RUNS, True
     for part in sorted(parts, key=lambda p: (-peaks[p.first], p.first)):
         found, limit = part.units, peaks[part.first]
         if limit > floor and len(part.units) > 1:
@@ -61,15 +61,15 @@ def order(
             if peak < limit:
                 found, limit = narrow, peak
             if limit > floor:
-                exact, tried, complete = search(graph, part, floor, limit, states)
-                states -= tried
+                exact, tried, complete = search(graph, part, floor, limit, runs)
+                runs -= tried
                 if exact:
                     found, limit = exact, graph.peak(exact, part.done, part.live)[0]
                 elif not complete:
                     wide, peak = beam(graph, part, floor, STEPS)
                     if peak < limit:
                         found, limit = wide, peak
-                    optimal = False
+                    optimal = optimal and limit <= floor
         best[part.first] = found
         floor = max(floor, limit)
     units = [unit for part in parts for unit in best[part.first]]

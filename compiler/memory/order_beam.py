@@ -6,6 +6,7 @@ from compiler.memory.order_graph import Graph
 from compiler.memory.order_search import Part, advance
 
 WIDEST = 64
+LEAST = 8  # units tried in a state, however little is left to try
 
 
 def beam(graph: Graph, part: Part, floor: int, steps: int) -> tuple[list[int], int]:
@@ -18,10 +19,11 @@ def beam(graph: Graph, part: Part, floor: int, steps: int) -> tuple[list[int], i
     # (peak, bytes alive, place in the given order, set, what can run, units so far)
     states: list[tuple] = [(floor, part.live, (), part.done, ready, ())]
     for length in range(len(part.units)):
-        tried = 0
+        tried, left_over = 0, len(part.units) - length
+        each = max(LEAST, steps // (left_over * len(states)))
         found: dict[int, tuple] = {}
         for peak, live, _, done, ready, trace in states:
-            for unit in ready:
+            for unit in _some(ready, each):
                 most, left = graph.run(done, live, unit)
                 then, most = done | 1 << unit, max(peak, most)
                 tried += 1
@@ -30,8 +32,7 @@ def beam(graph: Graph, part: Part, floor: int, steps: int) -> tuple[list[int], i
                     found[then] = (most, left, unit, done, ready, trace)
         # what is left to try, shared out over the units that are left
         steps -= tried
-        each = max(1, tried // len(states))
-        width = max(1, min(WIDEST, steps // max(1, (len(part.units) - length) * each)))
+        width = max(1, min(WIDEST, steps * len(states) // max(1, left_over * tried)))
         best = sorted(found.items(), key=lambda item: (*item[1][:3], item[0]))[:width]
         states = [
             (most, left, unit, then, advance(graph, inside, ready, done, [unit]), (trace, unit))
@@ -43,3 +44,8 @@ def beam(graph: Graph, part: Part, floor: int, steps: int) -> tuple[list[int], i
         trace, unit = trace
         units.append(unit)
     return units[::-1], peak
+
+
+def _some(ready: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """At most about `most` of the units that can run: those that wait the longest, and those that just became able."""
+    return ready if len(ready) <= most else (*ready[: most // 2], *ready[-(most - most // 2) :])

@@ -64,6 +64,7 @@ class Graph(Generic[Id]):
         self.initial = {root(b) for b in initial if b in known}
         self.users = [0] * len(self.sizes)  # units that touch a root
         self.moments: list[list[_Moment]] = []
+        self._touched: list[list[int]] = []
         for unit, members in enumerate(self.units):
             moments, last = [], {}
             for index in members:
@@ -76,6 +77,7 @@ class Graph(Generic[Id]):
                     last[r] = moment
                 moment.over = [(root(a), root(b)) for a, b in node.over]
                 moments.append(moment)
+            self._touched.append(list(last))
             for r, moment in last.items():
                 if r not in self.kept:
                     moment.ends.append(r)
@@ -93,10 +95,14 @@ class Graph(Generic[Id]):
         self.start = sum(self.sizes[r] for r in self.initial)
         self.all = (1 << self.count) - 1
 
-    def run(self, done: int, live: int, unit: int) -> tuple[int, int]:
-        """Most bytes alive while `unit` runs after the units `done`, which left `live` alive; and bytes alive then."""
+    def run(self, done: int, live: int, unit: int, left: int | None = None) -> tuple[int, int]:
+        """Most bytes alive while `unit` runs after the units `done`, which left `live` alive; and bytes alive then.
+
+        left: the units still to run, all others where not given.
+        """
         sizes, users = self.sizes, self.users
-        left = ~(done | 1 << unit)
+        if left is None:
+            left = ~(done | 1 << unit)
         peak = live
         for moment in self.moments[unit]:
             begun = live
@@ -136,10 +142,9 @@ class Graph(Generic[Id]):
 
     def floor(self, unit: int) -> int:
         """Bytes that are alive while `unit` runs, in whatever order: what its nodes touch, and that is all."""
-        done = self.all & ~self.later(unit) & ~(1 << unit)  # all that may have run, so that what may die does
-        touched = [r for r, users in enumerate(self.users) if users >> unit & 1]
-        live = sum(self.sizes[r] for r in touched if self.users[r] & done or r in self.initial)
-        return self.run(done, live, unit)[0]
+        before = self.earlier(unit)
+        live = sum(self.sizes[r] for r in self._touched[unit] if self.users[r] & before or r in self.initial)
+        return self.run(before, live, unit, self.later(unit))[0]
 
     def earlier(self, unit: int) -> int:
         """All that has to run before `unit`."""
@@ -182,7 +187,8 @@ def _dependencies(
     """For every unit the units that must run before it, not necessarily directly: whoever wrote what it touches, and
     whoever read what it writes.
     """
-    accesses: dict[Id, list[tuple[int, int, int, bool]]] = {}  # root -> (first byte, end, unit, whether it writes)
+    # root -> (first byte, end, unit) of all that read it, and of all that write it
+    accesses: dict[Id, tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]] = {}
     ready = {aliases.find(b)[0] for b in initial}
     before = []
     for unit, members in enumerate(units):
@@ -192,14 +198,15 @@ def _dependencies(
             for writes, buffers in ((False, node.reads), (True, node.writes)):
                 for b in buffers:
                     root, at = aliases.find(b)
-                    end, known = at + sizes[b], accesses.setdefault(root, [])
+                    end = at + sizes[b]
+                    readers, writers = accesses.setdefault(root, ([], []))
                     found = bool(writes or root in ready)
-                    for first, last, other, wrote in known:
-                        if (wrote or writes) and first < max(end, at + 1) and at < max(last, first + 1):
+                    for first, last, other in [*writers, *readers] if writes else writers:
+                        if first < max(end, at + 1) and at < max(last, first + 1):
                             mask |= 1 << other
                             found = True
                     if not found:
                         raise ValueError(f"node {index} reads {b!r}, which nothing wrote before")
-                    known.append((at, end, unit, writes))
+                    (writers if writes else readers).append((at, end, unit))
         before.append(mask & ~(1 << unit))
     return before

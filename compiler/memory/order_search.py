@@ -32,59 +32,73 @@ class Part:
 Trace = tuple | None  # (what came before, a run of units)
 
 
-def search(graph: Graph, part: Part, floor: int, limit: int, states: int) -> tuple[list[int], int, bool]:
+def search(graph: Graph, part: Part, floor: int, limit: int, runs: int) -> tuple[list[int], int, bool]:
     """The order of the part's units with the least peak, if that is below `limit` (empty otherwise), the number of
-    states looked at, and whether those were all that matter. Peaks below `floor` count as it.
+    runs tried, and whether those were all that matter; at most about `runs` are. Peaks below `floor` count as it.
     """
     inside = set(part.units)
     goal = part.done | sum(1 << unit for unit in part.units)
     reached = {part.done: floor}
     ready = tuple(u for u in part.units if not graph.before[u] & ~part.done)
-    heap: list[tuple] = [(floor, 0, 0, part.done, part.live, ready, None)]
+    # (peak, units done, number, set, bytes alive, what could run before, set then, what ran since, path)
+    heap: list[tuple] = [(floor, 0, 0, part.done, part.live, ready, part.done, [], None)]
     tried = pushed = 0
     while heap:
-        peak, _, _, done, live, ready, trace = heappop(heap)
+        peak, _, _, done, live, ready, earlier, ran, trace = heappop(heap)
         if done == goal:
             return _path(trace), tried, True
         if reached[done] < peak:
             continue
-        if tried >= states:
+        if tried >= runs:
             return [], tried, False
-        tried += 1
-        steps = [(graph.run(done, live, unit), unit) for unit in ready]
-        chain = next(([u] for (most, left), u in steps if most <= peak and left <= live), None)
-        if chain is None:
-            chains = (_chain(graph, inside, done, live, peak, step) for step in steps if step[0][0] <= peak)
-            chain = next((c for c in chains if c), None)
-        for run in [chain] if chain else [[u] for (most, _), u in steps if most < limit]:
+        ready = advance(graph, inside, ready, earlier, ran)
+        steps = []
+        chain: list[int] = []
+        for unit in ready:
+            most, left = graph.run(done, live, unit)
+            if most <= peak and left <= live:
+                chain = [unit]
+                break
+            steps.append((most, left, unit))
+        tried += len(steps) + 1
+        for most, left, unit in steps if not chain else []:
+            if most <= peak:
+                chain, looked = _chain(graph, inside, done, live, peak, (left, unit))
+                tried += looked
+                if chain:
+                    break
+        for run in [chain] if chain else [[unit] for most, _, unit in steps if most < limit]:
             most, left = graph.peak(run, done, live)
             most, then = max(most, peak), done | sum(1 << u for u in run)
             if most < limit and reached.get(then, limit) > most:
                 reached[then] = most
                 pushed += 1
-                now = advance(graph, inside, ready, done, run)
-                heappush(heap, (most, -then.bit_count(), pushed, then, left, now, (trace, run)))
+                heappush(heap, (most, -then.bit_count(), pushed, then, left, ready, done, run, (trace, run)))
     return [], tried, True
 
 
-def _chain(graph: Graph, inside: set[int], done: int, live: int, peak: int, step: tuple) -> list[int]:
-    """Units from that of `step` on, each able to run only because of the one before, that end with no more alive than
-    `live` and never exceed `peak`; none where there is no such chain.
+def _chain(
+    graph: Graph, inside: set[int], done: int, live: int, peak: int, start: tuple[int, int]
+) -> tuple[list[int], int]:
+    """Units from that of `start` (bytes alive after it, unit) on, each able to run only because of the one before, that
+    end with no more alive than `live` and never exceed `peak`; none where there is no such chain. And how many were
+    tried.
     """
-    (_, left), unit = step
-    pending = [([unit], done | 1 << unit, left)]
-    while pending:
+    left, unit = start
+    pending, tried = [([unit], done | 1 << unit, left)], 0
+    while pending and tried < CHAIN * CHAIN:
         run, now, alive = pending.pop()
         if alive <= live:
-            return run
+            return run, tried
         if len(run) == CHAIN:
             continue
         for unit in graph.after[run[-1]]:
             if unit in inside and not graph.before[unit] & ~now:
                 most, left = graph.run(now, alive, unit)
+                tried += 1
                 if most <= peak:
                     pending.append(([*run, unit], now | 1 << unit, left))
-    return []
+    return [], tried
 
 
 def advance(graph: Graph, inside: set[int], ready: tuple[int, ...], done: int, run: list[int]) -> tuple[int, ...]:

@@ -149,6 +149,14 @@ def scattered(count: int = 500, seed: int = 0) -> Case:
     return net.case
 
 
+def fan(width: int = 300, depth: int = 2) -> Case:
+    """Many short branches between two nodes: as many states as there are sets of branches."""
+    rng, net = random.Random(2), Net()
+    x = net.add(100)
+    net.add(10, *[net.chain(x, *[rng.randint(1, 100) for _ in range(depth)]) for _ in range(width)])
+    return net.case
+
+
 GRAPHS: dict[str, Callable[[], Case]] = {
     "inception": inception,
     "unet": unet,
@@ -156,4 +164,5 @@ GRAPHS: dict[str, Callable[[], Case]] = {
     "nas": nas_cells,
     "pyramid": pyramid,
     "scattered": scattered,
+    "fan": fan,
 }
