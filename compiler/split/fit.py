@@ -70,10 +70,10 @@ def fit(graph: ir.Model, facts: Facts, target: Target, lower: Lower, whole: tupl
     if least[1].arena_bytes >= whole[1].arena_bytes:
         least = whole
     need = least[1].arena_bytes
+    tried = f"of {len(made)} ways to split them the best takes {need}" if made else "and none can be split"
     raise DoesNotFit(
         f"does not fit: need {need} bytes of arena, have {ram} (--ram); whole operators take {whole[1].arena_bytes}, "
-        f"and of {len(made)} ways to split them the best takes {need}: the nearest budget that works is --ram {need}. "
-        f"The most is alive in {peak_of(*least)}"
+        f"{tried}; the nearest budget that works is --ram {need}. The most is alive in {peak_of(*least)}"
     )
 
 
