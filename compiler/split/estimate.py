@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import onnx_ir as ir
 
@@ -15,6 +16,8 @@ from targets.dtypes import item_size
 from targets.kernels.tensor import Tensor, product
 
 from .regions import Region, Regions, Rows, rows_axis
+
+SAMPLES = 6  # bands to look at of a region that has more of them
 
 
 class Estimate:
@@ -34,6 +37,9 @@ class Estimate:
                 shown, source = str(node.outputs[0].name), str(node.inputs[0].name)
                 self._root[shown] = self._root.get(source, source)
         self._io |= {self._root.get(str(v.name), str(v.name)) for v in graph.outputs}
+        self._shown: dict[str, list[str]] = {}  # the views of a value
+        for shown, source in self._root.items():
+            self._shown.setdefault(source, []).append(shown)
         self._lives: dict[str, tuple[int, int]] = {}
         for name, at in regions.home.items():
             root = self._root.get(name, name)
@@ -67,17 +73,20 @@ class Estimate:
 
     def region(self, region: Region, count: int) -> tuple[int, int] | None:
         """Bytes alive at the fullest with `region` in `count` bands, and MACs beyond those of the whole; None: no."""
-        through = [name for name, (first, last) in self._lives.items() if first < region.start <= last]
-        base = sum(self.bytes(name) for name in through) + self.bytes(str(region.exit.name))
-        peak, macs = 0, 0
-        for band in region.bands(count):
+        bands = region.bands(count)
+        # those in the middle are alike: a few stand for them all
+        some = bands if count <= SAMPLES else [bands[i] for i in (0, 1, count // 2, -2, -1)]
+        peak, macs, rows = 0, 0, 0
+        for band in some:
             needed = region.ranges(*band)
             if needed is None:
                 return None
             peak = max(peak, self._band(region, needed))
-            macs += self._band_macs(region, needed)
+            share = self._band_macs(region, needed)
+            weight = count - len(some) + 1 if band == bands[count // 2] else 1
+            macs, rows = macs + share * weight, rows + (band[1] - band[0]) * weight
         whole = sum(sum(self._macs[k].values()) for k in range(region.start, region.stop))
-        return base + peak, macs - whole
+        return self.outside(region) + peak, max(0, round(macs * region.size / rows) - whole)
 
     def outside(self, region: Region) -> int:
         """Bytes that no number of bands saves: what lives through `region`, what comes in, and its result."""
@@ -86,22 +95,21 @@ class Estimate:
 
     def _band(self, region: Region, needed: dict[str, Rows]) -> int:
         """The most bytes alive within one band, beside what is outside."""
-        sizes: dict[str, int] = {}
+        cuts = self._cuts(region, needed)
+        change = [0] * (region.stop - region.start + 1)
         for k in range(region.start, region.stop):
             for name in self.groups[k].outputs:
-                if name != region.exit.name:
-                    sizes[name] = self._part(name, region.axes[name], needed[name])
-        cuts = self._cuts(region, needed)
-        peak = 0
-        for k in range(region.start, region.stop):
-            live = sum(size for name, size in sizes.items() if self.regions.home[name] <= k <= self._end(name, region))
-            peak = max(peak, live + cuts.get(k, 0))
-        return peak
+                if name != region.exit.name and self.bytes(name):
+                    size = self._part(name, region.axes[name], needed[name])
+                    change[k - region.start] += size
+                    change[self._end(name, region) - region.start + 1] -= size
+        live = accumulate(change)
+        return max(alive + cuts.get(region.start + i, 0) for i, alive in enumerate(live))
 
     def _end(self, name: str, region: Region) -> int:
         """The last kernel of the region that reads `name` or a view of it."""
-        shown = [v for v, root in self._root.items() if root == self._root.get(name, name)]
-        return max([self.regions.last[v] for v in (name, *shown) if self.regions.last[v] < region.stop])
+        shown = self._shown.get(self._root.get(name, name), ())
+        return max(self.regions.last[v] for v in (name, *shown) if self.regions.last[v] < region.stop)
 
     def _part(self, name: str, axis: int, rows: Rows) -> int:
         whole = self.edit.shape(self._value(name))[axis]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .estimate import Estimate
 from .regions import Region, Regions
 
-COUNTS = (2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
-RUNGS = 64
+COUNTS = (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)
+STEP = 0.03  # by how much each plan of the ladder is to take less than the one before
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,15 @@ class Search:
 
     def ladder(self) -> Iterator[Plan]:
         """Plans of ever less memory and ever more work, from nothing split to the least memory there is."""
-        limit = max(self.estimate.plain, default=0)
-        for _ in range(RUNGS):
-            plan = self.within(limit)
-            if plan is None:
-                return
+        plan = self.within(max(self.estimate.plain, default=0))
+        step = STEP
+        while plan is not None:
             yield plan
-            limit = plan.peak - 1
+            least = plan.peak
+            plan = self.within(min(least - 1, int(least * (1 - step))))
+            while plan is None and step * least > 1:
+                step /= 4
+                plan = self.within(min(least - 1, int(least * (1 - step))))
 
     def within(self, limit: int) -> Plan | None:
         """The plan of the least extra work whose estimated peak is at most `limit` bytes."""
@@ -84,15 +87,22 @@ class Search:
         return Plan(tuple(reversed(choices)), last[1], last[0])
 
     def _choice(self, region: Region, limit: int) -> Choice | None:
-        """The fewest bands with which `region` stays within `limit`: more of them only add work."""
+        """The fewest bands with which `region` stays within `limit`: more of them take less and only add work."""
         if self.estimate.outside(region) > limit:
             return None
-        for count in dict.fromkeys((*(c for c in COUNTS if c < region.size), region.size)):
-            key = (region.start, region.stop, count)
-            if key not in self._choices:
-                made = self.estimate.region(region, count)
-                self._choices[key] = None if made is None else Choice(region, count, *made)
-            choice = self._choices[key]
-            if choice is not None and choice.peak <= limit:
-                return choice
-        return None
+        counts = [count for count in COUNTS if count <= region.size]
+        if not counts or not self._fits(region, counts[-1], limit):
+            return None
+        at = bisect_left(counts, True, key=lambda count: self._fits(region, count, limit))
+        return self._estimated(region, counts[at])
+
+    def _fits(self, region: Region, count: int, limit: int) -> bool:
+        choice = self._estimated(region, count)
+        return choice is not None and choice.peak <= limit
+
+    def _estimated(self, region: Region, count: int) -> Choice | None:
+        key = (region.start, region.stop, count)
+        if key not in self._choices:
+            made = self.estimate.region(region, count)
+            self._choices[key] = None if made is None else Choice(region, count, *made)
+        return self._choices[key]
