@@ -52,8 +52,10 @@ def test_split_equals_whole(name: str, tmp_path: Path) -> None:
         assert told["regions"] and all(r["bands"] > 1 for r in told["regions"])
         more = 100 * (total_macs(model.manifest) / total_macs(whole.manifest) - 1)
         assert told["extra_macs_percent"] == pytest.approx(more, abs=0.01)
-        # a kernel of another shape may take another template, which adds the same products in another order
-        same(model.run(feeds), wanted, terms=1000)
+        if name == "scores":  # fewer rows may take another template, which adds the same products in another order
+            same(model.run(feeds), wanted, terms=80)
+        else:
+            assert model.run(feeds)["y"].tobytes() == wanted["y"].tobytes()
     assert refused(path, floor - 1)[1] == floor
 
 
