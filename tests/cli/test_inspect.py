@@ -45,7 +45,7 @@ def test_wrong_use(edgert: Edgert, fake: Path, tmp_path: Path) -> None:
     assert_one_line(edgert("inspect", fake, "--shape", "x=1x4"), 2, "is an artifact")
 
 
-def test_memory_as_a_page_names_what_has_room_for_a_name(edgert, fake, tmp_path):
+def test_memory_as_a_page_names_what_has_room_for_a_name(edgert: Edgert, fake: Path, tmp_path: Path) -> None:
     page = tmp_path / "memory.html"
     assert edgert("inspect", fake, "--plot", page).exit_code == 0
     text = page.read_text(encoding="utf-8")
