@@ -12,7 +12,9 @@ from compiler.fusion import Group, kind_of
 from compiler.memory.request import align
 from compiler.ops.registry import Custom, find
 from compiler.passes.edit import Edit
+from compiler.program import Program
 from targets.dtypes import item_size
+from targets.kernels.attention_integer import BLOCK, FEW_HEADS
 from targets.kernels.tensor import Tensor, product
 
 from .regions import Region, Regions, Rows, rows_axis
@@ -26,7 +28,7 @@ class Estimate:
     What the caller owns (inputs and outputs) takes nothing; a view, a band of rows and a joined result neither.
     """
 
-    def __init__(self, edit: Edit, groups: Sequence[Group], regions: Regions) -> None:
+    def __init__(self, edit: Edit, groups: Sequence[Group], regions: Regions, program: Program | None = None) -> None:
         self.edit, self.groups, self.regions = edit, groups, regions
         graph, facts = edit.graph, edit.facts
         self._io = {str(v.name) for v in graph.inputs}
@@ -45,6 +47,7 @@ class Estimate:
             root = self._root.get(name, name)
             first, last = self._lives.get(root, (at, at))
             self._lives[root] = (first, max(last, regions.last.get(name, at)))
+        self._scratch = _scratch(groups, program)
         self._macs = [{id(n): self._node_macs(n) for n in group.nodes} for group in groups]
         self.macs = sum(sum(macs.values()) for macs in self._macs)
         self.plain = [self._plain(k) for k in range(len(groups))]
@@ -57,9 +60,15 @@ class Estimate:
         size = product(fact.shape)
         return align(size * item_size(fact.dtype)) if isinstance(size, int) else 0
 
+    def whole(self, value: ir.Value) -> int:
+        """Bytes of a value that is there whole, whoever owns it."""
+        size = product(self.edit.shape(value))
+        return align(size * item_size(self.edit.dtype(value))) if isinstance(size, int) else 0
+
     def _plain(self, k: int) -> int:
         """Bytes alive while kernel `k` runs whole; a result of its own takes the place of an operand that dies."""
         live = sum(self.bytes(name) for name, (first, last) in self._lives.items() if first <= k <= last)
+        live += self._scratch[k]
         group = self.groups[k]
         made = self.bytes(group.outputs[0]) if len(group.outputs) == 1 else 0
         for node in group.nodes[group.anchor :]:
@@ -85,6 +94,8 @@ class Estimate:
             share = self._band_macs(region, needed)
             weight = count - len(some) + 1 if band == bands[count // 2] else 1
             macs, rows = macs + share * weight, rows + (band[1] - band[0]) * weight
+        if region.heads:  # their results lie apart until they are joined
+            peak = max(peak + self.whole(region.exit), self.whole(region.exit))
         whole = sum(sum(self._macs[k].values()) for k in range(region.start, region.stop))
         return self.outside(region) + peak, max(0, round(macs * region.size / rows) - whole)
 
@@ -98,6 +109,8 @@ class Estimate:
         cuts = self._cuts(region, needed)
         change = [0] * (region.stop - region.start + 1)
         for k in range(region.start, region.stop):
+            cuts[k] = cuts.get(k, 0) + self._band_scratch(region, k, needed)
+        for k in range(region.start, region.stop):
             for name in self.groups[k].outputs:
                 if name != region.exit.name and self.bytes(name):
                     size = self._part(name, region.axes[name], needed[name])
@@ -105,6 +118,28 @@ class Estimate:
                     change[self._end(name, region) - region.start + 1] -= size
         live = accumulate(change)
         return max(alive + cuts.get(region.start + i, 0) for i, alive in enumerate(live))
+
+    def _band_scratch(self, region: Region, k: int, needed: dict[str, Rows]) -> int:
+        """Scratch space that kernel `k` takes for its rows; attention takes it for keys and values, whatever the rows.
+
+        Integer attention has some for each task; few heads are given several tasks, as far as there are queries.
+        """
+        node, whole = self.groups[k].nodes[0], self._scratch[k]
+        if not whole:
+            return 0
+        name = str(node.outputs[0].name)
+        low, high = needed[name]
+        rows = self.edit.shape(node.outputs[0])[region.axes[name]]
+        assert isinstance(rows, int)
+        if "Attention" in node.op_type:
+            if node.op_type != "IntegerAttention" or not self.edit.attr(node, "num_heads"):
+                return whole
+            heads = int(self.edit.attr(node, "num_heads"))
+            queries = int(self.edit.shape(node.outputs[0])[1])
+            before = _tasks(heads, queries)
+            after = _tasks(heads * (high - low) // rows, queries) if region.heads else _tasks(heads, high - low)
+            return align(-(-whole * after // before))
+        return align(-(-whole * (high - low) // rows))
 
     def _end(self, name: str, region: Region) -> int:
         """The last kernel of the region that reads `name` or a view of it."""
@@ -129,7 +164,9 @@ class Estimate:
                 continue
             for value in group.nodes[0].inputs:
                 name = "" if value is None else str(value.name)
-                if value is None or name not in region.axes or region.start <= self.regions.home.get(name, -1):
+                if value is None or name in self.edit.facts.constants or name not in region.axes:
+                    continue
+                if region.start <= self.regions.home.get(name, -1):
                     continue
                 shape = self.edit.shape(value)
                 if rows_axis(shape) != region.axes[name]:
@@ -162,6 +199,21 @@ class Estimate:
         made = definition.lower(make_node(node, facts, leaf))
         results = [] if isinstance(made, Custom) else [made] if isinstance(made, Tensor) else list(made)
         return sum(_sums(t) for t in results if t is not None)
+
+
+def _tasks(heads: int, queries: int) -> int:
+    """How many tasks targets/kernels/attention_integer.py makes of so many heads and queries."""
+    return heads * min(-(-FEW_HEADS // heads), -(-queries // BLOCK))
+
+
+def _scratch(groups: Sequence[Group], program: Program | None) -> list[int]:
+    """Bytes of scratch space of each kernel where it runs whole."""
+    taken: dict[str, dict[int, int]] = {}
+    for step in program.steps if program else []:
+        for buffer in step.buffers:
+            if buffer.space == "arena" and buffer.name.startswith("scratch."):
+                taken.setdefault(step.nodes[0] if step.nodes else "", {})[id(buffer)] = align(buffer.bytes)
+    return [sum(taken.get(g.nodes[0].name or g.nodes[0].op_type, {}).values()) for g in groups]
 
 
 def _sums(t: Tensor) -> int:

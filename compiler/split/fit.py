@@ -24,7 +24,7 @@ from .regions import Regions, late
 from .rewrite import split
 from .search import Plan, Search
 
-NEAR = 1.3  # plans estimated at that much above the least are worth a try for any budget
+NEAR = 1.2  # plans estimated at that much above a budget are worth a try
 Lower = Callable[[ir.Model, Facts], tuple[Program, Placement]]
 
 
@@ -49,7 +49,7 @@ def fit(graph: ir.Model, facts: Facts, target: Target, lower: Lower, whole: tupl
     edit = Edit(graph, facts)
     groups = _groups(graph, facts)
     regions = Regions(edit, groups)
-    ladder = [plan for plan in Search(regions, Estimate(edit, groups, regions)).ladder() if plan.choices]
+    ladder = [plan for plan in Search(regions, Estimate(edit, groups, regions, whole[0])).ladder() if plan.choices]
     made: dict[int, tuple[Program, Placement]] = {}
 
     def arena(rung: int) -> int:
@@ -57,12 +57,14 @@ def fit(graph: ir.Model, facts: Facts, target: Target, lower: Lower, whole: tupl
             made[rung] = lower(*_rewritten(graph, facts, target, ladder[rung]))
         return made[rung][1].arena_bytes
 
-    # the estimate leaves out scratch space and what overlaps, so plans above the budget get their chance too; every
-    # plan estimated at no more than what is reported as the floor is tried before it is reported
-    below = [i for i, plan in enumerate(ladder) if plan.peak <= ram]
-    for rung in (*below, *reversed(range(len(ladder) - len(below)))):
+    # estimates are now too high, now too low: plans a little above the budget get their chance too, and every plan
+    # estimated near what is reported as the floor is tried before it is reported
+    for rung, plan in enumerate(ladder):
+        if plan.peak <= NEAR * ram and arena(rung) <= ram:
+            return _fit(plan, made[rung], whole[0], ram)
+    for rung in reversed(range(len(ladder))):
         lowest = min((m[1].arena_bytes for m in made.values()), default=0)
-        if rung not in below and ladder[rung].peak > max(NEAR * ladder[-1].peak, lowest):
+        if ladder[rung].peak > NEAR * max(ladder[-1].peak, lowest):
             break
         if arena(rung) <= ram:
             return _fit(ladder[rung], made[rung], whole[0], ram)
@@ -95,7 +97,11 @@ def _rewritten(graph: ir.Model, facts: Facts, target: Target, plan: Plan) -> tup
     edit = Edit(model, own)
     regions = Regions(edit, _groups(model, own))
     found = [
-        (next(r for r in regions.ending(c.region.stop) if r.start == c.region.start), c.count) for c in plan.choices
+        (
+            next(r for r in regions.ending(c.region.stop) if (r.start, r.heads) == (c.region.start, c.region.heads)),
+            c.count,
+        )
+        for c in plan.choices
     ]
     # from the last to the first: what comes into a later one may be the exit of an earlier one
     for region, count in reversed(found):
@@ -110,9 +116,9 @@ def _fit(plan: Plan, made: tuple[Program, Placement], whole: Program, ram: int) 
     extra = 100 * (after - before) / before if before else 0.0
     parts = [
         {"from": c.region.nodes[0].name or "", "to": c.region.exit.name or "", "operators": len(c.region.nodes),
-         "bands": c.count} for c in plan.choices
+         "bands": c.count, "of": "heads" if c.region.heads else "rows"} for c in plan.choices
     ]  # fmt: skip
     report = {"ram": ram, "regions": parts, "extra_macs_percent": round(extra, 2)}
-    listed = "; ".join(f"{p['operators']} operators up to {p['to']} in {p['bands']} bands of rows" for p in parts)
+    listed = "; ".join(f"{p['operators']} operators up to {p['to']} in {p['bands']} bands of {p['of']}" for p in parts)
     note = f"split to fit {ram} bytes: {listed}; {extra:.1f} % more multiply-accumulates"
     return Fit(*made, report, [note])

@@ -28,6 +28,17 @@ class Region:
     nodes: tuple[ir.Node, ...]  # in order
     rules: dict[int, Rule]  # by id of a node
     axes: dict[str, int]  # the axis of rows of every value within and of those that come in by rows
+    heads: bool = False  # the rows are columns of whole attention heads, and lie apart
+
+    @property
+    def grain(self) -> int:
+        """What the rows of a band are a multiple of."""
+        return max([1, *(rule.grain for rule in self.rules.values())])
+
+    @property
+    def most(self) -> int:
+        """How many bands there can be."""
+        return self.size // self.grain
 
     def ranges(self, low: int, high: int) -> dict[str, Rows] | None:
         """The rows of every value that rows `low` to `high` of the exit need; None where some need none at all."""
@@ -45,10 +56,10 @@ class Region:
 
     def bands(self, count: int) -> list[Rows]:
         """The exit's rows in `count` parts as equal as they go, the larger ones first."""
-        each, more = divmod(self.size, count)
+        each, more = divmod(self.most, count)
         borders = [0]
         for i in range(count):
-            borders.append(borders[-1] + each + (i < more))
+            borders.append(borders[-1] + (each + (i < more)) * self.grain)
         return list(pairwise(borders))
 
 
@@ -105,9 +116,17 @@ class Regions:
         if len(group.outputs) != 1:
             return
         exit = group.nodes[-1].outputs[0]
-        axis = rows_axis(self.edit.shape(exit))
-        if axis is None or exit.name != group.outputs[0]:
+        if exit.name != group.outputs[0]:
             return
+        shape = self.edit.shape(exit)
+        axis = rows_axis(shape)
+        if axis is not None:
+            yield from self._along(stop, exit, axis, heads=False)
+        if len(shape) == 3 and all(isinstance(d, int) for d in shape):
+            yield from self._along(stop, exit, 2, heads=True)
+
+    def _along(self, stop: int, exit: ir.Value, axis: int, heads: bool) -> Iterator[Region]:
+        """Those whose exit is split along `axis`; heads: only those with an attention, by its heads."""
         axes, rules, nodes = {str(exit.name): axis}, {}, []
         whole: set[str] = set()
         size = int(self.edit.shape(exit)[axis])
@@ -121,10 +140,12 @@ class Regions:
             outputs = [name for k in range(start, stop - 1) for name in self.groups[k].outputs]
             if any(name in whole for name in outputs):
                 return
-            if all(self.last.get(name, -1) < stop for name in outputs) and len(nodes) > 1:
+            if all(self.last.get(name, -1) < stop for name in outputs) and (len(nodes) > 1 or heads):
                 unique = {id(n): n for n in nodes}
                 ordered = sorted(unique.values(), key=lambda n: self._order[id(n)])
-                yield Region(start, stop, exit, size, tuple(ordered), dict(rules), dict(axes))
+                region = Region(start, stop, exit, size, tuple(ordered), dict(rules), dict(axes), heads)
+                if any(made.heads for made in rules.values()) == heads and region.most > 1:
+                    yield region
 
     def _enter(self, node: ir.Node, axes: dict[str, int], whole: set[str]) -> Rule | None:
         """Takes a node in, and notes what it says of its inputs; None where it does not fit."""

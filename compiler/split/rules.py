@@ -39,11 +39,14 @@ class Rule:
     """How rows pass through one node: the axis of rows of each input (None: all of it is needed), and how many.
 
     per: rows of an input for each row of the output, for operators that only show the same bytes in another shape.
+    grain: what the rows of a band are a multiple of; 0: any number. heads: whether the rows are those of whole heads.
     """
 
     axes: tuple[int | None, ...]
     window: Window | None = None
     per: int = 1
+    grain: int = 0
+    heads: bool = False
 
     def rows(self, low: int, high: int) -> tuple[int, int] | None:
         """The input rows that output rows `low` to `high` (excluded) need; None where they are all padding."""
@@ -142,6 +145,8 @@ def _gemm(edit: Edit, node: ir.Node, axis: int) -> Rule | None:
     ranks = len(edit.shape(_first(node))), len(edit.shape(node.outputs[0]))
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     wide = bias is not None and len(edit.shape(bias)) > 1
+    if bias is None and ranks[0] == ranks[1] == axis + 1:  # columns of the weights
+        return Rule((None, 0 if edit.attr(node, "transB", 0) else 1))
     return None if ranks[0] != ranks[1] or axis >= ranks[1] - 1 or wide else _only_first(node, axis)
 
 
@@ -154,9 +159,13 @@ def _matmul(edit: Edit, node: ir.Node, axis: int) -> Rule | None:
 
 
 def _attention(edit: Edit, node: ir.Node, axis: int) -> Rule | None:
-    """Rows of queries, and of a mask that has a row for each; keys and values whole."""
+    """Rows of queries, and of a mask that has a row for each, keys and values whole; or whole heads."""
     query = _first(node)
     rank = len(edit.shape(query))
+    if rank == 3 and axis == 2 and (len(node.inputs) < 4 or node.inputs[3] is None):
+        shapes = [_ints(edit, v) for v in (*node.inputs[:3], node.outputs[0]) if v is not None]
+        alike = len({shape[2] for shape in shapes}) == 1 and edit.attr(node, "num_heads")
+        return Rule((2, 2, 2), grain=shapes[0][2] // int(edit.attr(node, "num_heads")), heads=True) if alike else None
     heads_first = rank == 4 and edit.attr(node, "layout", "BHSD") == "BHSD"
     if rank != len(edit.shape(node.outputs[0])) or axis != (2 if heads_first else 1) or edit.attr(node, "causal", 0):
         return None
@@ -201,6 +210,8 @@ RULES: dict[tuple[str, str], Callable[[Edit, ir.Node, int], Rule | None]] = {
 def attributes(edit: Edit, node: ir.Node, made: Rule, low: int, high: int) -> dict[str, Any]:
     """The node's attributes for output rows `low` to `high` (excluded)."""
     attrs = {name: attr.value for name, attr in node.attributes.items()}
+    if made.heads:
+        attrs["num_heads"] = (high - low) // made.grain
     if made.window is None:
         return attrs
     top, bottom = made.pads(low, high)

@@ -39,7 +39,7 @@ class Search:
         self.estimate = estimate
         self.count = len(estimate.groups)
         self._ending = [[] if stop == 0 else list(regions.ending(stop)) for stop in range(self.count + 1)]
-        self._choices: dict[tuple[int, int, int], Choice | None] = {}
+        self._choices: dict[tuple[int, int, bool, int], Choice | None] = {}
 
     def ladder(self) -> Iterator[Plan]:
         """Plans of ever less memory and ever more work, from nothing split to the least memory there is."""
@@ -90,7 +90,7 @@ class Search:
         """The fewest bands with which `region` stays within `limit`: more of them take less and only add work."""
         if self.estimate.outside(region) > limit:
             return None
-        counts = [count for count in COUNTS if count <= region.size]
+        counts = [count for count in COUNTS if count <= region.most]
         if not counts or not self._fits(region, counts[-1], limit):
             return None
         at = bisect_left(counts, True, key=lambda count: self._fits(region, count, limit))
@@ -101,7 +101,7 @@ class Search:
         return choice is not None and choice.peak <= limit
 
     def _estimated(self, region: Region, count: int) -> Choice | None:
-        key = (region.start, region.stop, count)
+        key = (region.start, region.stop, region.heads, count)
         if key not in self._choices:
             made = self.estimate.region(region, count)
             self._choices[key] = None if made is None else Choice(region, count, *made)
