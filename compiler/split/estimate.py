@@ -120,7 +120,7 @@ class Estimate:
         return max(alive + cuts.get(region.start + i, 0) for i, alive in enumerate(live))
 
     def _band_scratch(self, region: Region, k: int, needed: dict[str, Rows]) -> int:
-        """Scratch space that kernel `k` takes for its rows; attention takes it for keys and values, whatever the rows.
+        """Scratch space that kernel `k` takes for its rows: as large a share of it as of the rows.
 
         Integer attention has some for each task; few heads are given several tasks, as far as there are queries.
         """
@@ -131,9 +131,7 @@ class Estimate:
         low, high = needed[name]
         rows = self.edit.shape(node.outputs[0])[region.axes[name]]
         assert isinstance(rows, int)
-        if "Attention" in node.op_type:
-            if node.op_type != "IntegerAttention" or not self.edit.attr(node, "num_heads"):
-                return whole
+        if node.op_type == "IntegerAttention" and self.edit.attr(node, "num_heads"):
             heads = int(self.edit.attr(node, "num_heads"))
             queries = int(self.edit.shape(node.outputs[0])[1])
             before = _tasks(heads, queries)

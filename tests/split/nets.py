@@ -98,4 +98,18 @@ def scores(path: Path) -> Path:
     return n.done(path, n.op("ReduceMean", s, axes=[1], keepdims=0), (1, 80, 16), (1, 16))
 
 
-NETS = {"plain": plain, "residual": residual, "tokens": tokens, "scores": scores}
+def heads(path: Path) -> Path:
+    """Attention of four heads over 64 tokens: by rows of queries, or by heads."""
+    n = Net(5)
+    n.weights |= {"split": np.array([1, 64, 4, 16], np.int64), "join": np.array([1, 64, 64], np.int64)}
+    q, k, v = (
+        n.op("Transpose", n.op("Reshape", n.op("MatMul", "x", n.weight(16, 64)), "split"), perm=[0, 2, 1, 3])
+        for _ in range(3)
+    )
+    s = n.op("Softmax", n.op("MatMul", q, n.op("Transpose", k, perm=[0, 1, 3, 2])), axis=-1)
+    s = n.op("Reshape", n.op("Transpose", n.op("MatMul", s, v), perm=[0, 2, 1, 3]), "join")
+    s = n.op("MatMul", s, n.weight(64, 16))
+    return n.done(path, n.op("ReduceMean", s, axes=[1], keepdims=0), (1, 64, 16), (1, 16))
+
+
+NETS = {"plain": plain, "residual": residual, "tokens": tokens, "scores": scores, "heads": heads}

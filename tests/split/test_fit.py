@@ -39,7 +39,7 @@ def test_split_equals_whole(name: str, tmp_path: Path) -> None:
     assert "split" not in whole.manifest, "nothing is split without a budget"
     text, floor = refused(path, 256)
     assert "have 256 " in text and f"whole operators take {need}" in text and "step" in text
-    assert floor < 0.7 * need, "a network made to be split"
+    assert floor < 0.75 * need, "a network made to be split"
     x = whole.manifest["inputs"][0]["shape"]
     rng = np.random.default_rng(5)
     feeds = {"x": rng.standard_normal(x).astype(np.float32)}
@@ -52,7 +52,10 @@ def test_split_equals_whole(name: str, tmp_path: Path) -> None:
         assert told["regions"] and all(r["bands"] > 1 for r in told["regions"])
         more = 100 * (total_macs(model.manifest) / total_macs(whole.manifest) - 1)
         assert told["extra_macs_percent"] == pytest.approx(more, abs=0.01)
-        if name == "scores":  # fewer rows may take another template, which adds the same products in another order
+        if name in (
+            "scores",
+            "heads",
+        ):  # fewer rows may take another template, which adds the same products in another order
             same(model.run(feeds), wanted, terms=80)
         else:
             assert model.run(feeds)["y"].tobytes() == wanted["y"].tobytes()
