@@ -60,8 +60,7 @@ def _requests(program: Program) -> tuple[list[Buffer], list[Request]]:
             root, at = buffer.root()
             if root.space == "arena":
                 sizes[id(root)] = max(sizes.get(id(root), root.bytes), at + buffer.bytes)
-                # whoever touches a root first has it begin
-                (writes if i in step.writes or id(root) not in roots else reads).append(id(root))
+                (writes if i in step.writes else reads).append(id(root))
                 roots[id(root)] = root
         uses.append(Use(reads, writes))
     lives = liveness(uses)
