@@ -1,7 +1,7 @@
 """Activations that a model rounds to int8 in blocks of each row, as quant/int4x8.py writes it:
 
-    s  = Max(Div(ReduceMax(Abs(Reshape(x, [.., K/G, G])), axis -1), 127), 1e-30)
-    x' = DequantizeLinear(QuantizeLinear(x, s), s)        # int8, blocks of G along the last axis, no zero point
+s  = Max(Div(ReduceMax(Abs(Reshape(x, [.., K/G, G])), axis -1), 127), 1e-30)
+x' = DequantizeLinear(QuantizeLinear(x, s), s)        # int8, blocks of G along the last axis, no zero point
 """
 
 from __future__ import annotations

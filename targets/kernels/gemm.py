@@ -67,7 +67,15 @@ def gemm_integer(call: Call, target: Target) -> list[Stage] | None:
         return quads_const(w, matrix, depth, cols, nr, how)
 
     return amx_product(
-        call, target, "gemm", rows, a, lambda: matrix(np.asarray(w.data())), depth, cols, f"{w.name}:{how}"  # type: ignore[misc]
+        call,
+        target,
+        "gemm",
+        rows,
+        a,
+        lambda: matrix(np.asarray(w.data())),
+        depth,
+        cols,
+        f"{w.name}:{how}",  # type: ignore[misc]
     ) or matrix_product(call, target, "gemm", rows, a, weights, depth, cols)
 
 

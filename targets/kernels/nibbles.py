@@ -86,9 +86,7 @@ class Lookup(Codes):
         count = {"permute": 16, "two permutes": 8}.get(self.way, 0)
         places = range(0, 16, count) if count else ()
         self.rows = list(rows)
-        self.held = [
-            [self.b.let(load_vector(self.table, row, _int(at), count=count)) for at in places] for row in rows
-        ]
+        self.held = [[self.b.let(load_vector(self.table, row, _int(at), count=count)) for at in places] for row in rows]
 
     def value(self, loaded: Vector | None, panel: Index, word: Index, i: int, j: int) -> Vector:
         """Number `i` of the eight, from the table."""
@@ -101,9 +99,7 @@ class Lookup(Codes):
             return tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx512.permvar.sf.512", self.held[j][0], index)
         if self.way == "two permutes":  # the lowest 3 bits, then the fourth tells which
             index = tirx.reinterpret(f"int32x{lanes}", _right(loaded, shift, lanes))
-            low, high = (
-                tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx2.permps", part, index) for part in self.held[j]
-            )
+            low, high = (tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx2.permps", part, index) for part in self.held[j])
             upper = tirx.reinterpret(kind, _left(loaded, 28 - shift, lanes))
             return tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx.blendv.ps.256", low, high, upper)
         index = _right(loaded, shift, lanes) & splat(15, "uint32", lanes)

@@ -33,9 +33,7 @@ def quantize_rows(call: Call, target: Target) -> list[Stage] | None:
     source, codes = b.arg(x, (rows, depth)), b.arg(call.results[0], (rows, depth))
     scales, offsets = (b.arg(t, (rows, blocks)) for t in call.results[1:3])
     with b, b.parallel(rows, max(1, GRAIN // depth)) as row, b.serial(tirx.const(blocks, "int64"), "block") as at:
-        parts = [
-            b.let(load_vector(source, row, at * block + i, count=lanes)) for i in range(0, block, lanes)
-        ]
+        parts = [b.let(load_vector(source, row, at * block + i, count=lanes)) for i in range(0, block, lanes)]
         most: tirx.Expr | None = None
         for part in parts:
             size = tirx.max(part, splat(0.0, "float32", lanes) - part)

@@ -101,10 +101,13 @@ def rounding(rank: int) -> dict[str, np.ndarray | float]:
 
 
 def test_rounded_rows_are_quantized_once(graph) -> None:
-    body = ROUNDED + """
+    body = (
+        ROUNDED
+        + """
         v = DequantizeLinear <axis = 0, block_size = 32> (q, t) y = MatMul(r, v)
         w = DequantizeLinear <axis = 1, block_size = 32> (p, u) z = Gemm <transB = 1> (r, w, bias)
     """
+    )
     g = graph(
         f"(float[3, {K}] x) -> (float[3, {N}] y, float[3, {N}] z)", body, opset=21, q=matrix("int4", (K, N)),
         t=scales(K // 32, N), p=matrix("int4", (N, K)), u=scales(N, K // 32), bias=scales(N), **rounding(2),

@@ -17,7 +17,6 @@ from targets.target import Target
 EPS = float(np.finfo(np.float32).eps)
 
 
-
 def _isas(*names: str) -> list:
     return [
         pytest.param(
