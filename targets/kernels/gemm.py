@@ -66,17 +66,12 @@ def gemm_integer(call: Call, target: Target) -> list[Stage] | None:
     def weights(nr: int) -> Const:
         return quads_const(w, matrix, depth, cols, nr, how)
 
-    return amx_product(
-        call,
-        target,
-        "gemm",
-        rows,
-        a,
-        lambda: matrix(np.asarray(w.data())),
-        depth,
-        cols,
-        f"{w.name}:{how}",  # type: ignore[misc]
-    ) or matrix_product(call, target, "gemm", rows, a, weights, depth, cols)
+    def whole() -> np.ndarray:
+        return matrix(np.asarray(w.data()))  # type: ignore[misc]
+
+    key = f"{w.name}:{how}"
+    on_tiles = amx_product(call, target, "gemm", rows, a, whole, depth, cols, key)
+    return on_tiles or matrix_product(call, target, "gemm", rows, a, weights, depth, cols)
 
 
 def bytes_fit(a: Tensor, w: Tensor, target: Target) -> bool:
