@@ -118,16 +118,16 @@ def plan_graph(
     graph, facts = run_passes(graph, facts, target, dump)
     clock.phase("passes")
     # 3. fuse operators into kernels, and give each its template or a loop nest
-    program = _lower(graph, facts, target, tiles)
+    program = lower(graph, facts, target, tiles)
     clock.phase("lower")
     # 4. memory: the order of least peak, results over operands, life times, one arena, verified
-    placement = _place(program)
+    placement = arranged(program)
     clock.phase("memory")
     if ram is not None:
         # 5. for a budget: runs of operators in bands of rows
         def banded(model: ir.Model, known: Facts) -> tuple[Program, Placement]:
-            made = _lower(model, known, target, tiles)
-            return made, _place(made)
+            made = lower(model, known, target, tiles)
+            return made, arranged(made)
 
         fitted = fit(graph, facts, target, banded, (program, placement), ram)
         program, placement = fitted.program, fitted.placement
@@ -138,7 +138,10 @@ def plan_graph(
     return program, placement
 
 
-def _lower(graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., dict] | None) -> Program:
+def lower(
+    graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., dict] | None = None
+) -> Program:  # fmt: skip
+    """A graph that went through the passes as kernel calls, in the graph's order. Raises UnsupportedModel."""
     nodes = [n for n in graph.graph if any(o.name not in facts.constants for o in n.outputs)]
     groups = fuse(nodes, facts, {str(v.name) for v in graph.graph.outputs})
     try:
@@ -147,7 +150,8 @@ def _lower(graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., d
         raise UnsupportedModel(f"no kernel takes this form: {error.reason}") from None
 
 
-def _place(program: Program) -> Placement:
+def arranged(program: Program) -> Placement:
+    """The program's steps in the order of least memory, its buffers shared where they may be, and placed."""
     chances = overwrites(program)
     reorder(program, chances)
     share(program, chances)

@@ -28,7 +28,7 @@ class Placement:
 
 def place(program: Program) -> Placement:
     """Sets the offset of every arena and weight buffer. Scratch counts like any other buffer."""
-    buffers, requests = _requests(program)
+    buffers, requests = requests_of(program)
     made = plan(requests)
     for buffer, offset in zip(buffers, made.offsets, strict=True):
         buffer.offset = offset
@@ -45,10 +45,10 @@ def place(program: Program) -> Placement:
 
 def least_arena(program: Program) -> int:
     """Bytes of the arena that no placement can do without, for the steps and shared buffers as they are."""
-    return lower_bound(_requests(program)[1])
+    return lower_bound(requests_of(program)[1])
 
 
-def _requests(program: Program) -> tuple[list[Buffer], list[Request]]:
+def requests_of(program: Program) -> tuple[list[Buffer], list[Request]]:
     """The buffers to place and for how long; those that lie in others count as part of them."""
     roots: dict[int, Buffer] = {}
     sizes: dict[int, int] = {}
