@@ -2,7 +2,7 @@
 
 import click
 
-from edgert.cli.options import FILE, json_option, shape_options, target_option
+from edgert.cli.options import BYTES, FILE, json_option, shape_options, target_option
 
 
 @click.command()
@@ -10,6 +10,7 @@ from edgert.cli.options import FILE, json_option, shape_options, target_option
 @target_option
 @shape_options
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE.svg|html", help="Draw the arena over time.")
+@click.option("--ram", type=BYTES, help="Plan a model for an arena of so many bytes, as in 256K.")
 @json_option
 @click.pass_context
 def command(
@@ -19,6 +20,7 @@ def command(
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     dims: tuple[tuple[str, tuple[int, int]], ...],
     plot: str | None,
+    ram: int | None,
     as_json: bool,
 ) -> None:
     """Show operators, sizes, memory over time, and what would not compile and why (then the exit code is 3)."""
@@ -28,7 +30,7 @@ def command(
     from edgert.interface.show import print_json
 
     try:
-        found = inspect(path, target, dict(shapes), dict(dims), plot)
+        found = inspect(path, target, dict(shapes), dict(dims), plot, ram)
     except ModuleNotFoundError as error:
         raise missing_extra(error, "inspecting a model", "compiler") from None
     if as_json:

@@ -38,15 +38,21 @@ def inspect(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     dims: Mapping[str, tuple[int, int]] | None = None,
     plot: str | None = None,
+    ram: int | None = None,
 ) -> Inspection:
     """Look into the artifact or model at `path`; `plot` is an SVG or HTML file to write the arena over time to.
+
+    ram: bytes that a model's arena may take, as for `edgert compile`. Raises DoesNotFit where that cannot be.
 
     Raises UsageError for options that do not fit what it is, and EdgertError where it cannot be read.
     """
     kind = Path(plot).suffix.lower() if plot else ""
     if plot and kind not in (".svg", ".html"):
         raise UsageError(f"--plot {plot}: give a name that ends in .svg or .html")
-    found = _model(path, target, shapes or {}, dims or {}) if is_model(path) else _artifact(path, shapes or dims)
+    if is_model(path):
+        found = _model(path, target, shapes or {}, dims or {}, ram)
+    else:
+        found = _artifact(path, shapes or dims or ram)
     if not plot:
         return found
     memory = found.data.get("memory")
@@ -60,7 +66,7 @@ def inspect(
 
 def _artifact(path: str, fixed: object) -> Inspection:
     if fixed:
-        raise UsageError(f"{path} is an artifact, its shapes are fixed: --shape and --dim are for models")
+        raise UsageError(f"{path} is an artifact, its shapes and its arena are fixed: --shape, --dim and --ram are for models")
     artifact = Artifact.open(path)
     try:
         manifest, file_bytes = artifact.manifest, Path(path).stat().st_size
@@ -83,7 +89,7 @@ def _artifact(path: str, fixed: object) -> Inspection:
 
 
 def _model(
-    path: str, target: str, shapes: Mapping[str, tuple[int, ...]], dims: Mapping[str, tuple[int, int]]
+    path: str, target: str, shapes: Mapping[str, tuple[int, ...]], dims: Mapping[str, tuple[int, int]], ram: int | None
 ) -> Inspection:
     from compiler.frontend import load, report
     from targets import get_target
@@ -94,7 +100,9 @@ def _model(
     data: dict[str, Any] = {**found.json(), "name": Path(path).stem}
     lines = [found.text()]
     if found.supported:
-        manifest = _plan(graph, facts, chosen)
+        told = len(facts.notes)
+        manifest = _plan(graph, facts, chosen, ram)
+        lines += [f"  note: {note}" for note in facts.notes[told:]]
         data |= {"memory": memory_of(manifest), "steps": manifest["steps"]}
         data["macs"] = total_macs(manifest)
         lines.append(f"  {len(manifest['steps'])} kernel calls, {data['macs'] / 1e6:.1f} M multiply-accumulates a run")
@@ -102,12 +110,12 @@ def _model(
     return Inspection(data, "\n".join(lines), found.supported)
 
 
-def _plan(graph: "ir.Model", facts: "Facts", target: "Target") -> dict[str, Any]:
+def _plan(graph: "ir.Model", facts: "Facts", target: "Target", ram: int | None) -> dict[str, Any]:
     """The manifest the model would get: the compiler's phases up to the memory plan, no code made."""
     from compiler.pipeline import make_manifest, plan_graph
 
     name = graph.graph.name or "model"
-    return make_manifest(*plan_graph(graph, facts, target), target, name)
+    return make_manifest(*plan_graph(graph, facts, target, ram=ram), target, name)
 
 
 def memory_of(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def test_boxes_stand_where_the_buffers_are() -> None:
 def test_wrong_use(edgert: Edgert, fake: Path, tmp_path: Path) -> None:
     assert_one_line(edgert("inspect", fake, "--plot", tmp_path / "m.png"), 2, ".svg")
     assert_one_line(edgert("inspect", fake, "--shape", "x=1x4"), 2, "is an artifact")
+    assert_one_line(edgert("inspect", fake, "--ram", "4K"), 2, "is an artifact")
 
 
 def test_memory_as_a_page_names_what_has_room_for_a_name(edgert: Edgert, fake: Path, tmp_path: Path) -> None:
