@@ -66,7 +66,9 @@ def inspect(
 
 def _artifact(path: str, fixed: object) -> Inspection:
     if fixed:
-        raise UsageError(f"{path} is an artifact, its shapes and its arena are fixed: --shape, --dim and --ram are for models")
+        raise UsageError(
+            f"{path} is an artifact, its shapes and its arena are fixed: --shape, --dim and --ram are for models"
+        )
     artifact = Artifact.open(path)
     try:
         manifest, file_bytes = artifact.manifest, Path(path).stat().st_size
