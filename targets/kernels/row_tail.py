@@ -40,6 +40,8 @@ class Rows:
     def store(self, row: Sequence[Index], k: Index, value: tirx.Expr) -> None:
         """The element's result, through the tail."""
         self._value = as_expr(value, self.call.outputs[0].dtype)
+        if self.call.final is not self.call.outputs[0]:
+            self._value = self.b.keep(self._value)  # the tail may read it twice, and names bound in it are bound once
         indices = self.at(row, k)
         self.b.share([as_expr(i) for i in indices], self.shape)
         self.b.store(self.out, indices, self.call.final(*indices))

@@ -100,6 +100,7 @@ def test_a_free_dimension(edgert: Edgert, tmp_path: Path) -> None:
             assert json.loads(result.stdout)["outputs"][0]["shape"] == [rows, 3]
 
 
+@pytest.mark.slow
 def test_a_program_gives_the_same_bytes(edgert: Edgert, made: Path, tmp_path: Path) -> None:
     program = tmp_path / "small"
     result = edgert("compile", made.with_suffix(".onnx"), "-o", program, "--emit", "exe")

@@ -122,3 +122,9 @@ def test_scores_read_elsewhere(graph):
     g = graph(PLAIN.replace(" y)", " y, float[2, 3, 7, 9] z)"), body)
     assert "edgert.Attention" not in g.after(matmul.run, attention.run, transposes.run)
     g.same_as_reference(atol=ATOL)
+
+
+def test_softmax_whose_result_its_tail_reads_twice(graph):
+    """The value's own intermediates are computed once, however often what follows asks for it."""
+    g = graph("(float[1, 4, 16] x) -> (float[1, 4, 16] y)", "a = Add(x, x) b = Softmax(a) y = Add(b, b)")
+    g.same_as_reference()

@@ -26,6 +26,8 @@ from quant.quantize import quantize
 from quant.schemes import SCHEMES, ActivationFormat, Scheme
 from targets.errors import EdgertError
 
+pytestmark = [pytest.mark.slow, pytest.mark.registry]
+
 GENSIM = Wheel(
     project="gensim",
     version="4.4.0",

@@ -31,6 +31,7 @@ def load(model: Path, ram: int | None = None) -> edgert.Model:
     return edgert.load(out, threads=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_split_equals_whole(name: str, tmp_path: Path) -> None:
     path = NETS[name](tmp_path / "m.onnx")

@@ -14,7 +14,10 @@ from edgert.interface.bench import total_macs
 SHARED = Path(__file__).parents[3] / "shared"
 MODEL, PICTURES = SHARED / "models/vww/vww_96_qdq_int8.onnx", SHARED / "data/vww/vww_500.npz"
 
-pytestmark = pytest.mark.skipif(not (MODEL.exists() and PICTURES.exists()), reason="needs the given model and pictures")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (MODEL.exists() and PICTURES.exists()), reason="needs the given model and pictures"),
+]
 
 
 def test_the_same_bits_in_32_kib(tmp_path: Path) -> None:
