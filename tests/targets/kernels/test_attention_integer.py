@@ -10,6 +10,8 @@ from targets.target import Target
 
 from .kernel_case import BYTE_ISAS, leaf, run
 
+pytestmark = pytest.mark.slow
+
 SCALE, STEP = 7e-4, 1 / 255
 
 
