@@ -12,7 +12,7 @@ TOLERANCE = 1e-4  # of the output's range: float32 sums of some thousand terms i
 ABSOLUTE = 1e-6  # what sigmoid, tanh and the like may be off by themselves: some units in the last place of 1.0
 STEPS = 5 / 255  # of the range: where floats are rounded to bytes a tie may fall the other way, and the step spreads
 LOOSEST = 0.25  # a check beyond that finds no fault
-ROUNDS = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinear", "DynamicQuantize")  # how such operators' names begin
+ROUNDS = ("QuantizeLinear", "QLinear", "DynamicQuantize")  # how such operators' names begin
 SEED = 20250101
 LINE = 48  # pixels from one line of writing to the next
 

@@ -18,6 +18,8 @@ Activations stay float32. Lookup tables get int8 rows (see `quant.embedding`).
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx
 
@@ -27,7 +29,7 @@ from quant.data import Samples
 from quant.embedding import int8_tables
 from quant.graph import Graph
 from quant.kmeans import Codebooks, fit
-from quant.linear import linears
+from quant.linear import Linear, linears, replace_weights
 from quant.model import raised
 from quant.schemes import Scheme
 
@@ -45,19 +47,17 @@ def rewrite(
     for done, layer in enumerate(found):
         if progress:
             progress("weights", done, len(found))
-        key = layer.weight, layer.transposed
-        if key not in stored:
-            scales = usable(np.sqrt(np.mean(np.square(layer.matrix, dtype=np.float64), axis=0)).astype(np.float32))
-            count = max(1, -(-layer.matrix.shape[1] // (options.group or ROWS)))
-            books = fit((layer.matrix / scales).T, count, np.random.default_rng(options.seed))
-            weights = store(graph, layer.weight, books, scales)
-            if layer.transposed:
-                weights = graph.add("Transpose", [weights], f"{layer.weight}_transposed", perm=[1, 0])
-            stored[key] = weights
-        graph.replace_input(layer.node, layer.weight, stored[key])
+        replace_weights(graph, layer, stored, partial(_fitted, graph, layer, options))
         layers.append(Layer(layer.node.name, layer.node.op_type, scheme.name))
     layers += int8_tables(graph, options, scheme.name)
     return Rewritten(graph.finish(), layers)
+
+
+def _fitted(graph: Graph, layer: Linear, options: Options) -> str:
+    scales = usable(np.sqrt(np.mean(np.square(layer.matrix, dtype=np.float64), axis=0)).astype(np.float32))
+    count = max(1, -(-layer.matrix.shape[1] // (options.group or ROWS)))
+    books = fit((layer.matrix / scales).T, count, np.random.default_rng(options.seed))
+    return store(graph, layer.weight, books, scales)
 
 
 def store(graph: Graph, base: str, books: Codebooks, scales: np.ndarray) -> str:

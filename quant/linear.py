@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,3 +103,14 @@ def replace(graph: Graph, node: onnx.NodeProto, value: str) -> None:
     maker.output[:] = [name if output == value else output for output in maker.output]
     graph.rename_uses(value, name)
     graph.index()
+
+
+def replace_weights(graph: Graph, layer: Linear, stored: dict[tuple[str, bool], str], make: Callable[[], str]) -> None:
+    """Have `layer` read what `make` adds for its [K, N] matrix; products of one weight share it through `stored`."""
+    key = layer.weight, layer.transposed
+    if key not in stored:
+        weights = make()
+        if layer.transposed:
+            weights = graph.add("Transpose", [weights], f"{layer.weight}_transposed", perm=[1, 0])
+        stored[key] = weights
+    graph.replace_input(layer.node, layer.weight, stored[key])

@@ -22,6 +22,8 @@ int8, which standard operators read: off by at most 1/254 of a run's largest dif
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import onnx
 from onnx import TensorProto
@@ -31,7 +33,7 @@ from quant.contract import Layer, Options, Progress, Rewritten
 from quant.data import Samples
 from quant.embedding import int8_tables
 from quant.graph import Graph
-from quant.linear import linears
+from quant.linear import Linear, linears, replace_weights
 from quant.model import raised
 from quant.schemes import Scheme
 
@@ -64,16 +66,14 @@ def rewrite(
             reason = f"no group from 16 to {wanted} divides the {k} inputs"
             layers.append(Layer(layer.node.name, layer.node.op_type, None, reason))
             continue
-        key = layer.weight, layer.transposed
-        if key not in stored:
-            weights = store(graph, layer.weight, np.ascontiguousarray(layer.matrix), group)
-            if layer.transposed:
-                weights = graph.add("Transpose", [weights], f"{layer.weight}_transposed", perm=[1, 0])
-            stored[key] = weights
-        graph.replace_input(layer.node, layer.weight, stored[key])
+        replace_weights(graph, layer, stored, partial(_stored, graph, layer, group))
         layers.append(Layer(layer.node.name, layer.node.op_type, scheme.name))
     layers += int8_tables(graph, options, scheme.name)
     return Rewritten(graph.finish(), layers)
+
+
+def _stored(graph: Graph, layer: Linear, group: int) -> str:
+    return store(graph, layer.weight, np.ascontiguousarray(layer.matrix), group)
 
 
 def store(graph: Graph, base: str, matrix: np.ndarray, group: int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
+from targets.kernels.rounding import LEAST_SCALE
 from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce, same_dim
 
 from . import mathfn as fn
@@ -20,7 +21,6 @@ from .registry import Node, Unsupported, op
 
 Weight = Callable[[Index, Index], tirx.Expr]  # (k, n) -> float32
 OFFSET = 8  # kernels keep int4 codes plus 8, so that they are 0 to 15
-LEAST_SCALE = 1e-30  # of a block of zeros
 
 
 def _sizes(node: Node, a: Tensor, q: Tensor) -> tuple[int, int]:

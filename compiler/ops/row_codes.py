@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from tvm import tirx
 
-from targets.kernels.row_codes import LEAST_SCALE, MOST
+from targets.kernels.rounding import LEAST_SCALE
+from targets.kernels.row_codes import MOST
 from targets.kernels.tensor import Index, Tensor, as_expr, compute, reduce
 
 from . import mathfn as fn

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from compiler.ops.blocked import LEAST_SCALE
+from targets.kernels.rounding import LEAST_SCALE
 from targets.kernels.tensor import same_dim, simplify
 
 from .edit import EDGERT, Edit

@@ -12,7 +12,8 @@ import numpy as np
 import onnx_ir as ir
 
 from targets.kernels.dot import dot_of
-from targets.kernels.row_codes import LEAST_SCALE, MOST
+from targets.kernels.rounding import LEAST_SCALE
+from targets.kernels.row_codes import MOST
 from targets.kernels.tensor import same_dim
 from targets.target import Target
 

@@ -90,6 +90,8 @@ def depthwise(call: Call, x: Leaf, w: Tensor, s: ConvShape, target: Target) -> S
 class _Kernel:
     """One depthwise kernel. A place is (image, output row), a piece (channel block, offset, width)."""
 
+    dtype = "float32"  # of the sums
+
     def __init__(self, call: Call, x: Leaf, w: Tensor, s: ConvShape, target: Target) -> None:
         self.call, self.s = call, s
         self.lanes = target.lanes("float32")
@@ -137,12 +139,12 @@ class _Kernel:
                         self.pixels((n, oh), first, count, (whole, offset, width))
 
     def pixels(self, place: tuple, first: Index, count: int, piece: tuple) -> None:
-        """One tile: clear, add every kernel row inside the image, store through the fused tail."""
+        """One tile: start, add every kernel row inside the image, store through the fused tail."""
         b, s, (n, oh), (block, offset, width) = self.b, self.s, place, piece
         sh, dh, top = s.strides[0], s.dilations[0], s.pads[0]
-        acc = b.local((count, width), "float32")
+        acc = b.local((count, width), self.dtype)
         with b.unroll(count) as i, b.vector(width) as v:
-            b.store(acc, (i, v), tirx.const(0.0, "float32"))
+            b.store(acc, (i, v), self.start(block * self.lanes + offset + v))
         low, extent = kernel_rows(b, s, oh)
         with b.serial(extent, "kh", low) as tap:
             self.tap_row(acc, (b.let(n * s.height + oh * sh + (tap * dh - top)), tap), first, count, piece)
@@ -151,6 +153,10 @@ class _Kernel:
             b.bind(self.call.outputs[0], lambda *_: acc[i, v])
             b.share(at, self.call.result.shape)
             b.store(self.out, at, self.call.final(*at))
+
+    def start(self, channel: tirx.Expr) -> tirx.Expr:
+        """What the sums of a channel start from."""
+        return tirx.const(0.0, "float32")
 
     def tap_row(self, acc: tirx.Var, row: tuple, first: Index, count: int, piece: tuple) -> None:
         """Adds one kernel row: input pixel by input pixel, each to every output that it reaches."""

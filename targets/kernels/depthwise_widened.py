@@ -9,11 +9,11 @@ from tvm import tirx
 
 from targets.target import Target
 
-from .conv2d_shape import ConvShape, kernel_rows
+from .conv2d_shape import ConvShape
 from .depthwise import _Kernel
 from .registry import Call
 from .stage import Const
-from .tensor import Index, Tensor
+from .tensor import Tensor
 
 
 def tap_sums(w: Tensor, channels: int, lanes: int) -> Const:
@@ -42,6 +42,8 @@ class WidenedKernel(_Kernel):
     zero * sum(w) plus the sum over those inside of (x - zero) * w: so taps outside cost nothing.
     """
 
+    dtype = "int32"
+
     def __init__(self, call: Call, x: Tensor, w: Tensor, zero: Tensor, s: ConvShape, target: Target) -> None:
         super().__init__(call, x, w, s, target)
         b = self.b
@@ -53,18 +55,6 @@ class WidenedKernel(_Kernel):
         self.image = _Reader(lambda at: image[at].astype("int32") - self.zero)
         self.taps = _Reader(lambda at: taps[at].astype("int32"))
 
-    def pixels(self, place: tuple, first: Index, count: int, piece: tuple) -> None:
-        """One tile: zero * sum(w), every kernel row inside the image added, stored through the fused tail."""
-        b, s, (n, oh), (block, offset, width) = self.b, self.s, place, piece
-        sh, dh, top = s.strides[0], s.dilations[0], s.pads[0]
-        acc = b.local((count, width), "int32")
-        with b.unroll(count) as i, b.vector(width) as v:
-            b.store(acc, (i, v), self.zero * self.sums[block * self.lanes + offset + v])
-        low, extent = kernel_rows(b, s, oh)
-        with b.serial(extent, "kh", low) as tap:
-            self.tap_row(acc, (b.let(n * s.height + oh * sh + (tap * dh - top)), tap), first, count, piece)
-        with b.unroll(count) as i, b.vector(width) as v:
-            at = (n, oh, first + i, block * self.lanes + offset + v)
-            b.bind(self.call.outputs[0], lambda *_: acc[i, v])
-            b.share(at, self.call.result.shape)
-            b.store(self.out, at, self.call.final(*at))
+    def start(self, channel: tirx.Expr) -> tirx.Expr:
+        """zero times the sum of the weights."""
+        return self.zero * self.sums[channel]

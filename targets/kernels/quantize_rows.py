@@ -13,11 +13,9 @@ from .dot import QUAD, load_vector, store_vector
 from .loops import GRAIN
 from .nibbles import splat
 from .registry import Call, template
-from .rounding import MAGIC, MAGIC_BITS
+from .rounding import LEAST_SCALE, MAGIC, MAGIC_BITS
 from .stage import Stage
 from .tensor import product
-
-LEAST_SCALE = 1e-30  # of a block of zeros
 
 
 @template("edgert.QuantizeRows")

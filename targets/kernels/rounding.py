@@ -9,6 +9,7 @@ from .vmath import let
 
 MAGIC = 12582912.0  # 1.5 * 2^23: added to a float32 below 2^22, its last bits are that number rounded to nearest even
 MAGIC_BITS = 0x4B400000
+LEAST_SCALE = 1e-30  # of a row or block of zeros, whose scale is found as the model runs
 
 
 def quantized(value: tirx.Expr, scale: float, zero: int, low: int, high: int, dtype: str) -> tirx.Expr:
@@ -19,15 +20,16 @@ def quantized(value: tirx.Expr, scale: float, zero: int, low: int, high: int, dt
     infinities come out as the ends; NaN gives `low`.
     """
     single = np.float32(scale)
-    by, over = tirx.const(float(single), "float32"), tirx.const(float(np.float32(1) / single), "float32")
+    minus, over = (tirx.const(float(v), "float32") for v in (-single, np.float32(1) / single))
     least, most = (tirx.const(float(np.float32(v - zero) * single), "float32") for v in (low, high))
     held = tirx.min(tirx.max(value, least), most)
 
-    def corrected(x: tirx.Expr, first: tirx.Expr) -> tirx.Expr:
-        rest = fma(first * tirx.const(-1.0, "float32"), by, x)
-        return _rounded(fma(rest, over, first), zero, dtype)
+    return _rounded(let(held, lambda x: quotient(x, minus, over)), zero, dtype)
 
-    return let(held, lambda x: let(x * over, lambda first: corrected(x, first)))
+
+def quotient(x: tirx.Expr, minus: tirx.Expr, over: tirx.Expr) -> tirx.Expr:
+    """x / y as a division rounds it, of float32, where minus is -y and over is 1 / y rounded; x is read twice."""
+    return let(x * over, lambda first: fma(fma(first, minus, x), over, first))
 
 
 def divides_by_multiplying(scale: float) -> bool:

@@ -9,12 +9,11 @@ from targets.target import Target
 from .builder import Builder
 from .loops import GRAIN, span
 from .registry import Call, template
-from .rounding import MAGIC, MAGIC_BITS, fma
+from .rounding import LEAST_SCALE, quotient, to_integer
 from .rows import reduce_row
 from .stage import Stage
 from .tensor import as_expr, product
 
-LEAST_SCALE = 1e-30  # of a row of zeros
 MOST = 127
 
 
@@ -39,13 +38,8 @@ def row_codes(call: Call, target: Target) -> list[Stage] | None:
             minus = b.let(tirx.const(0.0, "float32") - scale, "minus")
 
             def code(k: tirx.Expr) -> None:
-                # the quotient as a division rounds it; see rounding.quantized
-                value = b.let(source[row, as_expr(k)], "x")
-                first = b.let(value * over, "first")
-                quotient = fma(fma(first, minus, value), over, first)
-                held = tirx.min(tirx.max(quotient, tirx.const(-128.0, "float32")), most)
-                bits = tirx.reinterpret("int32", held + tirx.const(MAGIC, "float32"))
-                b.store(out, (row, k), (bits - tirx.const(MAGIC_BITS - zero, "int32")).astype(codes.dtype))
+                value = quotient(b.let(source[row, as_expr(k)], "x"), minus, over)
+                b.store(out, (row, k), to_integer(value, zero, zero - MOST - 1, zero + MOST, codes.dtype))
 
             span(b, depth, lanes, code)
     return [b.stage()]
