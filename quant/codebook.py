@@ -30,10 +30,8 @@ from quant.embedding import int8_tables
 from quant.graph import Graph
 from quant.kmeans import Codebooks, fit
 from quant.linear import Linear, linears, replace_weights
-from quant.model import raised
 from quant.schemes import Scheme
 
-OPSET = 21  # the lowest with uint4
 ROWS = 32  # rows a codebook serves on average; `options.group` overrides it
 
 
@@ -41,7 +39,7 @@ def rewrite(
     model: onnx.ModelProto, scheme: Scheme, samples: Samples | None, options: Options, progress: Progress | None
 ) -> Rewritten:
     """Codebooks for every product by a constant matrix. Needs no calibration data; reproducible from `options.seed`."""
-    graph = Graph(raised(model, OPSET))
+    graph = Graph(model)
     found, layers = linears(graph, options)
     stored: dict[tuple[str, bool], str] = {}
     for done, layer in enumerate(found):

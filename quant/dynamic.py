@@ -33,11 +33,8 @@ from quant.data import Samples
 from quant.embedding import int8_tables
 from quant.graph import Graph, attribute
 from quant.linear import Linear, linears, replace
-from quant.model import raised
 from quant.rows import int8_rows
 from quant.schemes import Scheme
-
-OPSET = 21  # the lowest with a scale a row
 
 
 def rewrite(
@@ -45,7 +42,7 @@ def rewrite(
 ) -> Rewritten:
     """Quantize every product by a constant matrix and every lookup table. Needs no calibration data."""
     by_row = scheme.activations is not None and scheme.activations.per == "row"
-    graph = Graph(raised(model, OPSET) if by_row else model)
+    graph = Graph(model)
     found, layers = linears(graph, options)
     rounded: dict[str, tuple[str, str]] = {}
     weights: dict[tuple[str, bool, float], tuple[str, str]] = {}

@@ -34,7 +34,6 @@ from quant.data import Samples
 from quant.embedding import int8_tables
 from quant.graph import Graph
 from quant.linear import Linear, linears, replace_weights
-from quant.model import raised
 from quant.schemes import Scheme
 
 # QLoRA's appendix E: the data type as the paper prints it.
@@ -44,7 +43,6 @@ LEVELS = np.array(
      0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0],
     np.float32,
 )  # fmt: skip
-OPSET = 21  # the lowest with uint4 and blocks
 _RUN = 256  # scales that share a scale
 
 
@@ -52,7 +50,7 @@ def rewrite(
     model: onnx.ModelProto, scheme: Scheme, samples: Samples | None, options: Options, progress: Progress | None
 ) -> Rewritten:
     """nf4 weights for every product by a constant matrix. Needs no calibration data."""
-    graph = Graph(raised(model, OPSET))
+    graph = Graph(model)
     found, layers = linears(graph, options)
     assert scheme.weights is not None
     wanted = options.group or scheme.weights.group

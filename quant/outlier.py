@@ -35,13 +35,10 @@ from quant.dynamic import finish_product
 from quant.embedding import int8_tables
 from quant.graph import Graph, attribute
 from quant.linear import Linear, linears
-from quant.model import raised
 from quant.moments import collect
 from quant.rows import int8_rows
 from quant.schemes import Scheme
 from targets.errors import UsageError
-
-OPSET = 21  # the lowest with a scale a row
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,6 @@ def rewrite(
     """Quantize every product by a constant matrix as above. Raises UsageError without calibration data."""
     if samples is None:
         raise UsageError(f"{scheme.name} finds outliers on calibration data: give an .npz file or a folder of samples")
-    model = raised(model, OPSET)
     graph = Graph(model)
     found, layers = linears(graph, options)
     moments = collect(model, [layer.data for layer in found], samples, progress, products=False)
