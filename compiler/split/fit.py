@@ -21,6 +21,7 @@ from targets.target import Target
 from .estimate import Estimate
 from .peak import peak_of
 from .regions import Regions, late
+from .report import split_report
 from .rewrite import split
 from .search import Plan, Search
 
@@ -30,7 +31,7 @@ Lower = Callable[[ir.Model, Facts], tuple[Program, Placement]]
 
 @dataclass
 class Fit:
-    """A program within the budget. report: what was split, the work it adds, and the least arena known (`floor`)."""
+    """A program within the budget. report: what was split, the work it adds, the plan without (report.py)."""
 
     program: Program
     placement: Placement
@@ -61,13 +62,13 @@ def fit(graph: ir.Model, facts: Facts, target: Target, lower: Lower, whole: tupl
     # estimated near what is reported as the floor is tried before it is reported
     for rung, plan in enumerate(ladder):
         if plan.peak <= NEAR * ram and arena(rung) <= ram:
-            return _fit(plan, made[rung], whole[0], ram)
+            return _fit(plan, made[rung], whole, ram, ladder[-1].peak)
     for rung in reversed(range(len(ladder))):
         lowest = min((m[1].arena_bytes for m in made.values()), default=0)
         if ladder[rung].peak > NEAR * max(ladder[-1].peak, lowest):
             break
         if arena(rung) <= ram:
-            return _fit(ladder[rung], made[rung], whole[0], ram)
+            return _fit(ladder[rung], made[rung], whole, ram, ladder[-1].peak)
     least = min((made[i] for i in made), key=lambda m: m[1].arena_bytes, default=whole)
     if least[1].arena_bytes >= whole[1].arena_bytes:
         least = whole
@@ -111,14 +112,6 @@ def _rewritten(graph: ir.Model, facts: Facts, target: Target, plan: Plan) -> tup
     return model, own
 
 
-def _fit(plan: Plan, made: tuple[Program, Placement], whole: Program, ram: int) -> Fit:
-    before, after = (sum(step.macs for step in program.steps) for program in (whole, made[0]))
-    extra = 100 * (after - before) / before if before else 0.0
-    parts = [
-        {"from": c.region.nodes[0].name or "", "to": c.region.exit.name or "", "operators": len(c.region.nodes),
-         "bands": c.count, "of": "heads" if c.region.heads else "rows"} for c in plan.choices
-    ]  # fmt: skip
-    report = {"ram": ram, "regions": parts, "extra_macs_percent": round(extra, 2)}
-    listed = "; ".join(f"{p['operators']} operators up to {p['to']} in {p['bands']} bands of {p['of']}" for p in parts)
-    note = f"split to fit {ram} bytes: {listed}; {extra:.1f} % more multiply-accumulates"
+def _fit(plan: Plan, made: tuple[Program, Placement], whole: tuple[Program, Placement], ram: int, least: int) -> Fit:
+    report, note = split_report(plan.choices, made[0], whole, ram, least)
     return Fit(*made, report, [note])
