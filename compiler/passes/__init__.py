@@ -30,6 +30,7 @@ from . import (
     integer_products,
     layer_norm,
     layout,
+    leading_axes,
     matmul,
     merge_views,
     one_hot,
@@ -64,7 +65,7 @@ PHASES: list[tuple[str, list[Pass]]] = [
     # batch norm, scales and biases inside the weights; padding inside the convolution
     ("fold", [fold_padding.run, fold_affine.run, fold_affine_ahead.run, pixel_shuffle.run]),
     # matrix products by what the kernels take: constant right side (packed), or batched
-    ("matmul", [matmul.run, attention.run]),
+    ("matmul", [matmul.run, leading_axes.run, merge_views.run, attention.run]),
     # convolutions and pools on NHWC, transposes only at the borders
     ("layout", [layout.run, dynamic_layout.run, transposes.run, merge_views.run, common_subexpressions.run]),
     # between DequantizeLinear and QuantizeLinear: integer kernels
