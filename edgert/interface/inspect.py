@@ -1,7 +1,7 @@
 """What is in a model or an artifact: operators, sizes, memory over time, and what would not compile and why."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,8 +10,10 @@ from edgert.atomic import write_atomic
 from edgert.errors import UsageError
 from edgert.interface.bench import total_macs
 from edgert.interface.inputs import describe
+from edgert.interface.memory import memory_of, memory_text, split_of, split_text
 from edgert.interface.model import is_model
-from edgert.interface.plot import live_bytes, memory_html, memory_svg
+from edgert.interface.plot import memory_html, memory_svg
+from edgert.interface.plot_panel import Panel
 from edgert.units import format_bytes
 
 if TYPE_CHECKING:
@@ -55,11 +57,10 @@ def inspect(
         found = _artifact(path, shapes or dims or ram)
     if not plot:
         return found
-    memory = found.data.get("memory")
-    if not memory:
+    if "memory" not in found.data:
         raise UsageError(f"--plot {plot}: there is no memory plan, as {path} would not compile")
     title = f"{found.data['name']}: arena over time"
-    svg = memory_svg(title, memory["arena_bytes"], memory["plan"], len(memory["live_bytes"]))
+    svg = memory_svg(title, _panels(found.data), (found.data.get("split") or {}).get("ram"))
     write_atomic(plot, (memory_html(title, svg) if kind == ".html" else svg).encode())
     return found
 
@@ -77,7 +78,7 @@ def _artifact(path: str, fixed: object) -> Inspection:
     operators = dict(Counter(step.get("op", "?") for step in manifest["steps"]))
     shown = ("name", "producer", "target", "dims", "inputs", "outputs", "weights_bytes", "steps")
     data: dict[str, Any] = {key: manifest[key] for key in shown if key in manifest}
-    data |= {"file_bytes": file_bytes, "operators": operators, "memory": memory_of(manifest)}
+    data |= {"file_bytes": file_bytes, "operators": operators, **_memory(manifest)}
     data["macs"] = total_macs(manifest)
     lines = [f"{data['name']}: artifact for {manifest['target']['name']} ({manifest['target']['triple']})"]
     for title, key in (("input", "inputs"), ("output", "outputs")):
@@ -87,7 +88,7 @@ def _artifact(path: str, fixed: object) -> Inspection:
     counts = sorted(operators.items(), key=lambda item: (-item[1], item[0]))
     lines.append(f"  {len(manifest['steps'])} steps: " + ", ".join(f"{count} {op}" for op, count in counts))
     lines.append(f"  {data['macs'] / 1e6:.1f} M multiply-accumulates a run")
-    return Inspection(data, "\n".join([*lines, memory_text(manifest)]), True)
+    return Inspection(data, "\n".join([*lines, *_memory_lines(manifest, data)]), True)
 
 
 def _model(
@@ -102,13 +103,11 @@ def _model(
     data: dict[str, Any] = {**found.json(), "name": Path(path).stem}
     lines = [found.text()]
     if found.supported:
-        told = len(facts.notes)
         manifest = _plan(graph, facts, chosen, ram)
-        lines += [f"  note: {note}" for note in facts.notes[told:]]
-        data |= {"memory": memory_of(manifest), "steps": manifest["steps"]}
+        data |= {**_memory(manifest), "steps": manifest["steps"]}
         data["macs"] = total_macs(manifest)
         lines.append(f"  {len(manifest['steps'])} kernel calls, {data['macs'] / 1e6:.1f} M multiply-accumulates a run")
-        lines.append(memory_text(manifest))
+        lines += _memory_lines(manifest, data)
     return Inspection(data, "\n".join(lines), found.supported)
 
 
@@ -116,24 +115,36 @@ def _plan(graph: "ir.Model", facts: "Facts", target: "Target", ram: int | None) 
     """The manifest the model would get: the compiler's phases up to the memory plan, no code made."""
     from compiler.pipeline import make_manifest, plan_graph
 
-    name = graph.graph.name or "model"
-    return make_manifest(*plan_graph(graph, facts, target, ram=ram), target, name)
+    program, placement = plan_graph(graph, facts, target, ram=ram)
+    manifest = make_manifest(program, placement, target, graph.graph.name or "model")
+    return manifest if program.split is None else {**manifest, "split": program.split}
 
 
-def memory_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The arena over time, from a manifest."""
-    live = live_bytes(manifest["plan"], len(manifest["steps"]))
-    return {"arena_bytes": manifest["arena_bytes"], "live_bytes": live, "plan": manifest["plan"]}
+def _memory(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The arena over time, and what was done for a budget where there was one."""
+    split = split_of(manifest)
+    return {"memory": memory_of(manifest), **({"split": split} if split else {})}
 
 
-def memory_text(manifest: Mapping[str, Any]) -> str:
-    """The arena and the steps in which most of it is live."""
-    live = live_bytes(manifest["plan"], len(manifest["steps"]))
-    lines = [f"  arena   {format_bytes(manifest['arena_bytes'])}"]
-    fullest = sorted(range(len(live)), key=lambda step: (-live[step], step))[:5]
-    for step in fullest:
-        entry = manifest["steps"][step]
-        lines.append(
-            f"    {format_bytes(live[step]):>10} live in step {step}: {entry['name']} ({entry.get('op', '?')})"
-        )
-    return "\n".join(lines)
+def _memory_lines(manifest: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+    lines = [memory_text(manifest, data["memory"])]
+    return [*lines, split_text(data["split"])] if "split" in data else lines
+
+
+def _panels(data: Mapping[str, Any]) -> list[Panel]:
+    """The plan to draw; where operators were split, that of whole ones above it."""
+
+    def panel(caption: str, memory: Mapping[str, Any], steps: Sequence[str]) -> Panel:
+        said = f"{caption}arena {format_bytes(memory['arena_bytes'])}, {len(steps)} steps"
+        return Panel(said, memory["arena_bytes"], memory["plan"], steps)
+
+    steps = [step["name"] for step in data["steps"]]
+    split = data.get("split", {})
+    if "whole" not in split:
+        budget = f"budget {format_bytes(split['ram'])}, " if split else ""
+        return [panel(budget, data["memory"], steps)]
+    cost = f"{split['extra_macs_percent']:.1f} % more multiply-accumulates"
+    return [
+        panel("before, whole operators: ", split["whole"], split["whole"]["steps"]),
+        panel(f"after, split to fit {format_bytes(split['ram'])}, {cost}: ", data["memory"], steps),
+    ]
