@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgert.artifact import Artifact
 from edgert.atomic import write_atomic
-from edgert.errors import UsageError
+from edgert.errors import EdgertError, UsageError
 from edgert.interface.bench import total_macs
 from edgert.interface.inputs import describe
 from edgert.interface.memory import memory_of, memory_text, split_of, split_text
@@ -78,7 +78,11 @@ def _artifact(path: str, fixed: object) -> Inspection:
     operators = dict(Counter(step.get("op", "?") for step in manifest["steps"]))
     shown = ("name", "producer", "target", "dims", "inputs", "outputs", "weights_bytes", "steps")
     data: dict[str, Any] = {key: manifest[key] for key in shown if key in manifest}
-    data |= {"file_bytes": file_bytes, "operators": operators, **_memory(manifest)}
+    data |= {"file_bytes": file_bytes, "operators": operators}
+    try:
+        data |= _memory(manifest)
+    except ValueError as error:
+        raise EdgertError(f"{path} is damaged: {error}; compile the model again") from None
     data["macs"] = total_macs(manifest)
     lines = [f"{data['name']}: artifact for {manifest['target']['name']} ({manifest['target']['triple']})"]
     for title, key in (("input", "inputs"), ("output", "outputs")):
@@ -121,7 +125,8 @@ def _plan(graph: "ir.Model", facts: "Facts", target: "Target", ram: int | None) 
 
 
 def _memory(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The arena over time, and what was done for a budget where there was one."""
+    """The arena over time, and what was done for a budget where there was one. Raises ValueError where they are not
+    those of the steps."""
     split = split_of(manifest)
     return {"memory": memory_of(manifest), **({"split": split} if split else {})}
 

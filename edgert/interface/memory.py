@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from edgert.errors import EdgertError
 from edgert.units import format_bytes
 
 SHOWN = 5  # steps named in the text
@@ -37,17 +36,16 @@ def peak_of(live: Sequence[int]) -> Peak | None:
 def memory_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The arena over time as plain data: its bytes, those live in each step, the peak, and the plan.
 
-    Raises EdgertError for a plan whose life times are not those of the steps.
+    Raises ValueError for a plan whose life times are not those of the steps.
     """
-    return _memory(manifest, [step["name"] for step in manifest["steps"]], "plan") | (
-        {"lower_bound": manifest["planner"]["lower_bound"]} if "lower_bound" in manifest.get("planner", {}) else {}
-    )
+    memory = _memory(manifest, [step["name"] for step in manifest["steps"]], "plan")
+    return {**memory, "planner": manifest["planner"]} if "planner" in manifest else memory
 
 
 def split_of(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     """What was done for a budget, the plan before with what was live in each step; None where there was no budget.
 
-    Raises EdgertError for an entry `split` that is not as docs/artifact.md describes it.
+    Raises ValueError for an entry `split` that is not as docs/artifact.md describes it.
     """
     split = manifest.get("split")
     if split is None:
@@ -62,7 +60,7 @@ def split_of(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
         whole, extra = split["whole"], float(split["extra_macs_percent"])
         names, arena = [str(name) for name in whole["steps"]], whole["arena_bytes"] + 0
     except (KeyError, TypeError, ValueError):
-        raise EdgertError("the artifact's entry `split` is damaged: compile the model again") from None
+        raise ValueError("its `split` is not what docs/artifact.md says") from None
     memory = _memory({"arena_bytes": arena, "plan": whole["plan"]}, names, "split.whole.plan")
     return {**split, "extra_macs_percent": extra, "whole": {**whole, **memory}}
 
@@ -80,7 +78,7 @@ def _memory(source: Mapping[str, Any], steps: Sequence[str], where: str) -> dict
     except (KeyError, TypeError):
         right, live = False, []
     if not right:
-        raise EdgertError(f"the artifact's entry `{where}` is damaged: compile the model again")
+        raise ValueError(f"its `{where}` does not go with its steps and its arena")
     peak = peak_of(live)
     told = None if peak is None else {"step": peak.step, "name": steps[peak.step], "bytes": peak.bytes}
     return {"arena_bytes": arena, "live_bytes": live, "peak": told, "plan": plan}
