@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,6 @@ def _tensor(info: TensorInfo, data: np.ndarray, start: int, alignment: int) -> T
 
 def _no_overlap(infos: tuple[TensorInfo, ...], tensors: Mapping[str, Tensor]) -> None:
     ordered = sorted(infos, key=lambda info: info.offset)
-    for one, next_ in zip(ordered, ordered[1:], strict=False):
+    for one, next_ in pairwise(ordered):
         if one.offset + tensors[one.name].nbytes > next_.offset:
             raise EdgertError(f"is damaged: tensors {one.name!r} and {next_.name!r} overlap")

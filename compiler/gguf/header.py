@@ -17,7 +17,19 @@ MOST_TENSORS = 1 << 16
 MOST_STRINGS = 1 << 22  # in all arrays together; the largest vocabularies with their merges have a million
 MOST_NAME = 1 << 10  # bytes of a key's or tensor's name: ggml allows 64 for tensors
 MOST_DIMENSIONS = 4  # ggml's own
-_SCALARS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8", 12: "<f8"}
+_SCALARS = {
+    0: "<u1",
+    1: "<i1",
+    2: "<u2",
+    3: "<i2",
+    4: "<u4",
+    5: "<i4",
+    6: "<f4",
+    7: "?",
+    10: "<u8",
+    11: "<i8",
+    12: "<f8",
+}
 _STRING, _ARRAY = 8, 9
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 
