@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_neighbours_differ_in_colour() -> None:
     svg = memory_svg("t", [panel([*plan[::2], *plan[1::2]], 2, 1280)])
     found = [e for e in ET.fromstring(svg).iter(f"{SVG}rect") if e.get("class") == "buffer"]
     by_height = [e.get("fill") for e in sorted(found, key=lambda e: float(e.attrib["y"]))]
-    assert all(one != other for one, other in zip(by_height, by_height[1:], strict=False))
+    assert all(one != other for one, other in pairwise(by_height))
     assert set(by_height) <= set(COLOURS)
 
 
