@@ -1,0 +1,1 @@
+"""Language models: text to tokens and back, sampling, constraints, speculation, generation."""
