@@ -98,7 +98,7 @@ class _Cursor:
     """A place in the bytes; reading past their end is an error that names what was being read."""
 
     def __init__(self, data: np.ndarray) -> None:
-        self.data, self.at, self.size = memoryview(data), 0, data.size
+        self.data, self.at, self.size = data.data, 0, data.size
         self.strings = 0
 
     def take(self, count: int, what: str) -> int:
