@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from compiler.copies import runs
 from compiler.frontend.facts import Facts
 from compiler.frontend.nodes import op_version
 from compiler.ops.registry import Kind, find
@@ -41,6 +42,7 @@ def fuse(nodes: list[ir.Node], facts: Facts, outputs: set[str]) -> list[Group]:
             if value is not None and value.name:
                 consumers.setdefault(value.name, []).append(node)
     kinds = {id(n): kind_of(n, facts) for n in nodes}
+    alone = {id(n) for n in nodes if n.op_type in SOLITARY or _shows_rows(n, facts, consumers)}
     inlined = {
         id(n): n for n in nodes if n.op_type == "DequantizeLinear" and _inlined(n, kinds, consumers, shapes, outputs)
     }
@@ -49,8 +51,8 @@ def fuse(nodes: list[ir.Node], facts: Facts, outputs: set[str]) -> list[Group]:
         if id(node) in inlined:
             continue
         home = None
-        if kinds[id(node)] in ("elementwise", "injective") and node.op_type not in SOLITARY:
-            home = _home(node, group_of, kinds, consumers, shapes, outputs, inlined)
+        if kinds[id(node)] in ("elementwise", "injective") and id(node) not in alone:
+            home = _home(node, group_of, kinds, consumers, shapes, outputs, inlined, alone)
         if home is None:
             home = Group([], anchor=kinds[id(node)] == "anchor")
         if kinds[id(node)] != "anchor":
@@ -73,6 +75,14 @@ def fuse(nodes: list[ir.Node], facts: Facts, outputs: set[str]) -> list[Group]:
                         group.outputs.append(value.name)
             ordered.append(group)
     return ordered
+
+
+def _shows_rows(node: ir.Node, facts: Facts, consumers: dict[str, list[ir.Node]]) -> bool:
+    """Whether a Slice is rows of a value that is there for others as well: then it need not be copied."""
+    source = node.inputs[0] if node.op_type == "Slice" and not node.domain else None
+    if source is None or source.producer() is None or len(consumers.get(str(source.name), ())) < 2:
+        return False
+    return bool(runs(node, facts))
 
 
 def _inlined(
@@ -102,6 +112,7 @@ def _home(
     shapes: dict[str, tuple[Index, ...]],
     outputs: set[str],
     inlined: dict[int, ir.Node],
+    alone: set[int],
 ) -> Group | None:
     """The group that `node` can join as its new last node."""
     mine = shapes.get(node.outputs[0].name or "")
@@ -122,7 +133,7 @@ def _home(
         if value.name in outputs or any(c is not reader for c in consumers[value.name]) or len(producer.outputs) != 1:
             continue
         theirs = shapes.get(value.name)
-        if mine is None or theirs is None or kinds[id(producer)] == "view" or producer.op_type in SOLITARY:
+        if mine is None or theirs is None or kinds[id(producer)] == "view" or id(producer) in alone:
             continue
         if group.anchor:
             # a template applies its tail element by element, so the tail keeps the anchor's shape

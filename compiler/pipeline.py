@@ -28,8 +28,7 @@ from compiler.ops.registry import Unsupported
 from compiler.passes import run_passes
 from compiler.placement import Placement, place, weight_chunks
 from compiler.program import Port, Program
-from compiler.reorder import reorder
-from compiler.sharing import overwrites, share
+from compiler.arrange import arrange
 from compiler.split import fit
 from targets.errors import UnsupportedModel
 from targets.kernels.tensor import Index
@@ -152,9 +151,7 @@ def lower(
 
 def arranged(program: Program) -> Placement:
     """The program's steps in the order of least memory, its buffers shared where they may be, and placed."""
-    chances = overwrites(program)
-    reorder(program, chances)
-    share(program, chances)
+    arrange(program)
     return place(program)
 
 

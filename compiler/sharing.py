@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from compiler.overlay import lay_over
 from compiler.placement import least_arena
 from compiler.program import Buffer, Program, Step
 from targets.kernels.in_place import in_order, may_overwrite, over
@@ -52,11 +53,14 @@ def overwrites(program: Program) -> list[Overwrite]:
     return found
 
 
-def share(program: Program, chances: list[Overwrite]) -> None:
-    """Takes of `chances` those without which the most bytes in use at once would be more, in the order there is now."""
-    _join(program)
+def share(program: Program, chances: list[Overwrite]) -> list[Overwrite]:
+    """Takes of `chances` those without which the most bytes in use at once would be more, in the order there is now.
+
+    Gives them back, for `apply`.
+    """
+    laid = _join(program, chances)
     before = least_arena(program)
-    taken = _dying(program, chances)
+    taken = _dying(program, [chance for chance in chances if chance not in laid])
     for chance in taken:
         chance.take()
     after = least_arena(program)
@@ -66,33 +70,68 @@ def share(program: Program, chances: list[Overwrite]) -> None:
             chance.take()
         else:
             taken.remove(chance)
-    for chance in taken:
+    return [*laid, *taken]
+
+
+def join_all(program: Program, chances: list[Overwrite]) -> list[Overwrite]:
+    """Drops every step that only copies, if it can be, whatever memory that takes; else as `_join`."""
+    laid: list[Overwrite] = []
+    wholes: dict[int, Buffer] = {}
+    for step in [step for step in program.steps if _joins(step)]:
+        _put(step)
+        program.steps = [other for other in program.steps if other is not step]
+        wholes[id(step.parts[0].whole)] = step.parts[0].whole
+    for whole in wholes.values():
+        laid += (lay_over(program, whole, chances) or []) if whole.home is None else []
+    return laid
+
+
+def _joins(step: Step) -> bool:
+    """Whether the step's parts can lie in the whole: in neither the caller's memory nor something else already."""
+    parts = [p.part for p in step.parts]
+    own = all(p.space == "arena" and p.home is None for p in parts)
+    return bool(parts) and own and step.parts[0].whole.root()[0] not in parts
+
+
+def _put(step: Step) -> None:
+    for part, whole, at in ((p.part, p.whole, p.at) for p in step.parts):
+        part.home, part.at = whole, at
+
+
+def _join(program: Program, chances: list[Overwrite]) -> list[Overwrite]:
+    """Drops steps that only copy, where having the parts lie in the whole from the start needs no more memory.
+
+    Gives back the chances that are taken because a whole then lies over what its parts are made from.
+    """
+    now = least_arena(program)
+    taken: list[Overwrite] = []
+    for step in [step for step in program.steps if step.parts]:
+        if not _joins(step):
+            continue
+        _put(step)
+        steps = program.steps
+        program.steps = [other for other in steps if other is not step]
+        joined = step.parts[0].whole
+        laid = lay_over(program, joined, chances) if joined.home is None else None
+        then = least_arena(program)
+        if then <= now:
+            now, taken = then, taken + (laid or [])
+            continue
+        program.steps = steps
+        for part in step.parts:
+            part.part.home, part.part.at = None, 0
+        if laid is not None:
+            joined.home, joined.at = None, 0
+    return taken
+
+
+def apply(chances: list[Overwrite]) -> None:
+    """Has the steps' kernels made for what they now get."""
+    for chance in chances:
         _apply(chance)
 
 
-def _join(program: Program) -> None:
-    """Drops steps that only copy, where having the parts lie in the whole from the start needs no more memory."""
-    now = least_arena(program)
-    for step in [step for step in program.steps if step.parts]:
-        parts = [p.part for p in step.parts]
-        # what a part lies in must be its own: neither the caller's nor in something else already
-        if any(p.space != "arena" or p.home is not None for p in parts) or step.parts[0].whole.root()[0] in parts:
-            continue
-        for part, whole, at in ((p.part, p.whole, p.at) for p in step.parts):
-            part.home, part.at = whole, at
-        steps = program.steps
-        program.steps = [other for other in steps if other is not step]
-        then = least_arena(program)
-        if then <= now:
-            now = then
-            continue
-        program.steps = steps
-        for part in parts:
-            part.home, part.at = None, 0
-
-
 def _apply(chance: Overwrite) -> None:
-    """Has the step's kernel made for what it now gets."""
     step = chance.step
     if chance.at is not None:
         step.stage = in_order(step.stage)

@@ -102,7 +102,24 @@ class Estimate:
     def outside(self, region: Region) -> int:
         """Bytes that no number of bands saves: what lives through `region`, what comes in, and its result."""
         names = (name for name, (first, last) in self._lives.items() if first < region.start <= last)
-        return sum(self.bytes(name) for name in names) + self.bytes(str(region.exit.name))
+        result = 0 if self._overwritten(region) else self.bytes(str(region.exit.name))
+        return sum(self.bytes(name) for name in names) + result
+
+    def _overwritten(self, region: Region) -> bool:
+        """Whether the exit's rows can take the place of those of a value they are made from (compiler/overlay.py)."""
+        exit = str(region.exit.name)
+        fact, needed = self.edit.facts.values[exit], region.ranges(0, 1) if not region.heads else None
+        for name, (_, last) in self._lives.items() if needed and self.bytes(exit) else ():
+            shown = [v for v in (name, *self._shown.get(name, ())) if v in region.axes and v != exit]
+            if not shown or last >= region.stop or self.regions.home.get(name, -1) >= region.start:
+                continue
+            if self.bytes(name) == self.bytes(exit) and self.edit.facts.values[name].dtype == fact.dtype:
+                if all(needed.get(v) == (0, 1) and region.size == self._rows(v, region) for v in shown):
+                    return True
+        return False
+
+    def _rows(self, name: str, region: Region) -> int:
+        return int(self.edit.facts.values[name].shape[region.axes[name]])  # type: ignore[call-overload]
 
     def _band(self, region: Region, needed: dict[str, Rows]) -> int:
         """The most bytes alive within one band, beside what is outside."""
@@ -131,6 +148,8 @@ class Estimate:
         low, high = needed[name]
         rows = self.edit.shape(node.outputs[0])[region.axes[name]]
         assert isinstance(rows, int)
+        if node.op_type == "IntegerAttention" and self.edit.attr(node, "lean", 0):
+            return whole
         if node.op_type == "IntegerAttention" and self.edit.attr(node, "num_heads"):
             heads = int(self.edit.attr(node, "num_heads"))
             queries = int(self.edit.shape(node.outputs[0])[1])

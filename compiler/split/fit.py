@@ -11,7 +11,7 @@ import onnx_ir as ir
 from compiler.frontend.facts import Constants, Facts
 from compiler.fusion import Group, fuse
 from compiler.passes import dead_code
-from compiler.passes.edit import Edit
+from compiler.passes.edit import EDGERT, Edit
 from compiler.placement import Placement
 from compiler.program import Program
 from compiler.verify import verify
@@ -19,13 +19,15 @@ from targets.errors import DoesNotFit
 from targets.target import Target
 
 from .estimate import Estimate
-from .peak import peak_of
+from .peak import alive, peak_of
+from .recompute import recompute
 from .regions import Regions, late
 from .report import split_report
 from .rewrite import split
 from .search import Plan, Search
 
 NEAR = 1.2  # plans estimated at that much above a budget are worth a try
+HEADS = "IntegerAttention"  # has scratch space for every head
 Lower = Callable[[ir.Model, Facts], tuple[Program, Placement]]
 
 
@@ -47,37 +49,90 @@ def fit(graph: ir.Model, facts: Facts, target: Target, lower: Lower, whole: tupl
     """
     if whole[1].arena_bytes <= ram:
         return Fit(*whole, {"ram": ram, "regions": [], "extra_macs_percent": 0.0})
-    edit = Edit(graph, facts)
-    groups = _groups(graph, facts)
-    regions = Regions(edit, groups)
-    ladder = [plan for plan in Search(regions, Estimate(edit, groups, regions, whole[0])).ladder() if plan.choices]
-    made: dict[int, tuple[Program, Placement]] = {}
-
-    def arena(rung: int) -> int:
-        if rung not in made:
-            made[rung] = lower(*_rewritten(graph, facts, target, ladder[rung]))
-        return made[rung][1].arena_bytes
-
-    # estimates are now too high, now too low: plans a little above the budget get their chance too, and every plan
-    # estimated near what is reported as the floor is tried before it is reported
-    for rung, plan in enumerate(ladder):
-        if plan.peak <= NEAR * ram and arena(rung) <= ram:
-            return _fit(plan, made[rung], whole, ram, ladder[-1].peak)
-    for rung in reversed(range(len(ladder))):
-        lowest = min((m[1].arena_bytes for m in made.values()), default=0)
-        if ladder[rung].peak > NEAR * max(ladder[-1].peak, lowest):
+    made = [whole]
+    heads = [i for i, step in enumerate(whole[0].steps) if step.op == HEADS]
+    if not any(alive(whole[1], i) > ram for i in heads):
+        found = _search(_Attempt(graph, facts, target, lower, whole, whole, ram, last=not heads), made)
+        if found:
+            return found
+    for again in (False, True) if heads else ():  # one head after the other, in scratch space for one
+        serial, known = _copy(graph, facts)
+        edit = Edit(serial, known)
+        for node in edit.nodes(HEADS, domain=EDGERT):
+            node.attributes["lean"] = ir.AttrInt64("lean", 1)
+        recomputed = recompute(edit) if again else 0
+        if again and not recomputed:
             break
-        if arena(rung) <= ram:
-            return _fit(ladder[rung], made[rung], whole, ram, ladder[-1].peak)
-    least = min((made[i] for i in made), key=lambda m: m[1].arena_bytes, default=whole)
-    if least[1].arena_bytes >= whole[1].arena_bytes:
-        least = whole
+        made.append(lower(serial, known))
+        attempt = _Attempt(serial, known, target, lower, made[-1], whole, ram, len(heads), recomputed, last=again)
+        found = _search(attempt, made)
+        if found:
+            return found
+    least = min(made, key=lambda m: m[1].arena_bytes)
     need = least[1].arena_bytes
-    tried = f"of {len(made)} ways to split them the best takes {need}" if made else "and none can be split"
+    tried = f"of {len(made) - 1} ways to split them the best takes {need}" if made[1:] else "and none can be split"
     raise DoesNotFit(
         f"does not fit: need {need} bytes of arena, have {ram} (--ram); whole operators take {whole[1].arena_bytes}, "
         f"{tried}; the nearest budget that works is --ram {need}. The most is alive in {peak_of(*least)}"
     )
+
+
+@dataclass
+class _Attempt:
+    """A graph to split. base: its program with nothing split; whole: that of the graph as it came."""
+
+    graph: ir.Model
+    facts: Facts
+    target: Target
+    lower: Lower
+    base: tuple[Program, Placement]
+    whole: tuple[Program, Placement]
+    ram: int
+    serial: int = 0  # attentions that do one head after the other
+    recomputed: int = 0  # of them, those whose queries normalize their rows again
+    last: bool = True  # whether no other attempt comes after it
+
+    def fit(self, plan: Plan | None, made: tuple[Program, Placement], least: int) -> Fit:
+        """The result. least: the lowest peak that the search estimates for any plan."""
+        report, note = split_report(plan.choices if plan else (), made[0], self.whole, self.ram, least)
+        if self.serial:
+            report["serial_attentions"] = self.serial
+            note += f"; {self.serial} attentions do one head after the other on one thread"
+        if self.recomputed:
+            report["recomputed_normalizations"] = self.recomputed
+            note += f", {self.recomputed} of them with their queries' input normalized again"
+        return Fit(*made, report, [note])
+
+
+def _search(work: _Attempt, made: list[tuple[Program, Placement]]) -> Fit | None:
+    """The plan of the least extra work within the budget, if there is one; adds all that were lowered to `made`."""
+    if work.base[1].arena_bytes <= work.ram:
+        return work.fit(None, work.base, work.base[1].arena_bytes)
+    edit = Edit(work.graph, work.facts)
+    groups = _groups(work.graph, work.facts)
+    regions = Regions(edit, groups)
+    estimate = Estimate(edit, groups, regions, work.base[0])
+    ladder = [plan for plan in Search(regions, estimate).ladder() if plan.choices]
+    lowered: dict[int, tuple[Program, Placement]] = {}
+
+    def arena(rung: int) -> int:
+        if rung not in lowered:
+            lowered[rung] = work.lower(*_rewritten(work.graph, work.facts, work.target, ladder[rung]))
+            made.append(lowered[rung])
+        return lowered[rung][1].arena_bytes
+
+    # estimates are now too high, now too low: plans a little above the budget get their chance too, and every plan
+    # estimated near what is reported as the floor is tried before it is reported
+    for rung, plan in enumerate(ladder):
+        if plan.peak <= NEAR * work.ram and arena(rung) <= work.ram:
+            return work.fit(plan, lowered[rung], ladder[-1].peak)
+    for rung in reversed(range(len(ladder))) if work.last else ():
+        lowest = min((m[1].arena_bytes for m in lowered.values()), default=0)
+        if ladder[rung].peak > NEAR * max(ladder[-1].peak, lowest):
+            break
+        if arena(rung) <= work.ram:
+            return work.fit(ladder[rung], lowered[rung], ladder[-1].peak)
+    return None
 
 
 def _groups(model: ir.Model, facts: Facts) -> list[Group]:
@@ -85,9 +140,7 @@ def _groups(model: ir.Model, facts: Facts) -> list[Group]:
     return late(fuse(nodes, facts, {str(v.name) for v in model.graph.outputs}))
 
 
-def _rewritten(graph: ir.Model, facts: Facts, target: Target, plan: Plan) -> tuple[ir.Model, Facts]:
-    """A copy of the graph with the plan's regions split."""
-    model = graph.clone()
+def _copy(graph: ir.Model, facts: Facts) -> tuple[ir.Model, Facts]:
     constants = Constants()
     for name in facts.constants:
         constants[name] = facts.constants.tensor(name)
@@ -95,6 +148,12 @@ def _rewritten(graph: ir.Model, facts: Facts, target: Target, plan: Plan) -> tup
         dict(facts.values), constants, dict(facts.symbolic), dict(facts.bounds), dict(facts.vars), set(facts.fresh),
         dict(facts.opsets), list(facts.problems), facts.notes,
     )  # fmt: skip
+    return graph.clone(), own
+
+
+def _rewritten(graph: ir.Model, facts: Facts, target: Target, plan: Plan) -> tuple[ir.Model, Facts]:
+    """A copy of the graph with the plan's regions split."""
+    model, own = _copy(graph, facts)
     edit = Edit(model, own)
     regions = Regions(edit, _groups(model, own))
     found = [
@@ -110,8 +169,3 @@ def _rewritten(graph: ir.Model, facts: Facts, target: Target, plan: Plan) -> tup
     dead_code.run(edit, target)
     verify(model, own, "split")
     return model, own
-
-
-def _fit(plan: Plan, made: tuple[Program, Placement], whole: tuple[Program, Placement], ram: int, least: int) -> Fit:
-    report, note = split_report(plan.choices, made[0], whole, ram, least)
-    return Fit(*made, report, [note])

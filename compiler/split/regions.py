@@ -77,9 +77,11 @@ def late(groups: Sequence[Group]) -> list[Group]:
     So the queries of an attention, say, come after its keys and values, in one run with what follows.
     """
     makers = {name: group for group in groups for name in group.outputs}
+    read = {str(v.name) for group in groups for node in group.nodes for v in node.inputs if v is not None}
+    ends = [group for group in groups if not read & {*group.outputs}]
     done: set[int] = set()
     ordered: list[Group] = []
-    for last in groups:
+    for last in [*ends, *groups]:
         stack = [(last, False)]
         while stack:
             group, ready = stack.pop()

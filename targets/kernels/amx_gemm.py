@@ -43,6 +43,8 @@ def pays(rows: int, cols: int, depth: int) -> bool:
 
 
 class _Product(AmxKernel):
+    once = True
+
     def __init__(
         self, call: Call, target: Target, kernel: str, rows: Index, left: Tensor, matrix: Callable[[], np.ndarray],
         cols: int, key: str, steps: Steps,

@@ -72,6 +72,7 @@ class AmxKernel:
     tall: int  # tiles of a block below each other
     height: int  # rows of a block, which lie side by side in the sums
     stride: int  # bytes between the rows of a tile
+    once = False  # whether no block stores again what another one stored
 
     def __init__(
         self, call: Call, target: Target, name: str, left: Leaf, packed: Const, cols: int, terms: int,
@@ -141,7 +142,7 @@ class AmxKernel:
                     with b.otherwise():
                         self.task(block, blocks, tirx.const(self.whole, "int64"), 1, self.rest)
             amx.release(b)
-        return b.stage()
+        return b.stage(once=self.once)
 
     def _limited(self, count: int, extent: Index, start: tirx.Expr) -> Index:
         """How many of `count` from `start` on are below `extent`."""

@@ -35,7 +35,8 @@ def integer_attention(call: Call, target: Target) -> list[Stage] | None:
     """Q [B, H, S, D], K [B, H, T, D], V [B, H, T, Dv] of bytes, or as layout and num_heads say; result int32.
 
     The mask, added (float32) or selecting (bool), broadcasts to [B, H, S, T]. B, S and T may be symbolic. A query that
-    sees no key gives probabilities of zero.
+    sees no key gives probabilities of zero. Attribute `lean`: one head after the other on one thread, in scratch space
+    for one; else every head has its own, and few heads are shared among several tasks.
     """
     q, k, v = (call.need(i) for i in range(3))
     mask = call.inputs[3] if len(call.inputs) > 3 else None
@@ -92,6 +93,9 @@ class _Attention:
         self.blocks = simplify((length + (BLOCK - 1)) // BLOCK)
         parts = -(-FEW_HEADS // int(heads))
         self.parts = min(parts, self.blocks) if isinstance(self.blocks, int) else parts
+        self.lean = bool(call.attrs.get("lean", 0))
+        if self.lean:
+            self.parts = 1
         by_row = mask is not None and mask.ndim > 1 and not same_dim(mask.shape[-2], 1)
         self.by_row = by_row
         self.natural = target.dot == "portable"
@@ -108,14 +112,15 @@ class _Attention:
             self._value: tirx.Expr | None = None
             b.bind(self.call.outputs[0], lambda *i: self._value)
             extents = [self.q.batch, self.q.heads, self.parts]
-            self.s = self._scratch(product(extents))
+            self.s = self._scratch(1 if self.lean else product(extents))
             length = self.q.length
             # fewer queries than a block: fewer rows
             self.height = self.rows if isinstance(length, int) else b.let(tirx.min(length, _int(BLOCK)))
             self.products = (AmxProducts if amx else DotProducts)(self)
             self.products.begin()
-            with b.parallel(product(extents)) as self.task:
-                self.n, self.h, part = unravel(b, self.task, extents)
+            with b.serial(product(extents), "head") if self.lean else b.parallel(product(extents)) as task:
+                self.task = _int(0) if self.lean else task
+                self.n, self.h, part = unravel(b, task, extents)
                 pack_keys(self)
                 pack_values(self)
                 if not self.by_row:
