@@ -9,9 +9,8 @@ from compiler.decoder.config import Decoder
 from compiler.decoder.metadata import Numbers
 from compiler.decoder.positions import read_ropes
 from compiler.gguf import GgufFile, Tensor, read_gguf
-from targets.errors import UnsupportedModel
-
-_MOST_TEXT = 4000  # characters of a report
+from compiler.gguf.file import one_line
+from targets.errors import UnsupportedModel, UsageError
 
 
 class Opened(NamedTuple):
@@ -30,8 +29,11 @@ def open_gguf(path: str | Path, context: int | None = None) -> Opened:
     """Open a GGUF file; weights stay on disk until asked for.
 
     `context` lowers the most positions, which also chooses between LongRoPE's short and long factors. Raises
-    EdgertError for a damaged file and UnsupportedModel, which lists everything, for what is not known.
+    EdgertError for a damaged file, UnsupportedModel, which lists everything, for what is not known, and UsageError for
+    a context below 1.
     """
+    if context is not None and context < 1:
+        raise UsageError(f"a context of {context} positions; at least 1 is possible")
     file = read_gguf(path)
     architecture = file.metadata.get("general.architecture")
     family = ARCHITECTURES.get(architecture) if isinstance(architecture, str) else None
@@ -46,9 +48,8 @@ def open_gguf(path: str | Path, context: int | None = None) -> Opened:
     weights = _weights(file, family, layers, sizes, numbers.faults)
     decoder = _decoder(file, family, numbers, sizes, weights, context)
     if numbers.faults:
-        listed = "; ".join(numbers.faults)
-        text = listed if len(listed) <= _MOST_TEXT else listed[:_MOST_TEXT] + " ..."
-        raise UnsupportedModel(f"{file.path.name}: {architecture} model that cannot be compiled: {text}")
+        listed = one_line("; ".join(numbers.faults))
+        raise UnsupportedModel(f"{file.path.name}: {architecture} model that cannot be compiled: {listed}")
     return Opened(decoder, weights, file.metadata)
 
 

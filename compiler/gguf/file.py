@@ -14,8 +14,7 @@ from compiler.gguf.types import TYPES, type_name
 from targets.errors import EdgertError, UnsupportedModel
 
 _MOST_ALIGNMENT = 1 << 20
-_MOST_TEXT = 2000
-"""Characters of a message: a damaged file may name thousands of faults."""
+_MOST_TEXT = 4000  # characters of a message: a damaged file may have thousands of faults
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,15 @@ def read_gguf(path: str | Path) -> GgufFile:
         header = read_header(data)
         return GgufFile(path, header.version, header.metadata, _tensors(header, data))
     except EdgertError as error:
-        text = "".join(c if c.isprintable() else "?" for c in str(error))  # names may hold anything, line ends too
-        raise type(error)(f"{path.name}: {text[:_MOST_TEXT]}") from None
+        raise type(error)(f"{path.name}: {one_line(str(error))}") from None
     except OSError as error:
         raise EdgertError(f"{path}: {error.strerror or error}") from None
+
+
+def one_line(text: str) -> str:
+    """A message fit to be shown: names in a file may hold anything, line ends and control sequences too."""
+    shown = text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + " ..."
+    return "".join(c if c.isprintable() else "?" for c in shown)
 
 
 def _map(path: Path) -> np.ndarray:

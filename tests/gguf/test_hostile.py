@@ -111,7 +111,7 @@ def test_damage_is_one_clear_error(damage: str, tmp_path: Path) -> None:
     with pytest.raises(EdgertError, match=f"hostile.gguf: .*{message}") as caught:
         bounded(path)
     said = str(caught.value)
-    assert said.isprintable() and len(said) < 3000
+    assert said.isprintable() and len(said) < 4200
 
 
 def test_the_undamaged_file_is_read(tmp_path: Path) -> None:
@@ -156,26 +156,37 @@ def test_cut_anywhere(real: bytes, tmp_path: Path) -> None:
             read_gguf(path)
 
 
-@settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-@given(data=st.data())
-def test_changed_bytes_are_read_or_refused(real: bytes, tmp_path: Path, data: st.DataObject) -> None:
-    """Whatever a few changed bytes make of the header, the answer is tensors that can be decoded or one error."""
+def _fuzz(real: bytes, path: Path, examples: int) -> None:
     damage = st.tuples(st.integers(0, real.index(b"bf16") + 40), st.integers(0, 255))
-    content = bytearray(real)
-    for at, value in data.draw(st.lists(damage, min_size=1, max_size=6)):
-        content[at] = value
-    path = tmp_path / "fuzzed.gguf"
-    path.write_bytes(content)
-    try:
-        file = bounded(path)
-    except EdgertError as error:
-        assert str(error).isprintable()
-        return
-    with np.errstate(all="ignore"):  # misplaced bytes may be any number, infinite ones too
-        for found in file.tensors.values():
-            assert found.numpy().shape == found.shape
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(damages=st.lists(damage, min_size=1, max_size=6))
+    def check(damages: list[tuple[int, int]]) -> None:
+        content = bytearray(real)
+        for at, value in damages:
+            content[at] = value
+        path.write_bytes(content)
+        try:
+            file = bounded(path)
+        except EdgertError as error:
+            assert str(error).isprintable()
+            return
+        with np.errstate(all="ignore"):  # misplaced bytes may be any number, infinite ones too
+            for found in file.tensors.values():
+                assert found.numpy().shape == found.shape
+
+    check()
+
+
+def test_changed_bytes_are_read_or_refused(real: bytes, tmp_path: Path) -> None:
+    """Whatever a few changed bytes make of the header, the answer is tensors that can be decoded or one error."""
+    _fuzz(real, tmp_path / "fuzzed.gguf", 200)
+
+
+@pytest.mark.slow
+def test_many_changed_bytes(real: bytes, tmp_path: Path) -> None:
+    """The same for about a minute."""
+    _fuzz(real, tmp_path / "fuzzed.gguf", 10000)
 
 
 def bounded(path: Path, read: Callable = read_gguf):
