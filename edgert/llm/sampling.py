@@ -11,7 +11,7 @@ import numpy as np
 
 from edgert.errors import EdgertError, UsageError
 
-_BLOCK = 64  # logits, for `best`
+_ROWS = 64  # that `best` folds the vocabulary into
 _FIRST_GUESS = 256  # candidates that top-p sorts at first; a nucleus is seldom larger
 
 
@@ -57,14 +57,13 @@ class Sampler:
         logits = penalised(logits, recent(history, o.repeat_last), o.repeat_penalty)
         first = int(np.argmax(logits))  # a NaN counts as the largest, so it shows here
         if not np.isfinite(logits[first]):
-            raise EdgertError(
-                "no token can follow: " + ("all are forbidden" if logits[first] < 0 else "logits overflow")
-            )
+            why = "all are forbidden" if logits[first] < 0 else "the model's results are not finite numbers"
+            raise EdgertError(f"no token can follow: {why}")
         if o.temperature == 0:
             return first
         ids, kept = candidates(logits, o.top_k, o.top_p, o.min_p)
         shares = softmax(kept / np.float64(o.temperature))
-        drawn = np.searchsorted(np.cumsum(shares), self._random.random(), side="right")
+        drawn = int(np.searchsorted(np.cumsum(shares), self._random.random(), side="right"))
         return int(ids[min(drawn, len(ids) - 1)])  # rounding can leave the sum a little below 1
 
 
@@ -89,17 +88,23 @@ def penalised(logits: np.ndarray, tokens: Sequence[int], penalty: float) -> np.n
 def best(logits: np.ndarray, k: int) -> np.ndarray:
     """The ids of the `k` largest logits [vocab], best first, the lower id first of equals. int64 [min(k, vocab)].
 
-    The k largest stand in the k blocks with the largest maxima, so one pass over the vocabulary (the maxima) is
-    enough: 0.03 ms for 262,144, where a selection takes 2 ms and a sort 20."""
+    The k largest stand in columns whose maximum is among the k largest maxima, so one pass over the vocabulary that
+    vectorises well (the maxima) leaves little to select from: about 0.1 ms for 262,144, a sort takes 20."""
     if k >= len(logits):
         return np.argsort(-logits, kind="stable")
-    blocks = len(logits) // _BLOCK
-    if blocks > 2 * k:
-        tail = np.arange(blocks * _BLOCK, len(logits))
-        whole = logits[: blocks * _BLOCK].reshape(blocks, _BLOCK)
-        chosen = np.sort(best(whole.max(axis=1), k))
-        ids = np.concatenate([(chosen[:, None] * _BLOCK + np.arange(_BLOCK)).ravel(), tail])
-        return ids[best(logits[ids], k)]
+    columns = len(logits) // _ROWS
+    if columns > 4 * k:
+        whole = logits[: _ROWS * columns].reshape(_ROWS, columns)
+        maxima = whole.max(axis=0)
+        chosen = np.flatnonzero(maxima >= np.partition(maxima, -k)[-k])
+        tail = np.arange(_ROWS * columns, len(logits))
+        ids = np.concatenate([(np.arange(_ROWS)[:, None] * columns + chosen).ravel(), tail])
+        return ids[_select(logits[ids], k)]
+    return _select(logits, k)
+
+
+def _select(logits: np.ndarray, k: int) -> np.ndarray:
+    """What `best` says, by a selection among all."""
     least = np.partition(logits, -k)[-k]  # a selection, not a sort
     above = np.flatnonzero(logits > least)
     ids = np.sort(np.concatenate([above, np.flatnonzero(logits == least)[: k - len(above)]]))

@@ -79,7 +79,7 @@ def _tokens(metadata: Mapping[str, Any]) -> tuple[list[str], list[int]]:
     named = [text or f"[EMPTY_{i}]" for i, text in enumerate(tokens)]
     if len(set(named)) != len(named):
         raise EdgertError("tokenizer.ggml.tokens has the same text twice; the file is damaged")
-    types = metadata.get("tokenizer.ggml.token_type")
+    types = _list(metadata.get("tokenizer.ggml.token_type"))
     if types is None:
         return named, [TokenType.NORMAL] * len(named)
     if not _is_list(types, int) or len(types) != len(named):
@@ -87,7 +87,12 @@ def _tokens(metadata: Mapping[str, Any]) -> tuple[list[str], list[int]]:
     return named, [int(kind) for kind in types]
 
 
-def _is_list(value: object, kind: type) -> bool:
+def _list(value: Any) -> Any:
+    """A NumPy array as a list of Python's numbers; anything else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _is_list(value: object, kind: Any) -> bool:
     return (
         isinstance(value, Sequence) and not isinstance(value, str | bytes) and all(isinstance(v, kind) for v in value)
     )
@@ -146,8 +151,8 @@ def _byte_level(metadata: Mapping[str, Any], tokens: list[str], types: list[int]
 
 def _pieces(metadata: Mapping[str, Any], tokens: list[str], types: list[int]) -> tuple[dict, dict]:
     """SentencePiece's way: spaces as U+2581, merges by the pieces' scores, bytes for characters without a piece."""
-    scores = metadata.get("tokenizer.ggml.scores")
-    if scores is None or len(scores) < len(tokens):
+    scores = _list(metadata.get("tokenizer.ggml.scores"))
+    if not _is_list(scores, float | int) or len(scores) < len(tokens):
         raise EdgertError(f"tokenizer.ggml.scores is missing or shorter than the {len(tokens)} tokens")
     mergeable = (TokenType.NORMAL, TokenType.UNDEFINED, TokenType.UNUSED)
     rows = zip(tokens, types, scores, strict=False)
