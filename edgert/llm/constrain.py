@@ -66,8 +66,8 @@ class Constraint:
         if self._matcher.is_error():
             raise EdgertError(f"the constraint cannot go on: {_short(self._matcher.get_error())}")
         allowed = np.unpackbits(bits, bitorder="little")[: len(logits)].astype(bool)
-        masked = np.full_like(logits, -np.inf)
-        masked[: len(allowed)][allowed] = logits[: len(allowed)][allowed]
+        masked = np.full_like(logits, -np.inf)  # also what lies beyond the vocabulary, where logits are padded
+        np.copyto(masked[: len(allowed)], logits[: len(allowed)], where=allowed)
         return masked
 
     def advance(self, token: int) -> None:

@@ -55,7 +55,7 @@ PRE_TOKENIZERS: dict[str, PreTokenizer] = {
 
 def pre_tokenizer(name: str) -> PreTokenizer:
     """The rule that GGUF calls `name`. Raises UnsupportedModel, with the known names, for another."""
-    if name not in PRE_TOKENIZERS:
+    if not isinstance(name, str) or name not in PRE_TOKENIZERS:
         known = ", ".join(sorted(PRE_TOKENIZERS))
         raise UnsupportedModel(f"the tokenizer's pre-tokenizer {name!r} is not known (known: {known})")
     return PRE_TOKENIZERS[name]

@@ -16,10 +16,6 @@ class Draft:
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
 
-    def head(self, most: int) -> "Draft":
-        """The first `most` guesses; a parent always stands before its children, so this is a tree too."""
-        return Draft(self.tokens[:most], self.parents[:most])
-
 
 class Drafter(Protocol):
     """Where guesses come from."""
@@ -29,6 +25,23 @@ class Drafter(Protocol):
 
     def observe(self, ids: Sequence[int], logits: np.ndarray) -> None:
         """Learn from a pass of the model: logits [n, vocab], row i after ids[i]."""
+
+
+class FirstOf:
+    """The guesses of the first drafter that has any; all of them learn."""
+
+    def __init__(self, *drafters: Drafter) -> None:
+        self._drafters = drafters
+
+    def draft(self, context: Sequence[int], most: int) -> Draft:
+        """At most `most` guesses, of one drafter."""
+        drafts = (drafter.draft(context, most) for drafter in self._drafters)
+        return next((draft for draft in drafts if draft.tokens), Draft())
+
+    def observe(self, ids: Sequence[int], logits: np.ndarray) -> None:
+        """Let every drafter learn from a pass."""
+        for drafter in self._drafters:
+            drafter.observe(ids, logits)
 
 
 def check(

@@ -4,6 +4,7 @@ The metadata is the plain dict of the file's key-value pairs (GGUF specification
 `tokenizers` library reads; it is made here without that library."""
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any
@@ -38,7 +39,7 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> tuple[str, dict[str, Any
     generation, sorted), `add_bos`, `add_eos`, `space_prefix`, `chat_template` (or None). Raises UnsupportedModel for
     a tokenizer model or pre-tokenizer that is not known, EdgertError for metadata that contradicts itself."""
     model = metadata.get("tokenizer.ggml.model")
-    if model not in _MODELS:
+    if not isinstance(model, str) or model not in _MODELS:
         raise UnsupportedModel(f"tokenizer model {model!r} is not known (known: {', '.join(_MODELS)})")
     tokens, types = _tokens(metadata)
     config: dict[str, Any] = {
@@ -101,7 +102,13 @@ def _is_list(value: object, kind: Any) -> bool:
 def _id(metadata: Mapping[str, Any], name: str, vocab: int) -> int | None:
     """A special token's id, or None where the file has none or one outside the vocabulary."""
     value = metadata.get(f"tokenizer.ggml.{name}")
-    return int(value) if value is not None and 0 <= int(value) < vocab else None
+    if value is None:
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise EdgertError(f"tokenizer.ggml.{name} is not a whole number; the file is damaged") from error
+    return number if 0 <= number < vocab else None
 
 
 def _added(tokens: Sequence[str], types: Sequence[int]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from edgert.errors import DoesNotFit, EdgertError, UsageError
 from edgert.llm.generate import Event, Generation, Options, generate
 from edgert.llm.sampling import SamplingOptions
-from edgert.llm.speculate import Drafter
+from edgert.llm.speculate import Drafter, FirstOf
 from edgert.llm.speculate_lookup import PromptLookup
 from edgert.llm.speculate_recycling import TokenRecycling
 from edgert.llm.tokenizer import Tokenizer
@@ -16,7 +16,12 @@ from tests.llm.fake_engine import FakeEngine
 from tests.llm.made import byte_tokenizer
 
 TEXT = byte_tokenizer()
-DRAFTERS = {"none": lambda vocab: None, "lookup": lambda vocab: PromptLookup(), "recycling": TokenRecycling}
+DRAFTERS = {
+    "none": lambda vocab: None,
+    "lookup": lambda vocab: PromptLookup(),
+    "recycling": TokenRecycling,
+    "both": lambda vocab: FirstOf(PromptLookup(), TokenRecycling(vocab)),
+}
 
 
 def _run(
@@ -27,7 +32,7 @@ def _run(
     return run, list(run)
 
 
-@given(st.integers(0, 10_000), st.sampled_from(["lookup", "recycling"]), st.sampled_from([1.0, 1.3]))
+@given(st.integers(0, 10_000), st.sampled_from(["lookup", "recycling", "both"]), st.sampled_from([1.0, 1.3]))
 @settings(max_examples=25, deadline=None)
 def test_speculation_gives_the_same_tokens_in_no_more_passes(seed: int, kind: str, penalty: float) -> None:
     options = {"max_tokens": 80, "ignore_end": True, "sampling": SamplingOptions(repeat_penalty=penalty)}
@@ -44,7 +49,7 @@ def test_speculation_gives_the_same_tokens_in_no_more_passes(seed: int, kind: st
     assert quick.engine.committed == whole[: quick.engine.position] and len(quick.pending) <= 1
 
 
-@pytest.mark.parametrize("kind", ["lookup", "recycling"])
+@pytest.mark.parametrize("kind", ["lookup", "recycling", "both"])
 def test_speculation_saves_passes_where_the_text_repeats(kind: str) -> None:
     # 127 states and greedy choice: the text runs into a cycle soon
     run, _ = _run(DRAFTERS[kind](TEXT.vocab), max_tokens=400, ignore_end=True)

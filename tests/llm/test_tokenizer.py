@@ -157,3 +157,28 @@ def test_numpy_lists_do() -> None:
     scores = np.array(metadata["tokenizer.ggml.scores"], np.float32)
     other = metadata | {"tokenizer.ggml.token_type": types, "tokenizer.ggml.scores": scores}
     assert tokenizer_from_gguf(other) == tokenizer_from_gguf(metadata)
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64)
+    | st.floats()
+    | st.text(max_size=4)
+    | st.binary(max_size=4),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=6,
+)
+KEYS = ["model", "pre", "tokens", "token_type", "scores", "merges"]
+KEYS += ["bos_token_id", "eos_token_id", "unknown_token_id", "add_bos_token"]
+
+
+@given(st.booleans(), st.dictionaries(st.sampled_from(KEYS), JUNK, max_size=3), JUNK)
+@settings(max_examples=150, deadline=None)
+def test_any_metadata_is_taken_or_refused_clearly(pieces: bool, change: dict, template: object) -> None:
+    metadata = (piece_metadata if pieces else byte_metadata)()
+    metadata |= {f"tokenizer.ggml.{name}": value for name, value in change.items()}
+    try:
+        Tokenizer(*tokenizer_from_gguf(metadata | {"tokenizer.chat_template": template})).encode("the 12 🎉")
+    except EdgertError as error:
+        assert "\n" not in str(error)
