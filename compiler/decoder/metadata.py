@@ -22,6 +22,11 @@ class Numbers:
         """The key as it is, None where it is missing."""
         return self.metadata.get(f"{self.architecture}.{key}")
 
+    def given(self, key: str) -> bool:
+        """Whether the key is there and neither 0 nor false, which turn a feature off."""
+        value = self.value(key)
+        return value is not None and not (isinstance(value, int | float) and not value)
+
     def count(self, key: str, default: int | None = None) -> int:
         """A positive integer; an array of one value a layer counts as that value where all are the same."""
         value = self.value(key)

@@ -40,13 +40,16 @@ def open_gguf(path: str | Path, context: int | None = None) -> Opened:
     if family is None or not isinstance(architecture, str):
         what = "no architecture" if architecture is None else f"the architecture {str(architecture)[:60]!r}"
         raise UnsupportedModel(f"{file.path.name}: has {what}; known are {', '.join(ARCHITECTURES)}")
+    parts = file.metadata.get("split.count", 0)
+    if type(parts) is int and parts > 1:
+        raise UnsupportedModel(f"{file.path.name}: is one of {parts} parts; join them into one file first")
     numbers = Numbers(file.metadata, architecture)
     layers = numbers.count("block_count")
     if layers > len(file.tensors):
         raise UnsupportedModel(f"{file.path.name}: claims {layers} layers, but has {len(file.tensors)} tensors")
     sizes = _sizes(numbers, file)
     weights = _weights(file, family, layers, sizes, numbers.faults)
-    decoder = _decoder(file, family, numbers, sizes, weights, context)
+    decoder = _decoder(file, family, numbers, layers, sizes, weights, context)
     if numbers.faults:
         listed = one_line("; ".join(numbers.faults))
         raise UnsupportedModel(f"{file.path.name}: {architecture} model that cannot be compiled: {listed}")
@@ -64,6 +67,9 @@ def _sizes(numbers: Numbers, file: GgufFile) -> dict[str, int]:
         numbers.faults.append(f"{heads} heads cannot share {kv_heads} key and value heads")
     embedding = file.tensors.get("token_embd.weight")
     vocab = embedding.shape[0] if embedding else 1  # a missing one is told with the other tensors
+    tokens = file.metadata.get("tokenizer.ggml.tokens", ())
+    if embedding and isinstance(tokens, list) and len(tokens) > vocab:
+        numbers.faults.append(f"{len(tokens)} tokens in the vocabulary, but {vocab} rows in token_embd.weight")
     return {
         "width": width, "heads": heads, "kv_heads": kv_heads, "head": head, "vocab": vocab,
         "q": heads * head, "kv": kv_heads * head, "ffn": numbers.count("feed_forward_length"),
@@ -74,19 +80,19 @@ def _decoder(
     file: GgufFile,
     family: Architecture,
     numbers: Numbers,
+    layers: int,
     sizes: dict[str, int],
     weights: Mapping[str, Tensor],
     context: int | None,
 ) -> Decoder:
-    layers = numbers.count("block_count")
     most = numbers.count("context_length")
     context = min(most, context or most)
     windows, ropes = read_ropes(file.tensors, family, numbers, layers, sizes["head"], context)
-    if numbers.value("expert_count"):
+    if numbers.given("expert_count"):
         numbers.faults.append("mixture of experts")
     if numbers.value("attention.causal") is False:
         numbers.faults.append("attention that is not causal")
-    if numbers.value("attn_logit_softcapping"):
+    if numbers.given("attn_logit_softcapping"):
         numbers.faults.append("soft-capped attention scores")
     by_width = layers == family.width_scaled_layers
     scaled = sizes["width"] / sizes["heads"] if by_width else sizes["head"]
@@ -111,7 +117,7 @@ def _decoder(
         post_norms="layers.0.post_attn_norm" in weights,
         qkv_bias="layers.0.q_bias" in weights,
         tied="head" not in weights,
-        final_softcap=numbers.real("final_logit_softcapping") if numbers.value("final_logit_softcapping") else 0.0,
+        final_softcap=numbers.real("final_logit_softcapping") if numbers.given("final_logit_softcapping") else 0.0,
     )
 
 

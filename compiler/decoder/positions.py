@@ -8,14 +8,14 @@ from compiler.decoder.config import Rope
 from compiler.decoder.metadata import Numbers
 from compiler.gguf import Tensor
 
-_SCALINGS = (None, "none", "linear", "longrope")
+_SCALINGS = ("none", "linear", "longrope")
 
 
 def read_ropes(
     tensors: Mapping[str, Tensor], family: Architecture, numbers: Numbers, layers: int, head: int, context: int
 ) -> tuple[tuple[int | None, ...], tuple[Rope, ...]]:
     """Windows and rotations, one a layer; what is not known becomes a fault of `numbers`."""
-    window = numbers.count("attention.sliding_window") if numbers.value("attention.sliding_window") else None
+    window = numbers.count("attention.sliding_window") if numbers.given("attention.sliding_window") else None
     period = numbers.count("attention.sliding_window_pattern", family.window_period)
     sees_all = [period > 1 and index % period == period - 1 for index in range(layers)]
     everywhere = Rope(
@@ -42,7 +42,7 @@ def read_ropes(
 
 def _scale(numbers: Numbers) -> float:
     kind, factor = numbers.value("rope.scaling.type"), numbers.real("rope.scaling.factor", 1.0)
-    if kind not in _SCALINGS and factor != 1.0:
+    if not (kind is None or isinstance(kind, str) and kind in _SCALINGS) and factor != 1.0:
         numbers.faults.append(f"rotation scaled by the method {str(kind)[:60]!r}")
     if kind is None:
         return 1.0 / numbers.real("rope.scale_linear", 1.0)

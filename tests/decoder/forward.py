@@ -26,7 +26,9 @@ def logits(s: Small, weights: Weights, ids: list[int], factors: str | None = Non
         y = feed_forward(s, layer, norm(x, layer["ffn_norm.weight"]))
         x = x + (norm(y, layer["post_ffw_norm.weight"]) if s.gemma else y)
     head = w["token_embd.weight"] if s.tied else w["output.weight"]
-    return norm(x, w["output_norm.weight"]) @ head.T
+    found = norm(x, w["output_norm.weight"]) @ head.T
+    cap = s.extra.get("final_logit_softcapping")
+    return cap * np.tanh(found / cap) if cap else found
 
 
 def norm(x: np.ndarray, weight: np.ndarray) -> np.ndarray:

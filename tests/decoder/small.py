@@ -60,6 +60,10 @@ CASES = {
         "gemma3", layers=7, head=32, rotated=32, kv_heads=1, theta=1e6, local_theta=10000.0, window=4, period=6,
         qk_norm=True, gemma=True, scale=0.125, extra={"rope.scaling.type": "linear", "rope.scaling.factor": 8.0},
     ),
+    "gemma3-capped": Small(
+        "gemma3", layers=1, local_theta=10000.0, window=6, period=6, qk_norm=True, gemma=True,
+        extra={"final_logit_softcapping": 2.5},
+    ),
     "qwen2": Small("qwen2", bias=True, theta=1e6),
     "qwen3": Small("qwen3", qk_norm=True, head=32, rotated=32, tied=False, theta=1e6),
     "phi3": Small(

@@ -129,6 +129,8 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "YaRN": ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0}, "method 'yarn'"),
     "seeing ahead": ({"llama.attention.causal": False}, "not causal"),
     "uneven lengths": ({"llama.attention.value_length": 8}, "different length"),
+    "a part of a model": ({"split.count": 3}, "one of 3 parts; join them"),
+    "tokens without rows": ({"tokenizer.ggml.tokens": ["x"] * 129}, "129 tokens in the vocabulary, but 128 rows"),
     "capped scores": ({"llama.attn_logit_softcapping": 50.0}, "soft-capped attention"),
 }
 
@@ -145,9 +147,19 @@ def test_one_number_for_each_layer(tmp_path: Path) -> None:
     assert open_gguf(tmp_path / "small.gguf").decoder.kv_heads == 2
 
 
-NUMBERS = [f"{key}" for key, value in metadata(CASES["gemma3"]).items() if not isinstance(value, str)]
+OTHERS = (
+    "attention.sliding_window_pattern", "rope.freq_base_swa", "rope.dimension_count", "attention.scale", "expert_count",
+    "final_logit_softcapping", "attn_logit_softcapping", "attention.causal", "rope.scaling.attn_factor",
+)  # fmt: skip
+NUMBERS = [*metadata(CASES["gemma3"]), *(f"gemma3.{key}" for key in OTHERS)]
 VALUES = st.one_of(
-    st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 2**31]), st.floats(width=32), st.booleans(), st.text(max_size=9)
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0, 1, 2**31]),
+    st.floats(width=32),
+    st.booleans(),
+    st.text(max_size=9),
+    st.lists(st.integers(0, 9), min_size=1, max_size=8),
+    st.just(["a", "b"]),
 )
 
 
