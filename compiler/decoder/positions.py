@@ -41,11 +41,13 @@ def read_ropes(
 
 
 def _scale(numbers: Numbers) -> float:
+    """What positions are multiplied by."""
     kind, factor = numbers.value("rope.scaling.type"), numbers.real("rope.scaling.factor", 1.0)
-    if not (kind is None or isinstance(kind, str) and kind in _SCALINGS) and factor != 1.0:
-        numbers.faults.append(f"rotation scaled by the method {str(kind)[:60]!r}")
     if kind is None:
         return 1.0 / numbers.real("rope.scale_linear", 1.0)
+    if not isinstance(kind, str) or kind not in _SCALINGS and factor != 1.0:
+        numbers.faults.append(f"rotation scaled by the method {str(kind)[:60]!r}")
+        return 1.0
     return 1.0 / factor if kind == "linear" else 1.0
 
 
