@@ -38,8 +38,8 @@ def to_onnx(
 
     `store` "float" decodes the weights to float32; "blocks" keeps their bits (DequantizeLinear in blocks, codes of 5
     and 6 bits as uint8). Only the first `layers` layers are written where given, positions below `context` (default:
-    the decoder's). Memory stays within a few MB besides the mapped file and the rotation's tables. Raises
-    EdgertError where the disk fails.
+    the decoder's). In memory at a time: a piece of a matrix, its scales, and a rotation's tables. Raises EdgertError
+    where the disk fails.
     """
     path = Path(path)
     data = path.with_name(path.name + ".data")

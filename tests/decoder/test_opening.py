@@ -163,7 +163,7 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(keys=st.dictionaries(st.sampled_from(NUMBERS), VALUES, min_size=1, max_size=3))
 def test_any_numbers_open_or_are_refused(keys: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path / "small.gguf", CASES["gemma3"], keys=keys)
