@@ -17,7 +17,7 @@ def read_ropes(
     """Windows and rotations, one a layer; what is not known becomes a fault of `numbers`."""
     window = numbers.count("attention.sliding_window") if numbers.given("attention.sliding_window") else None
     period = numbers.count("attention.sliding_window_pattern", family.window_period)
-    sees_all = [period > 1 and index % period == period - 1 for index in range(layers)]
+    sees_all = [window is None or period > 1 and index % period == period - 1 for index in range(layers)]
     everywhere = Rope(
         theta=numbers.real("rope.freq_base", 10000.0),
         dims=numbers.count("rope.dimension_count", head),

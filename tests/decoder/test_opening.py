@@ -42,6 +42,12 @@ def test_gemma_mixes_windows(tmp_path: Path) -> None:
     assert decoder.post_norms and decoder.qk_norm and decoder.activation == "gelu_tanh"
 
 
+def test_without_a_window_all_layers_are_alike(tmp_path: Path) -> None:
+    write(tmp_path / "small.gguf", CASES["gemma3"], keys={"gemma3.attention.sliding_window": None})
+    decoder = open_gguf(tmp_path / "small.gguf").decoder
+    assert decoder.windows == (None,) * 7 and set(decoder.ropes) == {Rope(1e6, 32, False, scale=0.125)}
+
+
 def test_fused_matrices_become_their_parts(tmp_path: Path) -> None:
     decoder, weights, _ = opened(tmp_path, "phi3")
     assert [weights[f"layers.0.{part}"].shape for part in ("q", "k", "v", "gate", "up")] == [(64, 64)] * 3 + [
