@@ -23,9 +23,9 @@ def lay_over(program: Program, whole: Buffer, chances: Sequence[Overwrite]) -> l
     """
     if whole.space != "arena":
         return None
-    makers = [step for step in program.steps if any(step.buffers[w].root()[0] is whole for w in step.writes)]
-    found = {id(b.root()[0]): b.root()[0] for step in makers for b in step.buffers}
-    for under in found.values():
+    first = next(i for i, step in enumerate(program.steps) if _written(step, whole))
+    later = {id(b.root()[0]): b.root()[0] for step in program.steps[first:] for b in step.buffers}
+    for under in later.values():
         if under is whole or under.space != "arena" or under.bytes != whole.bytes:
             continue
         taken = _checked(program, whole, under, chances)
@@ -40,11 +40,11 @@ def _checked(program: Program, whole: Buffer, under: Buffer, chances: Sequence[O
     stored: list[Range] = []
     taken: list[Overwrite] = []
     for step in program.steps:
-        new = [_range(step.buffers[w]) for w in step.writes if step.buffers[w].root()[0] is whole]
+        new = [_range(buffer) for buffer in _written(step, whole)]
         old = [b for b in step.buffers if b.root()[0] is under]
         if any(_meet(_range(b), span) for b in old for span in stored):
             return None
-        if any(step.buffers[w].root()[0] is under for w in step.writes) and (stored or new):
+        if _written(step, under) and (stored or new):
             return None
         for read in [b for b in old if any(_meet(_range(b), span) for span in new)]:
             chance = _chance(step, read, whole, chances)
@@ -63,6 +63,11 @@ def _chance(step: Step, read: Buffer, whole: Buffer, chances: Sequence[Overwrite
             if root is whole and at == read.root()[1]:
                 return chance
     return None
+
+
+def _written(step: Step, root: Buffer) -> list[Buffer]:
+    """What `step` writes within `root`."""
+    return [step.buffers[w] for w in sorted(step.writes) if step.buffers[w].root()[0] is root]
 
 
 def _range(buffer: Buffer) -> Range:

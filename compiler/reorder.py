@@ -47,14 +47,15 @@ def _as_graph(program: Program, chances: Sequence[Overwrite]) -> _Graph:
         reads: dict[Hashable, None] = {}
         writes: dict[Hashable, None] = {}
         for k, buffer in enumerate(step.buffers):
-            if program.is_written(buffer):
+            root, at = buffer.root()
+            if program.is_written(root):
                 key: Hashable = ("dim", buffer.index) if buffer.space == "dims" else id(buffer)
-                sizes[key] = align(buffer.bytes) if buffer.space == "arena" else 0
-                root, at = buffer.root()
+                inside = root.space == "arena"
+                sizes[key] = align(buffer.bytes) if inside else 0
                 if root is not buffer and key not in placed:
                     placed.add(key)
-                    aliases.add(key, id(root), at)
-                    sizes[id(root)] = align(root.bytes) if root.space == "arena" else 0
+                    aliases.add(key, id(root), at if inside else 0)
+                    sizes[id(root)] = align(root.bytes) if inside else 0
                 # lowering does not say who fills a dimension's slot: whoever names it as an operand
                 (writes if k in step.writes or buffer.space == "dims" else reads)[key] = None
         for var in step.stage.dims:

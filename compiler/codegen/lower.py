@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import tvm
 from tvm import s_tir, tirx
+from tvm_ffi import StructuralKey
 
 from targets.kernels.stage import Stage
 from targets.target import Target
@@ -18,8 +20,13 @@ from .cache import cached
 def source(stage: Stage, target: Target) -> str:
     """The kernel's TIR as text, and the target: equal texts give equal code."""
     if stage.text is None:
-        stage.text = stage.func.script(show_meta=False)
+        stage.text = _text(StructuralKey(stage.func))
     return f"{target}\0{stage.text}"
+
+
+@lru_cache(1024)
+def _text(func: StructuralKey) -> str:
+    return func.key.script(show_meta=False)
 
 
 def symbol(stage: Stage, target: Target) -> str:

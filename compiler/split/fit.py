@@ -26,7 +26,7 @@ from .report import split_report
 from .rewrite import split
 from .search import Plan, Search
 
-NEAR = 1.2  # plans estimated at that much above a budget are worth a try
+NEAR = 1.05  # plans estimated at that much above a budget are worth a try
 HEADS = "IntegerAttention"  # has scratch space for every head
 Lower = Callable[[ir.Model, Facts], tuple[Program, Placement]]
 
@@ -122,13 +122,13 @@ def _search(work: _Attempt, made: list[tuple[Program, Placement]]) -> Fit | None
         return lowered[rung][1].arena_bytes
 
     # estimates are now too high, now too low: plans a little above the budget get their chance too, and every plan
-    # estimated near what is reported as the floor is tried before it is reported
+    # estimated near the least is tried before a floor is reported. A larger budget tries all that a smaller one does,
+    # so that any budget from the floor on compiles
     for rung, plan in enumerate(ladder):
         if plan.peak <= NEAR * work.ram and arena(rung) <= work.ram:
             return work.fit(plan, lowered[rung], ladder[-1].peak)
     for rung in reversed(range(len(ladder))) if work.last else ():
-        lowest = min((m[1].arena_bytes for m in lowered.values()), default=0)
-        if ladder[rung].peak > NEAR * max(ladder[-1].peak, lowest):
+        if ladder[rung].peak > NEAR * ladder[-1].peak:
             break
         if arena(rung) <= work.ram:
             return work.fit(ladder[rung], lowered[rung], ladder[-1].peak)

@@ -1,7 +1,7 @@
 """Computes again, beside the queries, what keys and values are made from: it then need not be kept until they are.
 
-A layer's normalized input feeds all three. Where attention runs in bands of queries, each band normalizes its own rows
-once more, which is cheap, and the normalized input is gone once keys and values are there.
+A layer's input, normalized and quantized, feeds all three. Where attention runs in bands of queries, each band does
+that to its own rows once more, which is cheap, and the whole is gone once keys and values are there.
 """
 
 from __future__ import annotations
@@ -30,20 +30,19 @@ def _again(edit: Edit, attention: ir.Node) -> bool:
     if product is None or product.domain != EDGERT or product.op_type not in PRODUCTS or product.inputs[0] is None:
         return False
     chain: list[ir.Node] = []
-    value, shared = product.inputs[0], False
-    while (node := value.producer()) is not None and len(chain) < LONGEST:
-        cheap = kind_of(node, edit.facts) in ("view", "elementwise") or node.op_type in NORMALIZATIONS
+    before, value = _ancestors(attention), product.inputs[0]
+    while all(use.node in before for use in value.uses()):  # else it is kept for something later anyway
+        node = value.producer()
+        if node is None or len(chain) == LONGEST or node.inputs[0] is None or value.is_graph_output():
+            return False
         others = [v for v in node.inputs[1:] if v is not None and v.name not in edit.facts.constants]
-        if not cheap or others or node.inputs[0] is None or value.is_graph_output():
-            break
-        shared = shared or len(value.uses()) > 1
+        if others or kind_of(node, edit.facts) not in ("view", "elementwise") and node.op_type not in NORMALIZATIONS:
+            return False
         chain.append(node)
-        if node.op_type in NORMALIZATIONS:
-            break
         value = node.inputs[0]
-    if not shared or chain[-1].op_type not in NORMALIZATIONS:
+    if not any(len(node.outputs[0].uses()) > 1 for node in chain):
         return False
-    copied = chain[-1].inputs[0]
+    copied: ir.Value = value
     for node in reversed(chain):
         attrs = {name: attr.value for name, attr in node.attributes.items()}
         version, stem = op_version(node, edit.facts), str(node.outputs[0].name)
@@ -51,3 +50,15 @@ def _again(edit: Edit, attention: ir.Node) -> bool:
         copied = edit.insert(product, node.op_type, inputs, attrs, node.domain, stem=stem, version=version)
     product.replace_input_with(0, copied)
     return True
+
+
+def _ancestors(node: ir.Node) -> set[ir.Node]:
+    """The node and all that it depends on."""
+    found, todo = {node}, [node]
+    while todo:
+        for value in todo.pop().inputs:
+            maker = value.producer() if value is not None else None
+            if maker is not None and maker not in found:
+                found.add(maker)
+                todo.append(maker)
+    return found

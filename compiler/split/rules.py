@@ -189,6 +189,15 @@ def _concat(edit: Edit, node: ir.Node, axis: int) -> Rule | None:
     return None if along == axis else Rule(tuple(axis for _ in node.inputs))
 
 
+def _gather(edit: Edit, node: ir.Node, axis: int) -> Rule | None:
+    """Rows of the indices; what is picked from stays whole."""
+    indices = node.inputs[1]
+    along = int(edit.attr(node, "axis", 0))
+    if indices is None or along != 0 or axis >= len(edit.shape(indices)):
+        return None
+    return Rule((None, axis, *[None] * (len(node.inputs) - 2)))
+
+
 RULES: dict[tuple[str, str], Callable[[Edit, ir.Node, int], Rule | None]] = {
     **{(EDGERT, name): _window for name in WINDOWS},
     **{("", name): _view for name in VIEWS},
@@ -202,6 +211,8 @@ RULES: dict[tuple[str, str], Callable[[Edit, ir.Node, int], Rule | None]] = {
     (EDGERT, "Attention"): _attention,
     (EDGERT, "IntegerAttention"): _attention,
     ("", "Concat"): _concat,
+    ("", "Gather"): _gather,
+    (EDGERT, "GatherBlocked"): _gather,
     ("", "QuantizeLinear"): _quantize,
     ("", "DequantizeLinear"): _quantize,
 }

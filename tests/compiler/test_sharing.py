@@ -183,8 +183,7 @@ def test_answers_do_not_depend_on_the_plan(graph: tuple[list[onnx.NodeProto], di
     feeds = {"x": array(1, 4, 16)}
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         planned_answers, less = planned(folder, nodes, outputs, feeds)
-        patch.setattr(compiler.pipeline, "reorder", lambda program, chances: None)
-        patch.setattr(compiler.pipeline, "share", lambda program, chances: None)
+        patch.setattr(compiler.pipeline, "arrange", lambda program: None)
         plain, more = planned(folder, nodes, outputs, feeds)
     assert planned_answers.keys() == plain.keys()
     assert all(np.array_equal(planned_answers[name], plain[name], equal_nan=True) for name in plain)
