@@ -77,10 +77,12 @@ def join_all(program: Program, chances: list[Overwrite]) -> list[Overwrite]:
     """Drops every step that only copies, if it can be, whatever memory that takes; else as `_join`."""
     laid: list[Overwrite] = []
     wholes: dict[int, Buffer] = {}
-    for step in [step for step in program.steps if _joins(step)]:
-        _put(step)
-        program.steps = [other for other in program.steps if other is not step]
-        wholes[id(step.parts[0].whole)] = step.parts[0].whole
+    program.steps = list(program.steps)
+    for step in list(program.steps):
+        if _joins(step):
+            _put(step)
+            program.steps.remove(step)
+            wholes[id(step.parts[0].whole)] = step.parts[0].whole
     for whole in wholes.values():
         laid += (lay_over(program, whole, chances) or []) if whole.home is None else []
     return laid
@@ -105,7 +107,7 @@ def _join(program: Program, chances: list[Overwrite]) -> list[Overwrite]:
     """
     now = least_arena(program)
     taken: list[Overwrite] = []
-    for step in [step for step in program.steps if step.parts]:
+    for step in list(program.steps):
         if not _joins(step):
             continue
         _put(step)

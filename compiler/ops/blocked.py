@@ -126,12 +126,14 @@ def gather_blocked(node: Node) -> Tensor:
 @op("QuantizeRows", domain="edgert")
 def quantize_rows(node: Node) -> Sequence[Tensor]:
     """x float32 [..., K] in blocks along K (which `block` divides): int8 codes [..., K]; scales float32 [..., K/block];
-    and int32 [..., K/block], the sums of the codes times -8, by which products with codes plus 8 are too large.
+    and int32 [..., K/sums], the sums of the codes times -8, by which products with codes plus 8 are too large.
 
+    `sums` divides `block`, and is it where left out.
     scale = max(max|x| / 127, 1e-30), code = round_half_to_even(x / scale): what quant/int4x8.py writes.
     """
     x, block = node.need(0), int(node.attr("block"))
-    if x.dtype != "float32" or not same_dim(floormod(x.shape[-1], block), 0):
+    each = int(node.attr("sums", block))
+    if x.dtype != "float32" or not same_dim(floormod(x.shape[-1], block), 0) or block % each:
         raise Unsupported(f"{x.dtype} {x.shape} in blocks of {block}", "float32 in whole blocks")
     shape = (*x.shape[:-1], floordiv(x.shape[-1], block))
 
@@ -151,10 +153,11 @@ def quantize_rows(node: Node) -> Sequence[Tensor]:
     codes = compute(x.shape, "int8", code, [x, scale], "codes")
 
     def term(i: tuple, r: tuple) -> tirx.Expr:
-        return codes(*i[:-1], i[-1] * block + r[0]).astype("int32")
+        return codes(*i[:-1], i[-1] * each + r[0]).astype("int32")
 
-    total = reduce(shape, "int32", (block,), "sum", term, [codes], name="sums")
-    offset = compute(shape, "int32", lambda *i: total(*i) * tirx.const(-OFFSET, "int32"), [total], "offsets")
+    parts = (*x.shape[:-1], floordiv(x.shape[-1], each))
+    total = reduce(parts, "int32", (each,), "sum", term, [codes], name="sums")
+    offset = compute(parts, "int32", lambda *i: total(*i) * tirx.const(-OFFSET, "int32"), [total], "offsets")
     return [codes, scale, offset]
 
 
