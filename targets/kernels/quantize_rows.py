@@ -20,16 +20,17 @@ from .tensor import product
 
 @template("edgert.QuantizeRows")
 def quantize_rows(call: Call, target: Target) -> list[Stage] | None:
-    """x float32 [..., K] -> int8 [..., K], scales float32 and -8 times the sums int32 [..., K/block]."""
+    """x float32 [..., K] -> int8 [..., K], scales float32 [..., K/block], -8 times the sums int32 [..., K/sums]."""
     x, block = call.need(0), int(call.attrs["block"])
+    each = int(call.attrs.get("sums", block))
     depth = x.shape[-1]
     if not isinstance(depth, int) or depth % block or x.dtype != "float32" or product(x.shape) == 0:
         return None
-    lanes = min(target.lanes("float32"), block & -block)
+    lanes = min(target.lanes("float32"), block & -block, each & -each)
     rows, blocks = product(x.shape[:-1]), depth // block
-    b = Builder(f"quantize_rows_f32s8_g{block}_{target.isa}")
+    b = Builder(f"quantize_rows_f32s8_g{block}{f's{each}' if each != block else ''}_{target.isa}")
     source, codes = b.arg(x, (rows, depth)), b.arg(call.results[0], (rows, depth))
-    scales, offsets = (b.arg(t, (rows, blocks)) for t in call.results[1:3])
+    scales, offsets = b.arg(call.results[1], (rows, blocks)), b.arg(call.results[2], (rows, depth // each))
     with b, b.parallel(rows, max(1, GRAIN // depth)) as row, b.serial(tirx.const(blocks, "int64"), "block") as at:
         parts = [b.let(load_vector(source, row, at * block + i, count=lanes)) for i in range(0, block, lanes)]
         most: tirx.Expr | None = None
@@ -40,13 +41,17 @@ def quantize_rows(call: Call, target: Target) -> list[Stage] | None:
         largest = _fold(b, most, lanes, tirx.max)
         scale = b.let(tirx.max(largest / tirx.const(127.0, "float32"), tirx.const(LEAST_SCALE, "float32")))
         b.store(scales, (row, at), scale)
-        total: tirx.Expr | None = None
+        totals: list[tirx.Expr] = []
         for i, part in enumerate(parts):
             whole = b.let(_rounded(part / tirx.Broadcast(scale, lanes), lanes))
             store_vector(b, codes, whole.astype(f"int8x{lanes}"), row, at * block + i * lanes)
-            total = whole if total is None else b.let(total + whole)
-        assert total is not None
-        b.store(offsets, (row, at), _fold(b, total, lanes, lambda p, q: p + q) * tirx.const(-2 * QUAD, "int32"))
+            if i * lanes % each:
+                totals[-1] = b.let(totals[-1] + whole)
+            else:
+                totals.append(whole)
+        for i, total in enumerate(totals):
+            sum_ = _fold(b, total, lanes, lambda p, q: p + q)
+            b.store(offsets, (row, at * (block // each) + i), sum_ * tirx.const(-2 * QUAD, "int32"))
     return [b.stage()]
 
 

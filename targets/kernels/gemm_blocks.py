@@ -1,0 +1,166 @@
+"""Products of rows quantized in blocks of 32 (quantize_rows.py) with constant weights as GGUF's types have them.
+
+Sums of codes in int32 for each block, then the scales of row and column, added up in float32. Codes are unsigned; what
+a zero point takes off is a start of the sums, a multiple of the sum of the row's codes, and a minimum adds its own
+multiple of that.
+"""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from targets.target import Target
+
+from .block_codes import LINE, QUADS, STEP, SUPER, BlockCodes, Reader
+from .builder import Builder
+from .code_dot import code_dot
+from .dot import QUAD, load_vector, load_word, store_vector
+from .nibbles import splat
+from .panels import walk
+from .registry import Call, template
+from .stage import Stage
+from .tails import MatrixTail
+from .tensor import product, same_dim
+from .tiles import Tile
+from .tiles_emit import prefetch, store_tile
+
+AHEAD = 4096  # bytes of weights between what is read and what is asked for
+SINGLE = 4  # panels of a task where there is one row
+
+
+@template("edgert.GemmBlocks")
+def gemm_blocks(call: Call, target: Target) -> list[Stage] | None:
+    """codes int8 [..., M, K], scales [..., M, K/32], offsets x constant codes [N, K]: see compiler/ops/block_codes.py."""
+    weights = BlockCodes.of(call.attrs, call.inputs[3:8], target)
+    if weights is None or product(call.need(0).shape) == 0:
+        return None
+    return [GemmBlocks(call, target, weights).stage()]
+
+
+class GemmBlocks:
+    """One product under construction."""
+
+    def __init__(self, call: Call, target: Target, weights: BlockCodes) -> None:
+        self.call, self.target, self.w, self.lanes = call, target, weights, weights.lanes
+        self.rows = product(call.need(0).shape[:-1])
+        self.dot = code_dot(target, self.lanes, weights.bits)
+        many = target.registers >= 32
+        # quads at a time: their codes, the rows' sums in float and what one row needs are to stay in registers
+        self.quads = min(self.dot.most, QUADS // weights.parts, 8 if many else 4)
+        self.tile = 16 if many else 4
+        if isinstance(self.rows, int):
+            self.tile = max(1, min(self.rows, self.tile))
+        self.b = Builder(f"gemm_s8{weights.kind}_{self.tile}x1_{target.isa}")
+
+    def stage(self) -> Stage:
+        """The kernel."""
+        b, w = self.b, self.w
+        self.left = b.arg(self.call.need(0), (self.rows, w.depth))
+        self.left_scale = b.arg(self.call.need(1), (self.rows, w.blocks))
+        sums = self.call.need(2)
+        self.fine = not same_dim(sums.shape[-1], w.blocks)  # sums of 16 neighbours, not of 32
+        self.offset = b.arg(sums, (self.rows, w.blocks * (2 if self.fine else 1)))
+        self.reader, self.tail = Reader(b, w), MatrixTail(b, self.call)
+        with b:
+            walk(b, self.rows, w.cols, w.depth, self.lanes, (self.tile, 1), SINGLE, w.panel_bytes, self.target,
+                 self.emit)  # fmt: skip
+        return b.stage()
+
+    def emit(self, count: int, first: tirx.Expr, panel: tirx.Expr, vecs: int, width: int) -> None:
+        """`count` rows from `first` times `vecs` panels, of which `width` columns are stored."""
+        b, lanes = self.b, self.lanes
+        if vecs > 1:
+            whole, rest = divmod(width, lanes)
+            with b.serial(tirx.const(whole, "int64"), "panel") as p:
+                self.emit(count, first, b.let(panel + p), 1, lanes)
+            if rest:
+                self.emit(count, first, panel + whole, 1, rest)
+            return
+        total = b.local((count, lanes), "float32")
+        for i in range(count):
+            store_vector(b, total, splat(0.0, "float32", lanes), _int(i), _int(0))
+        self.sum(total, count, first, panel)
+        tile = Tile(count, 1, lanes)
+        store_tile(b, total, count, width, tile, lambda v, i, c: self.tail.write(v, first + i, panel * lanes + c))
+
+    def sum(self, total: tirx.Var, count: int, first: tirx.Expr, panel: tirx.Expr) -> None:
+        """total += `count` rows from `first` times the columns of a panel."""
+        b, w = self.b, self.w
+        base = b.let(panel * w.panel_bytes + AHEAD)
+
+        def step(block: tirx.Expr, factors: dict[str, tirx.Expr]) -> None:
+            for line in range(0, w.line_bytes, LINE):
+                prefetch(b, self.reader.flat, base + (block * w.line_bytes + line))
+            self.block(total, count, first, panel, block, factors)
+
+        if w.super_scale is None:
+            with b.serial(tirx.const(w.blocks, "int64"), "block") as block:
+                step(block, {})
+            return
+        with b.serial(tirx.const(w.depth // SUPER, "int64"), "super") as s:
+            names = [name for name in ("super scale", "super minimum") if name in w.layout]
+            factors = {name: self.reader.floats(name, panel, s) for name in names}
+            with b.serial(tirx.const(SUPER // STEP, "int64"), "block") as i:
+                step(b.let(s * (SUPER // STEP) + i), factors)
+
+    def factor(self, name: str, panel: tirx.Expr, row: tirx.Expr, factors: dict[str, tirx.Expr]) -> tirx.Expr:
+        """The scales or minima of one block."""
+        value = self.reader.floats(name, panel, row)
+        more = factors.get(f"super {name}")
+        return value if more is None else self.b.let(value * more)  # 11 bits times 8: exact
+
+    def block(
+        self, total: tirx.Var, count: int, first: tirx.Expr, panel: tirx.Expr, block: tirx.Expr,
+        factors: dict[str, tirx.Expr],
+    ) -> None:  # fmt: skip
+        """total += 32 steps of the depth."""
+        b, w, lanes = self.b, self.w, self.lanes
+        each = QUADS // w.parts
+        values: list[tirx.Expr | None] = [None] * count
+        for part in range(w.parts):
+            row = block * w.parts + part
+            scale = self.factor("scale", panel, row, factors)
+            minimum = None
+            if w.minimum is not None:  # of a sum in units of -1/8; with a super minimum, what is subtracted
+                by = splat(-0.125 if w.super_minimum is None else 0.125, "float32", lanes)
+                minimum = b.let(self.factor("minimum", panel, row, factors) * by)
+            sums: list[tirx.Expr] = []
+            for start in range(part * each, (part + 1) * each, self.quads):
+                codes = self.reader.codes(panel, block, start, self.quads)
+                for i in range(count):
+                    words = [
+                        b.let(load_word(self.left, first + i, block * STEP + (start + q) * QUAD))
+                        for q in range(self.quads)
+                    ]
+                    acc = sums[i] if start > part * each else self._begin(first + i, block, part)
+                    sums[i : i + 1] = [b.let(self.dot.add(acc, codes, words))]
+            for i in range(count):
+                value = sums[i].astype(f"float32x{lanes}") * scale
+                if minimum is not None:
+                    value = value + self._offset(first + i, block, part).astype(f"float32x{lanes}") * minimum
+                before = values[i]
+                value = value if before is None else before + value
+                values[i] = value if part == w.parts - 1 else b.let(value)
+        for i, value in enumerate(values):
+            assert value is not None
+            x_scale = tirx.Broadcast(self.left_scale[first + i, block], lanes)
+            old = load_vector(total, _int(i), _int(0), count=lanes)
+            store_vector(b, total, old + value * x_scale, _int(i), _int(0))
+
+    def _begin(self, row: tirx.Expr, block: tirx.Expr, part: int) -> tirx.Expr:
+        times = (self.w.zero - self.dot.bias) // 8  # zero points are multiples of 8
+        if times == 0:
+            return splat(0, "int32", self.lanes)
+        offset = self._offset(row, block, part)
+        return offset if times == 1 else offset * splat(times, "int32", self.lanes)
+
+    def _offset(self, row: tirx.Expr, block: tirx.Expr, part: int) -> tirx.Expr:
+        """-8 times the sum of a row's codes in a block, or in one of two halves, in every lane."""
+        at, lanes = block * (2 if self.fine else 1), self.lanes
+        if self.fine and self.w.parts == 1:
+            return tirx.Broadcast(self.offset[row, at] + self.offset[row, at + 1], lanes)
+        return tirx.Broadcast(self.offset[row, at + part], lanes)
+
+
+def _int(i: int) -> tirx.Expr:
+    return tirx.const(i, "int32")
