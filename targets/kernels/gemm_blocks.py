@@ -30,7 +30,7 @@ SINGLE = 4  # panels of a task where there is one row
 
 @template("edgert.GemmBlocks")
 def gemm_blocks(call: Call, target: Target) -> list[Stage] | None:
-    """codes int8 [..., M, K], scales [..., M, K/32], offsets x constant codes [N, K]: see compiler/ops/block_codes.py."""
+    """int8 [..., M, K], scales [..., M, K/32], sums x constant codes [N, K]: see compiler/ops/block_codes.py."""
     weights = BlockCodes.of(call.attrs, call.inputs[3:8], target)
     if weights is None or product(call.need(0).shape) == 0:
         return None
@@ -60,11 +60,18 @@ class GemmBlocks:
         sums = self.call.need(2)
         self.fine = not same_dim(sums.shape[-1], w.blocks)  # sums of 16 neighbours, not of 32
         self.offset = b.arg(sums, (self.rows, w.blocks * (2 if self.fine else 1)))
+        self.scaled = sums.dtype == "float32"  # the sums times the row's scale, not the codes' times -8
         self.reader, self.tail = Reader(b, w), MatrixTail(b, self.call)
         with b:
-            walk(b, self.rows, w.cols, w.depth, self.lanes, (self.tile, 1), SINGLE, w.panel_bytes, self.target,
-                 self.emit)  # fmt: skip
+            self.walk()
         return b.stage()
+
+    def walk(self) -> None:
+        """Emits the parallel loop."""
+        walk(
+            self.b, self.rows, self.w.cols, self.w.depth, self.lanes, (self.tile, 1), SINGLE, self.w.panel_bytes,
+            self.target, self.emit,
+        )  # fmt: skip
 
     def emit(self, count: int, first: tirx.Expr, panel: tirx.Expr, vecs: int, width: int) -> None:
         """`count` rows from `first` times `vecs` panels, of which `width` columns are stored."""
