@@ -59,22 +59,25 @@ def _weight(node: Node, first: int) -> tuple[Callable[[Index, Index], tirx.Expr]
 def gemm_blocks(node: Node) -> Tensor:
     """The outputs of QuantizeRows in blocks of 32 times such weights: float32 [..., M, N].
 
-    Inputs: a int8 [..., M, K], a_scale float32 [..., M, K/32], a_offset int32 [..., M, K/32] or [..., M, K/16] (of
-    blocks of 16 always the latter: QuantizeRows with sums=16); codes, scale, minimum, super_scale, super_minimum.
+    Inputs: a int8 [..., M, K], a_scale float32 [..., M, K/32], sums; codes, scale, minimum, super_scale, super_minimum.
+    sums is QuantizeRows's fourth output where there is a minimum; its third where there is none, and then of 16
+    neighbours (K/16) for weights in blocks of 16. With a minimum the third will do too, more slowly.
     """
-    a, a_scale, a_offset = node.need(0), node.need(1), node.need(2)
+    a, a_scale, sums = node.need(0), node.need(1), node.need(2)
     weight, leaves, cols, depth = _weight(node, 3)
     if a.dtype != "int8" or not same_dim(a.shape[-1], depth) or not same_dim(a_scale.shape[-1], depth // STEP):
         raise Unsupported(f"a product of {a.dtype} {a.shape} and rows of {depth}", "int8 in blocks of 32")
-    sums = [int(node.attr("size"))] if int(node.attr("size")) == 16 else [16, STEP]
-    if not any(same_dim(a_offset.shape[-1], depth // s) for s in sums):
-        raise Unsupported(f"sums of {a_offset.shape}", f"sums of {sums[0]} neighbours")
+    sizes = [int(node.attr("size"))] if int(node.attr("size")) == 16 else [16, STEP]
+    if not any(same_dim(sums.shape[-1], depth // s) for s in sizes):
+        raise Unsupported(f"sums of {sums.shape}", f"sums of {sizes[0]} neighbours")
+    if sums.dtype != "int32" and (sums.dtype != "float32" or node.input(5) is None):
+        raise Unsupported(f"sums of {sums.dtype}", "int32 sums of codes where there is no minimum")
 
     def body(i: tuple, r: tuple) -> tirx.Expr:
         x = a(*i[:-1], r[0]).astype("float32") * a_scale(*i[:-1], floordiv(r[0], STEP))
         return x * weight(i[-1], r[0])
 
-    reads = [a, a_scale, a_offset, *leaves]
+    reads = [a, a_scale, sums, *leaves]
     return reduce((*a.shape[:-1], cols), "float32", (depth,), "sum", body, reads, name="gemm_blocks")
 
 

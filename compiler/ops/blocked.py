@@ -128,7 +128,9 @@ def quantize_rows(node: Node) -> Sequence[Tensor]:
     """x float32 [..., K] in blocks along K (which `block` divides): int8 codes [..., K]; scales float32 [..., K/block];
     and int32 [..., K/sums], the sums of the codes times -8, by which products with codes plus 8 are too large.
 
-    `sums` divides `block`, and is it where left out.
+    `sums` divides `block`, and is it where left out. A fourth output, float32 [..., K/block]: the scale times the sum
+    of the codes.
+
     scale = max(max|x| / 127, 1e-30), code = round_half_to_even(x / scale): what quant/int4x8.py writes.
     """
     x, block = node.need(0), int(node.attr("block"))
@@ -155,10 +157,21 @@ def quantize_rows(node: Node) -> Sequence[Tensor]:
     def term(i: tuple, r: tuple) -> tirx.Expr:
         return codes(*i[:-1], i[-1] * each + r[0]).astype("int32")
 
+    def of_block(i: tuple, r: tuple) -> tirx.Expr:
+        return codes(*i[:-1], i[-1] * block + r[0]).astype("int32")
+
     parts = (*x.shape[:-1], floordiv(x.shape[-1], each))
     total = reduce(parts, "int32", (each,), "sum", term, [codes], name="sums")
     offset = compute(parts, "int32", lambda *i: total(*i) * tirx.const(-OFFSET, "int32"), [total], "offsets")
-    return [codes, scale, offset]
+    if len(node.outputs) < 4:
+        return [codes, scale, offset]
+    whole = offset if each == block else reduce(shape, "int32", (block,), "sum", of_block, [codes], name="whole")
+    factor = -1.0 / OFFSET if each == block else 1.0
+
+    def scaled(*i: Index) -> tirx.Expr:
+        return whole(*i).astype("float32") * tirx.const(factor, "float32") * scale(*i)
+
+    return [codes, scale, offset, compute(shape, "float32", scaled, [whole, scale], "scaled_sums")]
 
 
 @op("GemmInt4x8", domain="edgert")

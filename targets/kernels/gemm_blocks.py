@@ -7,6 +7,8 @@ multiple of that.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from tvm import tirx
 
 from targets.target import Target
@@ -26,6 +28,7 @@ from .tiles_emit import prefetch, store_tile
 
 AHEAD = 4096  # bytes of weights between what is read and what is asked for
 SINGLE = 4  # panels of a task where there is one row
+Shared: TypeAlias = list[tuple[tirx.Expr, tirx.Expr | None]]
 
 
 @template("edgert.GemmBlocks")
@@ -45,8 +48,9 @@ class GemmBlocks:
         self.rows = product(call.need(0).shape[:-1])
         self.dot = code_dot(target, self.lanes, weights.bits)
         many = target.registers >= 32
-        # quads at a time: their codes, the rows' sums in float and what one row needs are to stay in registers
-        self.quads = min(self.dot.most, QUADS // weights.parts, 8 if many else 4)
+        # quads unpacked at a time: their codes, the rows' sums in float and what a row needs are to stay in registers
+        self.held = QUADS if many else QUADS // 2
+        self.most = min(self.dot.most, self.held, QUADS // weights.parts)
         self.tile = 16 if many else 4
         if isinstance(self.rows, int):
             self.tile = max(1, min(self.rows, self.tile))
@@ -121,38 +125,55 @@ class GemmBlocks:
         factors: dict[str, tirx.Expr],
     ) -> None:  # fmt: skip
         """total += 32 steps of the depth."""
-        b, w, lanes = self.b, self.w, self.lanes
-        each = QUADS // w.parts
-        values: list[tirx.Expr | None] = [None] * count
+        b, each = self.b, QUADS // self.w.parts
+        shared = self.shared(panel, block, factors)
+        sums: list[dict[int, tirx.Expr]] = [{} for _ in range(count)]
+        for start in range(0, QUADS, self.held):
+            codes = self.reader.codes(panel, block, start, self.held)
+            for i in range(count):
+                words = [
+                    b.let(load_word(self.left, first + i, block * STEP + (start + q) * QUAD)) for q in range(self.held)
+                ]
+                for low in range(0, self.held, self.most):
+                    part, several = (start + low) // each, slice(low, low + self.most)
+                    acc = sums[i].get(part)
+                    acc = self._begin(first + i, block, part) if acc is None else acc
+                    sums[i][part] = b.let(self.dot.add(acc, codes[several], words[several]))
+                if start + self.held == QUADS:
+                    self.add(total, i, first + i, block, list(sums[i].values()), shared)
+
+    def shared(self, panel: tirx.Expr, block: tirx.Expr, factors: dict[str, tirx.Expr]) -> Shared:
+        """What all rows multiply sums over 32 steps with: for each part its scales, and its minima."""
+        b, w = self.b, self.w
+        made = []
         for part in range(w.parts):
             row = block * w.parts + part
-            scale = self.factor("scale", panel, row, factors)
-            minimum = None
-            if w.minimum is not None:  # of a sum in units of -1/8; with a super minimum, what is subtracted
-                by = splat(-0.125 if w.super_minimum is None else 0.125, "float32", lanes)
-                minimum = b.let(self.factor("minimum", panel, row, factors) * by)
-            sums: list[tirx.Expr] = []
-            for start in range(part * each, (part + 1) * each, self.quads):
-                codes = self.reader.codes(panel, block, start, self.quads)
-                for i in range(count):
-                    words = [
-                        b.let(load_word(self.left, first + i, block * STEP + (start + q) * QUAD))
-                        for q in range(self.quads)
-                    ]
-                    acc = sums[i] if start > part * each else self._begin(first + i, block, part)
-                    sums[i : i + 1] = [b.let(self.dot.add(acc, codes, words))]
-            for i in range(count):
-                value = sums[i].astype(f"float32x{lanes}") * scale
-                if minimum is not None:
-                    value = value + self._offset(first + i, block, part).astype(f"float32x{lanes}") * minimum
-                before = values[i]
-                value = value if before is None else before + value
-                values[i] = value if part == w.parts - 1 else b.let(value)
-        for i, value in enumerate(values):
-            assert value is not None
-            x_scale = tirx.Broadcast(self.left_scale[first + i, block], lanes)
-            old = load_vector(total, _int(i), _int(0), count=lanes)
-            store_vector(b, total, old + value * x_scale, _int(i), _int(0))
+            scale, minimum = self.factor("scale", panel, row, factors), None
+            if w.minimum is not None:  # with a super minimum it is subtracted; integer sums are of units of -1/8
+                by = (1.0 if w.super_minimum is None else -1.0) * (1.0 if self.scaled else -0.125)
+                minimum = self.factor("minimum", panel, row, factors)
+                minimum = minimum if by == 1.0 else b.let(minimum * splat(by, "float32", self.lanes))
+            made.append((scale, minimum))
+        return made
+
+    def add(
+        self, total: tirx.Var, i: int, row: tirx.Expr, block: tirx.Expr, sums: list[tirx.Expr], shared: Shared
+    ) -> None:
+        """total[i] += the integer sums of each part, scaled, and the minima."""
+        lanes = self.lanes
+        value: tirx.Expr | None = None
+        for part, (scale, minimum) in enumerate(shared):
+            term = sums[part].astype(f"float32x{lanes}") * scale
+            if minimum is not None and not self.scaled:
+                term = term + self._offset(row, block, part).astype(f"float32x{lanes}") * minimum
+            value = term if value is None else value + term
+        assert value is not None
+        x_scale = tirx.Broadcast(self.left_scale[row, block], lanes)
+        new = load_vector(total, _int(i), _int(0), count=lanes) + value * x_scale
+        for part, (_, minimum) in enumerate(shared):
+            if minimum is not None and self.scaled:
+                new = new + self._offset(row, block, part) * minimum
+        store_vector(self.b, total, new, _int(i), _int(0))
 
     def _begin(self, row: tirx.Expr, block: tirx.Expr, part: int) -> tirx.Expr:
         times = (self.w.zero - self.dot.bias) // 8  # zero points are multiples of 8
@@ -162,7 +183,7 @@ class GemmBlocks:
         return offset if times == 1 else offset * splat(times, "int32", self.lanes)
 
     def _offset(self, row: tirx.Expr, block: tirx.Expr, part: int) -> tirx.Expr:
-        """-8 times the sum of a row's codes in a block, or in one of two halves, in every lane."""
+        """The sum of a row's codes in a block, or in one of two halves, as it is given, in every lane."""
         at, lanes = block * (2 if self.fine else 1), self.lanes
         if self.fine and self.w.parts == 1:
             return tirx.Broadcast(self.offset[row, at] + self.offset[row, at + 1], lanes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 from tvm import tirx
 
@@ -20,7 +21,10 @@ from .tensor import product
 
 @template("edgert.QuantizeRows")
 def quantize_rows(call: Call, target: Target) -> list[Stage] | None:
-    """x float32 [..., K] -> int8 [..., K], scales float32 [..., K/block], -8 times the sums int32 [..., K/sums]."""
+    """x float32 [..., K] -> int8 [..., K], scales float32 [..., K/block], -8 times the sums int32 [..., K/sums].
+
+    And, where wanted, scale times sum, float32 [..., K/block].
+    """
     x, block = call.need(0), int(call.attrs["block"])
     each = int(call.attrs.get("sums", block))
     depth = x.shape[-1]
@@ -31,6 +35,8 @@ def quantize_rows(call: Call, target: Target) -> list[Stage] | None:
     b = Builder(f"quantize_rows_f32s8_g{block}{f's{each}' if each != block else ''}_{target.isa}")
     source, codes = b.arg(x, (rows, depth)), b.arg(call.results[0], (rows, depth))
     scales, offsets = b.arg(call.results[1], (rows, blocks)), b.arg(call.results[2], (rows, depth // each))
+    more = call.results[3] if len(call.results) > 3 else None
+    scaled = None if more is None else b.arg(more, (rows, blocks))
     with b, b.parallel(rows, max(1, GRAIN // depth)) as row, b.serial(tirx.const(blocks, "int64"), "block") as at:
         parts = [b.let(load_vector(source, row, at * block + i, count=lanes)) for i in range(0, block, lanes)]
         most: tirx.Expr | None = None
@@ -49,9 +55,11 @@ def quantize_rows(call: Call, target: Target) -> list[Stage] | None:
                 totals[-1] = b.let(totals[-1] + whole)
             else:
                 totals.append(whole)
-        for i, total in enumerate(totals):
-            sum_ = _fold(b, total, lanes, lambda p, q: p + q)
-            b.store(offsets, (row, at * (block // each) + i), sum_ * tirx.const(-2 * QUAD, "int32"))
+        sums = [b.let(_fold(b, total, lanes, lambda p, q: p + q)) for total in totals]
+        for i, part in enumerate(sums):
+            b.store(offsets, (row, at * (block // each) + i), part * tirx.const(-2 * QUAD, "int32"))
+        if scaled is not None:
+            b.store(scaled, (row, at), reduce(lambda p, q: p + q, sums).astype("float32") * scale)
     return [b.stage()]
 
 
