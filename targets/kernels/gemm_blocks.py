@@ -37,7 +37,9 @@ def gemm_blocks(call: Call, target: Target) -> list[Stage] | None:
     weights = BlockCodes.of(call.attrs, call.inputs[3:8], target)
     if weights is None or product(call.need(0).shape) == 0:
         return None
-    return [GemmBlocks(call, target, weights).stage()]
+    from .gemm_blocks_amx import amx_blocks
+
+    return amx_blocks(call, target, weights) or [GemmBlocks(call, target, weights).stage()]
 
 
 class GemmBlocks:

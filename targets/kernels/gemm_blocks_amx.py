@@ -1,0 +1,207 @@
+"""Blocked products on AMX: the integer sums of each block are a matrix unit's, their scaling that of vector registers.
+
+A task is four panels of 16 columns times up to 64 rows. Of a panel so many blocks are unpacked at once as fit a local
+buffer, zero points taken off; unpacked quads are the rows of a right tile as they are. Then, for tiles of up to 16 rows,
+one multiplication makes a block's sums, while those of the block before are scaled and added up in 16 registers.
+"""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from targets.target import Target
+
+from . import amx
+from .amx import COLS, ROW, ROWS, SIDE, SUMS
+from .block_codes import LINE, QUADS, STEP, SUPER, BlockCodes
+from .dot import QUAD, load_vector, store_vector
+from .gemm_blocks import AHEAD, SINGLE, GemmBlocks
+from .gemm_tasks import known_rows
+from .nibbles import splat
+from .registry import Call
+from .stage import Stage
+from .tails import unravel
+from .tensor import as_expr, product, simplify
+from .tiles import Tile
+from .tiles_emit import prefetch, store_tile
+
+LEAST = 4  # rows from which on this is faster than vpdpbusd
+BAND = 64  # rows of a task
+MOST_BLOCKS = 18  # unpacked at once: 9 KB
+HEIGHTS = (4, 8, 16)  # rows of tiles for a number of rows known only at run time
+
+
+def amx_blocks(call: Call, target: Target, weights: BlockCodes) -> list[Stage] | None:
+    """The stage; None where AMX is not there or does not pay."""
+    rows = known_rows(product(call.need(0).shape[:-1]))
+    if target.tiles != "amx" or weights.lanes != SIDE or rows < LEAST:
+        return None
+    if weights.bits == 8 and weights.zero != 128:  # codes less zero point are to be signed bytes
+        return None
+    return [_AmxBlocks(call, target, weights).stage()]
+
+
+class _AmxBlocks(GemmBlocks):
+    def __init__(self, call: Call, target: Target, weights: BlockCodes) -> None:
+        super().__init__(call, target, weights)
+        self.heights = (min(self.rows, SIDE),) if isinstance(self.rows, int) else HEIGHTS
+        chunks = -(-weights.blocks // MOST_BLOCKS)
+        if weights.super_scale is not None:  # whole super blocks
+            chunks = -(-weights.blocks // (SUPER // STEP * (MOST_BLOCKS // (SUPER // STEP))))
+        # equal ones: the fewest that divide the depth
+        while weights.blocks % chunks or (weights.super_scale is not None and weights.blocks // chunks % 8):
+            chunks += 1
+        self.chunks, self.chunk = chunks, weights.blocks // chunks
+        self.b.kernel = f"gemm_s8{weights.kind}_{self.heights[-1]}x16_amx"
+
+    def walk(self) -> None:
+        b, rows, w = self.b, self.rows, self.w
+        groups, bands = -(-w.panels // SINGLE), simplify((rows + (BAND - 1)) // BAND)
+        table = b.arg(amx.configurations(STEP // w.parts, [(h, h) for h in self.heights]))
+        many = None if isinstance(rows, int) else rows >= LEAST
+        if many is None:
+            amx.configure(b, table, 0)
+        else:
+            with b.when(many):
+                entry = tirx.Select(rows >= 16, 2, tirx.Select(rows >= 8, 1, 0))
+                amx.configure(b, table, b.let(entry.astype("int64")))
+        self.unpacked = _aligned(b, (self.chunk * QUADS, ROW), "int8")
+        self.made = _aligned(b, (2 * w.parts * SIDE, SIDE), "int32")
+        self.totals = _aligned(b, (BAND, SIDE), "float32")
+        with b.parallel(simplify(groups * bands)) as p:
+            group, band = unravel(b, p, [groups, bands])
+            first = b.let(band * BAND)
+            if many is None:
+                self.task(first, group, self.heights[0])
+            else:
+                with b.when(rows >= 16):
+                    self.task(first, group, 16)
+                with b.otherwise():
+                    with b.when(rows >= 8):
+                        self.task(first, group, 8)
+                    with b.otherwise():
+                        with b.when(many):
+                            self.task(first, group, 4)
+                        with b.otherwise():
+                            self.few(group)
+        if many is None:
+            amx.release(b)
+        else:
+            with b.when(many):
+                amx.release(b)
+
+    def few(self, group: tirx.Expr) -> None:
+        """Fewer rows than AMX is for, known only at run time."""
+        zero = tirx.const(0, "int64")
+        for count in range(1, LEAST):
+            with self.b.when(tirx.EQ(self.rows, tirx.const(count, "int64"))):
+                self.panels(group, lambda panel, width, n=count: self.emit(n, zero, panel, 1, width))  # type: ignore[misc]
+
+    def panels(self, group: tirx.Expr, each) -> None:
+        """each(panel, columns) for the panels of a group."""
+        b, w = self.b, self.w
+        whole, rest = divmod(w.cols, SIDE)
+        start = b.let(group * SINGLE)
+        with b.serial(b.let(tirx.min(tirx.const(SINGLE, "int64"), whole - start)), "panel") as p:
+            each(b.let(start + p), SIDE)
+        if rest:
+            with b.when(tirx.EQ(group, tirx.const(-(-w.panels // SINGLE) - 1, "int64"))):
+                each(tirx.const(whole, "int64"), rest)
+
+    def task(self, first: tirx.Expr, group: tirx.Expr, height: int) -> None:
+        """Up to 64 rows from `first` times the panels of a group, in tiles of `height` rows."""
+        b, rows = self.b, self.rows
+        count = b.let(tirx.min(tirx.const(BAND, "int64"), rows - first))
+        tiles = b.let(tirx.truncdiv(count + (height - 1), tirx.const(height, "int64")))
+
+        def start(t: tirx.Expr) -> tirx.Expr:  # the last one starts early, so that it is whole
+            return b.let(tirx.min(first + t * height, rows - height))
+
+        def one(panel: tirx.Expr, width: int) -> None:
+            with b.serial(tirx.const(self.chunks, "int64"), "chunk") as chunk:
+                block = b.let(as_expr(chunk, "int64") * self.chunk)
+                self.unpack(panel, block)
+                with b.serial(tiles, "tile") as t:
+                    self.tile_rows(panel, block, start(t), b.let(t * height), height)
+            with b.serial(tiles, "tile") as t:
+                at = start(t)
+                skip = b.let(first + t * height - at)  # stored by the tile before
+
+                def write(value: tirx.Expr, i: tirx.Expr, c: tirx.Expr) -> None:
+                    self.tail.write(value, at + i, panel * SIDE + c)
+
+                with b.serial(height - skip, "row", skip) as i:
+                    line = b.let(t * height + i)
+                    held = b.local((1, SIDE), "float32")
+                    store_vector(b, held, load_vector(self.totals, line, _int(0), count=SIDE), _int(0), _int(0))
+                    store_tile(b, held, 1, width, Tile(1, 1, SIDE), lambda v, _, c: write(v, i, c))
+
+        self.panels(group, one)
+
+    def unpack(self, panel: tirx.Expr, first: tirx.Expr) -> None:
+        """unpacked = a chunk of blocks from `first` on, as signed bytes."""
+        b, w = self.b, self.w
+        base = b.let(panel * w.panel_bytes + AHEAD)
+        with b.serial(tirx.const(self.chunk, "int64"), "block") as i:
+            block = b.let(first + as_expr(i, "int64"))
+            for line in range(0, w.line_bytes, LINE):
+                prefetch(b, self.reader.flat, base + (block * w.line_bytes + line))
+            for q, code in enumerate(self.reader.codes(panel, block, 0, QUADS)):
+                if w.zero:
+                    code = code - splat(w.zero - 256 if w.zero > 127 else w.zero, "int8", ROW)
+                store_vector(b, self.unpacked, code, i * QUADS + q, _int(0))
+
+    def tile_rows(self, panel: tirx.Expr, start: tirx.Expr, row: tirx.Expr, line: tirx.Expr, height: int) -> None:
+        """totals from `line` on += `height` rows from `row` on times a chunk of blocks from `start` on."""
+        b, w, parts = self.b, self.w, self.w.parts
+        total = b.local((height, SIDE), "float32")
+        with b.when(tirx.EQ(start, tirx.const(0, "int64"))):
+            for i in range(height):
+                store_vector(b, total, splat(0.0, "float32", SIDE), _int(i), _int(0))
+        with b.otherwise():
+            for i in range(height):
+                store_vector(b, total, load_vector(self.totals, line + i, _int(0), count=SIDE), _int(i), _int(0))
+
+        def multiply(block: tirx.Expr) -> None:
+            for part in range(parts):
+                to = b.let((tirx.bitwise_and(block, tirx.const(1, "int64")) * parts + part) * SIDE)
+                amx.zero(b, SUMS[part])
+                at = (start + block) * STEP + part * (STEP // parts)
+                amx.load(b, ROWS[part], tirx.address_of(self.left[row, at]), w.depth)
+                codes = self.unpacked[block * QUADS + part * (QUADS // parts), _int(0)]
+                amx.load(b, COLS[part], tirx.address_of(codes), ROW)
+                amx.multiply(b, SUMS[part], ROWS[part], COLS[part], signed=True)
+                amx.store(b, SUMS[part], tirx.address_of(self.made[to, _int(0)]), ROW)
+
+        def scale(block: tirx.Expr) -> None:
+            here = b.let(start + block)
+            names = [name for name in ("super scale", "super minimum") if name in w.layout]
+            at = tirx.truncdiv(here, tirx.const(SUPER // STEP, "int64"))
+            shared = self.shared(panel, here, {name: self.reader.floats(name, panel, at) for name in names})
+            slot = b.let(tirx.bitwise_and(block, tirx.const(1, "int64")) * (parts * SIDE))
+            for i in range(height):
+                sums = [load_vector(self.made, slot + (part * SIDE + i), _int(0), count=SIDE) for part in range(parts)]
+                self.add(total, i, row + i, here, sums, shared)
+
+        zero = tirx.const(0, "int64")
+        multiply(zero)
+        with b.serial(tirx.const(self.chunk - 1, "int64"), "block") as block:
+            multiply(b.let(as_expr(block, "int64") + 1))
+            scale(as_expr(block, "int64"))
+        scale(tirx.const(self.chunk - 1, "int64"))
+        for i in range(height):
+            store_vector(b, self.totals, load_vector(total, _int(i), _int(0), count=SIDE), line + i, _int(0))
+
+
+def _aligned(b, shape: tuple[int, int], dtype: str) -> tirx.Var:
+    """A local matrix that starts at a cache line: LLVM aligns vectors so."""
+    lanes = ROW * 8 // int("".join(c for c in dtype if c.isdigit()))
+    held = tirx.decl_buffer([shape[0] * shape[1] // lanes], f"{dtype}x{lanes}", "held", scope="local")
+    view = tirx.decl_buffer(list(shape), dtype, "held", scope="local")
+    b.emit(tirx.AllocBuffer(held))
+    b.emit(tirx.DeclBuffer(view, data=held.data))
+    return view
+
+
+def _int(i: int) -> tirx.Expr:
+    return tirx.const(i, "int32")
