@@ -29,6 +29,7 @@ ENOUGH = 4  # blocks that make a piece of its own worth while
 BLOCK = 64
 KEYS = 4  # keys whose products are summed across lanes together
 NEVER = -float("inf")
+STEP, UNROLLED = 4, 8  # vectors of a head: those of a loop's step, and how many are written out without one
 COLUMNS = 4  # vectors of the result in registers, for each query head
 
 
@@ -115,37 +116,32 @@ class _Pieces:
     def products(self, row: tirx.Expr, count: int, base: tirx.Expr) -> None:
         """scores[r][key] of `count` query heads."""
         b, lanes, vectors = self.b, self.lanes, self.g.size // self.lanes
-        step = vectors if vectors <= 8 else 4
+        pairs = [(r, u) for r in range(count) for u in range(KEYS)]
         with b.serial(_i(BLOCK // KEYS), "keys") as keys:
             key = b.let(base + keys * KEYS, "key")
-            acc = b.local((count * KEYS * lanes,), "float32")
-            if step < vectors:
-                for j in range(count * KEYS):
-                    store_vector(b, acc, splat(0.0, "float32", lanes), as_expr(j * lanes))
-            sums: dict[tuple[int, int], tirx.Expr] = {}
-            with b.serial(_i(-(-vectors // step)), "d") as d:
-                start = d * (step * lanes)
-                if step < vectors:
-                    for r in range(count):
-                        for u in range(KEYS):
-                            sums[r, u] = load_vector(acc, as_expr((r * KEYS + u) * lanes), count=lanes)
-                for c in range(step):
-                    keyed = [b.let(self.cache.read(KEY, self.group, key + u, start, c), "k") for u in range(KEYS)]
-                    for r in range(count):
-                        query = b.let(
-                            load_vector(self.queries, self.group, row + r, start + c * lanes, count=lanes), "q"
-                        )
-                        for u in range(KEYS):
-                            term = query * keyed[u]
-                            sums[r, u] = b.let(sums[r, u] + term if (r, u) in sums else term, "s")
-                if step < vectors:
-                    for (r, u), value in sums.items():
-                        store_vector(b, acc, value, as_expr((r * KEYS + u) * lanes))
+            acc = b.local((len(pairs) * lanes,), "float32")
+
+            def spot(r: int, u: int) -> tirx.Expr:
+                return as_expr((r * KEYS + u) * lanes)
+
+            def add(start: tirx.Expr, c: int) -> None:
+                rows = [b.let(self.cache.read(KEY, self.group, key + u, start, c), "k") for u in range(KEYS)]
+                for r in range(count):
+                    query = b.let(load_vector(self.queries, self.group, row + r, start + c * lanes, count=lanes), "q")
+                    for u in range(KEYS):
+                        store_vector(b, acc, load_vector(acc, spot(r, u), count=lanes) + query * rows[u], spot(r, u))
+
+            for pair in pairs:
+                store_vector(b, acc, splat(0.0, "float32", lanes), spot(*pair))
+            looped = vectors // STEP if vectors > UNROLLED else 0
+            if looped:
+                with b.serial(_i(looped), "d") as d:
+                    for c in range(STEP):
+                        add(d * (STEP * lanes), c)
+            for c in range(looped * STEP, vectors):
+                add(_i(c // STEP * STEP * lanes), c % STEP)
             for r in range(count):
-                if step < vectors:
-                    parts = [load_vector(acc, as_expr((r * KEYS + u) * lanes), count=lanes) for u in range(KEYS)]
-                else:
-                    parts = [sums[r, u] for u in range(KEYS)]
+                parts = [load_vector(acc, spot(r, u), count=lanes) for u in range(KEYS)]
                 store_vector(b, self.scores, four_sums(b, parts, lanes), r * BLOCK + keys * KEYS)
 
     def softmax(self, row: tirx.Expr, r: int, base: tirx.Expr) -> None:
@@ -161,7 +157,7 @@ class _Pieces:
             store_vector(b, self.scores, value, as_expr(at + j))
             most = b.let(tirx.max(most, value), "most")
         before = b.let(self.sums[(*state, _i(0))], "before")
-        top = b.let(tirx.max(fold(b, most, lanes, tirx.max), before), "top")
+        top = b.keep(tirx.max(fold(b, most, lanes, tirx.max), before))
         # where nothing is seen yet the maximum is -inf: 0 in its place keeps exp(-inf - max) zero instead of NaN
         safe = b.let(tirx.Select(top == as_expr(NEVER), as_expr(0.0), top), "safe")
         rescale = b.keep(vmath.exp_flush(b.let(before - safe, "gap")))
@@ -199,7 +195,7 @@ class _Pieces:
             with b.serial(high - low, "t", start=low) as t:
                 weights = [b.let(self.scores[r * BLOCK + t], "w") for r in range(count)]
                 for c in columns:
-                    value = b.let(self.cache.read(VALUE, self.group, base + t, _i(c // 4 * 4 * lanes), c % 4), "v")
+                    value = b.let(self.cache.read(VALUE, self.group, base + t, _i(c // STEP * STEP * lanes), c % STEP), "v")
                     for r in range(count):
                         at = as_expr(((r * len(columns)) + c - first) * lanes)
                         total = load_vector(acc, at, count=lanes) + tirx.Broadcast(weights[r], lanes) * value
@@ -259,12 +255,18 @@ def four_sums(b: Builder, parts: list[tirx.Expr], lanes: int) -> tirx.Expr:
 
 
 def fold(b: Builder, vector: tirx.Expr, lanes: int, combine) -> tirx.Expr:  # noqa: ANN001
-    """One number of all lanes: halves combined until one lane is left."""
-    while lanes > 1:
+    """One number of all lanes: halves combined until one lane is left.
+
+    Held in locals: TVM's simplifier puts bound values back in place, which takes exponential time for a chain of them.
+    """
+    while lanes > 2:
+        held = b.local((lanes,), "float32")
+        store_vector(b, held, vector, as_expr(0))
         lanes //= 2
-        halves = [tirx.Shuffle([vector], [as_expr(s + i) for i in range(lanes)]) for s in (0, lanes)]
-        vector = b.let(combine(*halves), "half")
-    return vector
+        vector = combine(*(load_vector(held, as_expr(s), count=lanes) for s in (0, lanes)))
+    held = b.local((2,), "float32")
+    store_vector(b, held, vector, as_expr(0))
+    return combine(held[0], held[1])
 
 
 def _i(value: int) -> tirx.Expr:

@@ -176,7 +176,7 @@ class _Blocks:
             store_vector(b, self.weights, value, self.worker, row, _i(j))
             most = b.let(tirx.max(most, value), "most")
         before = b.let(self.state[self.worker, row, _i(0)], "before")
-        top = b.let(tirx.max(fold(b, most, lanes, tirx.max), before), "top")
+        top = b.keep(tirx.max(fold(b, most, lanes, tirx.max), before))
         # where nothing is seen yet the maximum is -inf: 0 in its place keeps exp(-inf - max) zero instead of NaN
         safe = b.let(tirx.Select(top == as_expr(NEVER), as_expr(0.0), top), "safe")
         rescale = b.keep(vmath.exp_flush(b.let(before - safe, "gap")))
