@@ -36,7 +36,7 @@ def test_missing_markers_are_refused(text: str) -> None:
         replace_between(text, "x", "new")
 
 
-@pytest.mark.parametrize("marker", ["bench", "operators"])
+@pytest.mark.parametrize("marker", ["bench", "operators", "memory", "budgets"])
 def test_the_readme_has_the_markers(marker: str) -> None:
     text = README.read_text()
     assert "new" in replace_between(text, marker, "new")
