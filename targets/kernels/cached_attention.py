@@ -21,6 +21,7 @@ from .stage import Stage, Temp
 from .tensor import Index, as_expr
 
 FEW = 8  # rows up to which the context is split among threads, and not the rows
+MOST = 256  # elements of a head: kernels write its vectors out
 BLOCK = 64  # keys taken together; the cache has at least as many rows
 
 
@@ -56,7 +57,7 @@ def geometry(call: Call, target: Target) -> Geometry | None:
     if not isinstance(q.shape[1], int) or call.attrs.get("format", "f16") not in FORMATS:
         return None
     size = q.shape[1] // heads
-    if size % 16 or size * 4 > 2 << 10 or not isinstance(cos.shape[1], int):
+    if size % FORMATS[call.attrs.get("format", "f16")].multiple or size > MOST or not isinstance(cos.shape[1], int):
         return None
     if isinstance(cache.shape[3], int) and cache.shape[3] < BLOCK:
         return None

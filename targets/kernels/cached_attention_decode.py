@@ -14,7 +14,7 @@ from tvm import tirx
 
 from . import vmath
 from .builder import Builder
-from .cached_attention_formats import KEY, VALUE, Format
+from .cached_attention_formats import KEY, VALUE, Format, fold
 from .cached_attention_visible import Visible
 from .dot import load_vector, store_vector
 from .nibbles import splat
@@ -157,7 +157,7 @@ class _Pieces:
             store_vector(b, self.scores, value, as_expr(at + j))
             most = b.let(tirx.max(most, value), "most")
         before = b.let(self.sums[(*state, _i(0))], "before")
-        top = b.keep(tirx.max(fold(b, most, lanes, tirx.max), before))
+        top = b.keep(tirx.max(fold(b, [most], lanes, tirx.max), before))
         # where nothing is seen yet the maximum is -inf: 0 in its place keeps exp(-inf - max) zero instead of NaN
         safe = b.let(tirx.Select(top == as_expr(NEVER), as_expr(0.0), top), "safe")
         rescale = b.keep(vmath.exp_flush(b.let(before - safe, "gap")))
@@ -174,7 +174,7 @@ class _Pieces:
             if factor is not None:
                 weights = load_vector(self.scores, at + j * lanes, count=lanes)
                 store_vector(b, self.scores, weights * factor, at + j * lanes)
-        added = fold(b, load_vector(total, as_expr(0), count=lanes), lanes, lambda x, y: x + y)
+        added = fold(b, [load_vector(total, as_expr(0), count=lanes)], lanes, lambda x, y: x + y)
         b.store(self.sums, (*state, 1), self.sums[(*state, _i(1))] * rescale + added)
         b.store(self.sums, (*state, 0), top)
 
@@ -195,7 +195,9 @@ class _Pieces:
             with b.serial(high - low, "t", start=low) as t:
                 weights = [b.let(self.scores[r * BLOCK + t], "w") for r in range(count)]
                 for c in columns:
-                    value = b.let(self.cache.read(VALUE, self.group, base + t, _i(c // STEP * STEP * lanes), c % STEP), "v")
+                    value = b.let(
+                        self.cache.read(VALUE, self.group, base + t, _i(c // STEP * STEP * lanes), c % STEP), "v"
+                    )
                     for r in range(count):
                         at = as_expr(((r * len(columns)) + c - first) * lanes)
                         total = load_vector(acc, at, count=lanes) + tirx.Broadcast(weights[r], lanes) * value
@@ -252,21 +254,6 @@ def four_sums(b: Builder, parts: list[tirx.Expr], lanes: int) -> tirx.Expr:
         halves = [tirx.Shuffle([total], [as_expr(s + i) for i in range(lanes)]) for s in (0, lanes)]
         total = b.let(halves[0] + halves[1], "half")
     return total
-
-
-def fold(b: Builder, vector: tirx.Expr, lanes: int, combine) -> tirx.Expr:  # noqa: ANN001
-    """One number of all lanes: halves combined until one lane is left.
-
-    Held in locals: TVM's simplifier puts bound values back in place, which takes exponential time for a chain of them.
-    """
-    while lanes > 2:
-        held = b.local((lanes,), "float32")
-        store_vector(b, held, vector, as_expr(0))
-        lanes //= 2
-        vector = combine(*(load_vector(held, as_expr(s), count=lanes) for s in (0, lanes)))
-    held = b.local((2,), "float32")
-    store_vector(b, held, vector, as_expr(0))
-    return combine(held[0], held[1])
 
 
 def _i(value: int) -> tirx.Expr:

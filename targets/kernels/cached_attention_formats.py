@@ -6,7 +6,7 @@ be multiplied by, which is cheaper than each element.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,11 +14,14 @@ from tvm import tirx
 
 from .builder import Builder
 from .dot import load_vector, store_vector
+from .nibbles import splat
 from .registry import Call
+from .rounding import LEAST_SCALE, MAGIC, MAGIC_BITS
 from .tensor import Index, as_expr
 
 Vector: TypeAlias = tirx.Expr
 KEY, VALUE = 0, 1
+SPAN = 32  # elements that share a scale and a least value
 
 
 @dataclass(eq=False)
@@ -32,6 +35,7 @@ class Format:
     buffers: Sequence[tirx.Var]
 
     extra = 0
+    multiple = 16  # of which a row's size is one
 
     @classmethod
     def of(cls, b: Builder, call: Call, size: int, lanes: int) -> Format:
@@ -54,7 +58,7 @@ class Format:
         raise NotImplementedError
 
     def read(self, kv: int, group: Index, row: Index, base: Index, c: int) -> Vector:
-        """Vector c from element `base` (a multiple of 64) on, as float32, less the row's factor."""
+        """Vector c from element `base` (a multiple of 32) on, as float32, less the row's factor."""
         raise NotImplementedError
 
     def factors(self, kv: int, group: Index, row: Index) -> Vector | None:
@@ -79,4 +83,113 @@ class Half(Format):
         return load_vector(self.buffers[0], *place, count=self.lanes).astype(f"float32x{self.lanes}")
 
 
-FORMATS: dict[str, type[Format]] = {"f16": Half}
+class Byte(Format):
+    """int8 [layers, 2, groups, rows, size] and a float32 scale [layers, 2, groups, rows]: code = x / scale rounded."""
+
+    extra = 1
+
+    @staticmethod
+    def shapes(layers: int, groups: int, rows: Index, size: int) -> list[tuple[tuple, str]]:
+        return [((layers, 2, groups, rows, size), "int8"), ((layers, 2, groups, rows), "float32")]
+
+    def write(self, kv: int, group: Index, row: Index, source: tirx.Var) -> None:
+        b, lanes = self.b, self.lanes
+        zero = splat(0.0, "float32", lanes)
+
+        def size(d: int) -> Vector:
+            value = load_vector(source, as_expr(d), count=lanes)
+            return tirx.max(value, zero - value)
+
+        largest = fold(b, [size(d) for d in range(0, self.size, lanes)], lanes, tirx.max)
+        scale = b.keep(tirx.max(largest / tirx.const(127.0, "float32"), tirx.const(LEAST_SCALE, "float32")))
+        b.store(self.buffers[1], self.at(kv, group, row), scale)
+        for d in range(0, self.size, lanes):
+            value = load_vector(source, as_expr(d), count=lanes) / tirx.Broadcast(scale, lanes)
+            code = whole(value, -127, 127, lanes).astype(f"int8x{lanes}")
+            store_vector(b, self.buffers[0], code, *self.at(kv, group, row, d))
+
+    def read(self, kv: int, group: Index, row: Index, base: Index, c: int) -> Vector:
+        place = self.at(kv, group, row, base + c * self.lanes)
+        return load_vector(self.buffers[0], *place, count=self.lanes).astype(f"float32x{self.lanes}")
+
+    def factors(self, kv: int, group: Index, row: Index) -> Vector:
+        return load_vector(self.buffers[1], *self.at(kv, group, row), count=self.lanes)
+
+
+class Nibble(Format):
+    """uint8 [layers, 2, groups, rows, size / 2] and float16 [layers, 2, groups, rows, size / 16].
+
+    Of every SPAN neighbours x = least + scale * code, with codes of 4 bits: byte i of the span has those of elements i
+    (low half) and i + SPAN / 2. The second tensor has scale and least of one span after the other.
+    """
+
+    extra = 1
+    multiple = SPAN
+
+    @staticmethod
+    def shapes(layers: int, groups: int, rows: Index, size: int) -> list[tuple[tuple, str]]:
+        lead = (layers, 2, groups, rows)
+        return [((*lead, size // 2), "uint8"), ((*lead, size // SPAN * 2), "float16")]
+
+    def write(self, kv: int, group: Index, row: Index, source: tirx.Var) -> None:
+        b, lanes = self.b, min(self.lanes, SPAN // 2)
+        for start in range(0, self.size, SPAN):
+            parts = [load_vector(source, as_expr(start + d), count=lanes) for d in range(0, SPAN, lanes)]
+            least = b.keep(fold(b, parts, lanes, tirx.min).astype("float16").astype("float32"))
+            most = fold(b, parts, lanes, tirx.max)
+            scale = b.keep(((most - least) / as_expr(15.0)).astype("float16").astype("float32"))
+            # of a span of equal numbers the scale is zero: all codes are
+            over = b.keep(tirx.Select(scale > as_expr(0.0), as_expr(1.0) / scale, as_expr(0.0)))
+            b.store(self.buffers[1], self.at(kv, group, row, start // SPAN * 2), scale)
+            b.store(self.buffers[1], self.at(kv, group, row, start // SPAN * 2 + 1), least)
+            codes = [
+                whole((part - tirx.Broadcast(least, lanes)) * tirx.Broadcast(over, lanes), 0, 15, lanes)
+                for part in parts
+            ]
+            four = splat(4, "int32", lanes)
+            for i in range(len(codes) // 2):
+                pair = codes[i] | tirx.shift_left(codes[i + len(codes) // 2], four)
+                place = self.at(kv, group, row, start // 2 + i * lanes)
+                store_vector(b, self.buffers[0], pair.astype(f"uint8x{lanes}"), *place)
+
+    def read(self, kv: int, group: Index, row: Index, base: Index, c: int) -> Vector:
+        lanes, start = self.lanes, c * self.lanes
+        span, within = start // SPAN, start % SPAN
+        half, at = within // (SPAN // 2), within % (SPAN // 2)
+        base = as_expr(base, "int64")
+        place = self.at(kv, group, row, tirx.truncdiv(base, as_expr(2, "int64")) + span * (SPAN // 2) + at)
+        bits = load_vector(self.buffers[0], *place, count=lanes).astype(f"int32x{lanes}")
+        code = tirx.shift_right(bits, splat(4, "int32", lanes)) if half else bits & splat(15, "int32", lanes)
+        which = tirx.truncdiv(base, as_expr(SPAN // 2, "int64")) + span * 2
+        scale, least = (
+            tirx.Broadcast(self.buffers[1][tuple(self.at(kv, group, row, which + i))].astype("float32"), lanes)
+            for i in (0, 1)
+        )
+        return least + code.astype(f"float32x{lanes}") * scale
+
+
+def whole(value: Vector, low: int, high: int, lanes: int) -> Vector:
+    """Rounded to the nearest whole number, ties to even, between `low` and `high`, as int32."""
+    held = tirx.min(tirx.max(value, splat(low, "float32", lanes)), splat(high, "float32", lanes))
+    bits = tirx.reinterpret(f"int32x{lanes}", held + splat(MAGIC, "float32", lanes))
+    return bits - splat(MAGIC_BITS, "int32", lanes)
+
+
+def fold(b: Builder, vectors: Sequence[Vector], lanes: int, combine: Callable[..., tirx.Expr]) -> tirx.Expr:
+    """One number of all lanes of all vectors: halves combined until one lane is left.
+
+    Held in locals: TVM's simplifier puts bound values back in place, which takes exponential time for a chain of them.
+    """
+    held = b.local((lanes,), "float32")
+    store_vector(b, held, vectors[0], as_expr(0))
+    for vector in vectors[1:]:
+        store_vector(b, held, combine(load_vector(held, as_expr(0), count=lanes), vector), as_expr(0))
+    while lanes > 2:
+        lanes //= 2
+        value = combine(*(load_vector(held, as_expr(s), count=lanes) for s in (0, lanes)))
+        held = b.local((lanes,), "float32")
+        store_vector(b, held, value, as_expr(0))
+    return combine(held[0], held[1])
+
+
+FORMATS: dict[str, type[Format]] = {"f16": Half, "i8": Byte, "i4": Nibble}

@@ -12,8 +12,7 @@ from tvm import tirx
 
 from . import vmath
 from .builder import Builder
-from .cached_attention_decode import fold
-from .cached_attention_formats import KEY, VALUE, Format
+from .cached_attention_formats import KEY, SPAN, VALUE, Format, fold
 from .cached_attention_visible import Visible
 from .dot import load_vector, store_vector
 from .lanes import turn
@@ -112,7 +111,7 @@ class _Blocks:
                     held = load_vector(self.bound, self.worker, i, _i(j), count=self.lanes)
                     best = tirx.max(load_vector(seen, as_expr(0), count=self.lanes), held)
                     store_vector(b, seen, best, as_expr(0))
-            any_ = fold(b, load_vector(seen, as_expr(0), count=self.lanes), self.lanes, tirx.max)
+            any_ = fold(b, [load_vector(seen, as_expr(0), count=self.lanes)], self.lanes, tirx.max)
             with b.when(any_ > as_expr(0.0)):
                 self.read(base)
                 with b.serial(self.tiles, "tile") as tile:
@@ -125,14 +124,26 @@ class _Blocks:
     def read(self, base: tirx.Expr) -> None:
         """The block's keys turned, [size, keys], and its values, both as float32."""
         b, g, lanes = self.b, self.g, self.lanes
-        with b.serial(_i(self.keys // lanes), "k") as k, b.serial(_i(g.size // lanes), "d") as d:
-            rows = [self.cache.read(KEY, self.group, base + k * lanes + u, d * lanes, 0) for u in range(lanes)]
-            for c, column in enumerate(turn(b, rows, lanes)):
-                store_vector(b, self.turned, column, self.worker, d * lanes + c, k * lanes)
+        step = g.size // SPAN  # in loops of spans, with the vectors of one written out
+        with b.serial(_i(self.keys // lanes), "k") as k:
+            if step:
+                with b.serial(_i(step), "d") as d:
+                    for c in range(SPAN // lanes):
+                        self._turn(base, k, d * SPAN, c)
+            if g.size % SPAN:
+                for c in range(g.size % SPAN // lanes):
+                    self._turn(base, k, _i(step * SPAN), c)
         with b.serial(_i(self.keys), "k") as k:
             for c in range(g.size // lanes):
                 value = self.cache.read(VALUE, self.group, base + k, _i(c // 4 * 4 * lanes), c % 4)
                 store_vector(b, self.values, value, self.worker, k, _i(c * lanes))
+
+    def _turn(self, base: tirx.Expr, k: tirx.Expr, start: tirx.Expr, c: int) -> None:
+        """A square of the block's keys turned: vector c of `lanes` rows, from element `start` on."""
+        b, lanes = self.b, self.lanes
+        rows = [self.cache.read(KEY, self.group, base + k * lanes + u, start, c) for u in range(lanes)]
+        for j, column in enumerate(turn(b, rows, lanes)):
+            store_vector(b, self.turned, column, self.worker, start + c * lanes + j, k * lanes)
 
     def place(self, row: tirx.Expr) -> tirx.Expr:
         """A row of the block that is there: beyond the end the last one again, which does the same once more."""
@@ -176,7 +187,7 @@ class _Blocks:
             store_vector(b, self.weights, value, self.worker, row, _i(j))
             most = b.let(tirx.max(most, value), "most")
         before = b.let(self.state[self.worker, row, _i(0)], "before")
-        top = b.keep(tirx.max(fold(b, most, lanes, tirx.max), before))
+        top = b.keep(tirx.max(fold(b, [most], lanes, tirx.max), before))
         # where nothing is seen yet the maximum is -inf: 0 in its place keeps exp(-inf - max) zero instead of NaN
         safe = b.let(tirx.Select(top == as_expr(NEVER), as_expr(0.0), top), "safe")
         rescale = b.keep(vmath.exp_flush(b.let(before - safe, "gap")))
@@ -192,7 +203,7 @@ class _Blocks:
             if factor is not None:
                 weights = load_vector(self.weights, self.worker, row, j * lanes, count=lanes)
                 store_vector(b, self.weights, weights * factor, self.worker, row, j * lanes)
-        added = fold(b, load_vector(total, as_expr(0), count=lanes), lanes, lambda x, y: x + y)
+        added = fold(b, [load_vector(total, as_expr(0), count=lanes)], lanes, lambda x, y: x + y)
         b.store(self.state, (self.worker, row, 0), top)
         b.store(self.state, (self.worker, row, 1), self.state[self.worker, row, _i(1)] * rescale + added)
         b.store(self.state, (self.worker, row, 2), rescale)
