@@ -160,6 +160,11 @@ class Lowering:
             if isinstance(outcome, Custom):
                 assert len(group.nodes) == 1, f"{node.op_type} cannot head a fused group"
                 everything = [self._result(v.name, t) for v, t in zip(node.outputs, outcome.outputs, strict=False)]
+                for after, before in outcome.state.items():
+                    if name := node.outputs[after].name:
+                        self.roots[name] = name_of(node.inputs[before])
+                    else:
+                        everything[after] = self.leaf(name_of(node.inputs[before]))
                 stages = stages_for(self._call(key, made, everything, everything), self.target)
                 stages = stages or outcome.emit(self.target, everything)
                 break

@@ -15,6 +15,7 @@ from typing import Any
 import onnx_ir as ir
 import tvm
 
+from compiler.arrange import arrange
 from compiler.codegen.entry import ENTRY, entry_object
 from compiler.codegen.link import link_shared
 from compiler.codegen.lower import compile_object, symbol
@@ -28,7 +29,6 @@ from compiler.ops.registry import Unsupported
 from compiler.passes import run_passes
 from compiler.placement import Placement, place, weight_chunks
 from compiler.program import Port, Program
-from compiler.arrange import arrange
 from compiler.split import fit
 from targets.errors import UnsupportedModel
 from targets.kernels.tensor import Index
@@ -73,8 +73,9 @@ def compile_model(
     debug_dump: Path | None = None,
     progress: Progress | None = None,
     ram: int | None = None,
+    graph: ir.Model | None = None,
 ) -> Compiled:
-    """Compiles an ONNX file for `target`.
+    """Compiles an ONNX file for `target`; or `graph`, which was made of the file `model`.
 
     shapes: fixed shapes of inputs. dims: bounds (least, most) of symbolic dimensions by name. ram: bytes that the arena
     may take. Raises EdgertError and its kinds for a broken model, wrong shapes, operators that are not supported (all
@@ -82,7 +83,7 @@ def compile_model(
     """
     clock, dump = Clock(), Dump(debug_dump)
     # 1. front end: read, fix shapes, infer every shape and type, fold what is constant
-    graph, facts = load(model, dict(shapes or {}), dict(dims or {}))
+    graph, facts = load(graph or model, dict(shapes or {}), dict(dims or {}))
     raise_if_unsupported(facts.problems)
     dump.graph("1-frontend", graph, facts)
     clock.phase("frontend")

@@ -36,14 +36,16 @@ def write(
     weights: Buffer | Iterable[Buffer],
     golden_inputs: Mapping[str, np.ndarray] | None = None,
     golden_outputs: Mapping[str, np.ndarray] | None = None,
+    more: Mapping[str, Buffer] | None = None,
 ) -> dict[str, Any]:
     """Write an artifact in one step (a failure leaves what stood at `path`) and give back the manifest as written.
 
     `manifest` as in docs/artifact.md; this function fills in `format`, `abi`, `members`, every SHA-256, and
     `segments` when absent (resident, 4 MiB each). `weights` are chunks of any size that join to `weights_bytes` bytes;
     each is written and dropped before the next is asked for. Arrays for golden/ are keyed by tensor name.
+    more: further members by name (a language model's tokenizer).
     Raises EdgertError when the manifest is not valid, the chunks do not add up, or the file cannot be written."""
-    others: dict[str, Buffer] = {CODE: code}
+    others: dict[str, Buffer] = {CODE: code, **(more or {})}
     for folder, arrays in (("in", golden_inputs or {}), ("out", golden_outputs or {})):
         for name, array in arrays.items():
             others[f"golden/{folder}/{npy.file_stem(name)}.npy"] = npy.to_bytes(array)

@@ -47,6 +47,7 @@ def compile(
     quant: str | None = None,
     calibrate: Calibration | None = None,
     ram: int | None = None,
+    context: int | None = None,
 ) -> CompileReport:
     """Compiles the ONNX file `model` into `out`.
 
@@ -55,7 +56,8 @@ def compile(
     quant: a scheme of `quant.schemes.SCHEMES` to quantize with first (`auto`: within its default bound); calibrate: its
     samples, an .npz file, a folder with one file a sample, or an iterable of {input name: array}.
     ram: bytes that the arena may take; operators are split into bands of rows where it takes that (manifest entry
-    `split`). Raises EdgertError (and UsageError, UnsupportedModel, DoesNotFit).
+    `split`). context: for a language model (.gguf), the most tokens of a text.
+    Raises EdgertError (and UsageError, UnsupportedModel, DoesNotFit).
     """
     try:
         from compiler import golden as golden_data
@@ -83,7 +85,20 @@ def compile(
     path, started = Path(out), time.perf_counter()
     dump = Path(debug_dump) if debug_dump else None
     tiles = Tuner(chosen, tune, Records(chosen), progress)
-    done = compile_model(Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress, ram=ram)
+    more: dict[str, bytes] = {}
+    if Path(model).suffix.lower() == ".gguf":
+        from edgert.llm.build import compile_decoder
+
+        if shapes or dims or ram is not None or emit != "edge":
+            raise UsageError("a language model takes neither --shape, --dim, --ram nor --emit: give --context")
+        done, more = compile_decoder(Path(model), chosen, context, tiles, dump, progress)
+        golden = False
+    elif context is not None:
+        raise UsageError("--context is for language models (.gguf)")
+    else:
+        done = compile_model(
+            Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress, ram=ram
+        )
     done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
     if facts := _facts_beside(Path(model)):
         done.manifest["facts"] = facts
@@ -100,7 +115,7 @@ def compile(
         exe.build_from(done.manifest, done.code, done.weights(), path, feeds, answers)
         manifest = done.manifest
     else:
-        manifest = artifact.write(path, done.manifest, done.code, done.weights(), feeds, answers)
+        manifest = artifact.write(path, done.manifest, done.code, done.weights(), feeds, answers, more)
     done.seconds["total"] = round(time.perf_counter() - started, 4)
     return CompileReport(path, manifest, path.stat().st_size, done.seconds, done.notes)
 

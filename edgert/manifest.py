@@ -118,6 +118,7 @@ class Manifest:
     entry: str
     steps: tuple[Mapping[str, Any], ...]
     members: Mapping[str, tuple[int, str]]  # name -> size, SHA-256
+    state: frozenset[str]  # inputs that the code changes where they are: the caller makes them as large as wanted
 
 
 def parse(value: Any) -> Manifest:
@@ -154,6 +155,9 @@ def parse(value: Any) -> Manifest:
         tolerance = top.key("golden").key("tolerance").value
         if not isinstance(tolerance, int | float) or not 0 <= tolerance < float("inf"):
             raise ValueError("golden.tolerance is not a number of 0 or more")
+    state = frozenset(item.text() for item in top.key("state").items()) if top.has("state") else frozenset()
+    if not state <= {tensor.name for tensor in inputs}:
+        raise ValueError("state names what is no input")
     members = top.key("members")
     sizes = {name: members.key(name) for name in members.value} if isinstance(members.value, dict) else {}
     if "code" not in sizes:
@@ -173,6 +177,7 @@ def parse(value: Any) -> Manifest:
         entry=top.key("entry").matches(_SYMBOL, "a symbol"),
         steps=tuple(step.value for step in steps),
         members={name: (item.key("size").integer(0, MOST_BYTES), _sha256(item)) for name, item in sizes.items()},
+        state=state,
     )
 
 

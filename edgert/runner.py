@@ -102,6 +102,9 @@ class Model:
                 dims[slot] = -1  # a dimension the code forgets to write is then noticed
             if not given.keys() <= {tensor.name for tensor in spec.outputs}:
                 raise UsageError(f"out has an unknown name: the outputs are {[t.name for t in spec.outputs]}")
+            for tensor, array in zip(spec.inputs, arrays, strict=True):
+                if tensor.name in spec.state and (array is not inputs[tensor.name] or not array.flags.writeable):
+                    raise UsageError(f"input {tensor.name!r} is changed where it is: give a contiguous, writable array")
             results = [make_output(tensor, given.get(tensor.name)) for tensor in spec.outputs]
             if given and any(np.may_share_memory(a, b) for a in arrays for b in results):
                 raise UsageError("an array in out overlaps an input")
@@ -185,7 +188,7 @@ def check_memory(artifact: Artifact, budget: int | None) -> None:
 
     Without a budget the weights do not count: they are pages of a file, which the kernel can drop and read again."""
     spec = artifact.spec
-    buffers = sum(tensor.bytes for tensor in (*spec.inputs, *spec.outputs))
+    buffers = sum(tensor.bytes for tensor in (*spec.inputs, *spec.outputs) if tensor.name not in spec.state)
     parts = {"arena": spec.arena_bytes, "inputs and outputs": buffers}
     if budget is not None:
         parts["weights"] = spec.resident_bytes

@@ -39,11 +39,15 @@ class Unsupported(Exception):
 
 @dataclass(eq=False)
 class Custom:
-    """An operator written as kernels by hand: outputs are leaves; `emit(target, results)` gives their stages."""
+    """An operator written as kernels by hand: outputs are leaves; `emit(target, results)` gives their stages.
+
+    state: outputs that are an input in the same memory, changed; by number, output to input.
+    """
 
     outputs: list[Tensor]
     emit: Callable[[Target, list[Tensor]], list[Stage]]
     inputs: tuple[Tensor, ...] = ()
+    state: dict[int, int] = field(default_factory=dict)
 
 
 Result = Tensor | Sequence[Tensor | None] | Custom

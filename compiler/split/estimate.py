@@ -113,9 +113,9 @@ class Estimate:
             shown = [v for v in (name, *self._shown.get(name, ())) if v in region.axes and v != exit]
             if not shown or last >= region.stop or self.regions.home.get(name, -1) >= region.start:
                 continue
-            if self.bytes(name) == self.bytes(exit) and self.edit.facts.values[name].dtype == fact.dtype:
-                if all(needed.get(v) == (0, 1) and region.size == self._rows(v, region) for v in shown):
-                    return True
+            alike = self.bytes(name) == self.bytes(exit) and self.edit.facts.values[name].dtype == fact.dtype
+            if alike and all(needed.get(v) == (0, 1) and region.size == self._rows(v, region) for v in shown):
+                return True
         return False
 
     def _rows(self, name: str, region: Region) -> int:

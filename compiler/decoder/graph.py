@@ -1,0 +1,236 @@
+"""A decoder as the graph that is compiled: weights as GGUF has them, a KV cache that stays where it is.
+
+    ids        int64 [seq]                token numbers
+    positions  int64 [seq]                their positions
+    seen       uint8 [seq, seq]           whether token i attends to token j of these; a triangle for plain text
+    past       int64 [1]                  how many tokens the cache holds
+    rows       int64 [want]               the tokens whose logits are wanted
+    cache.N    float16 [1, 2, groups, context, head_dim]    layer N's; the caller's: read, and extended by these tokens
+    logits     float32 [want, vocab]
+
+standard.py writes the same model in ONNX's own operators; this graph has the compiler's: the products read integers in
+blocks, and attention reads the cache where it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from compiler.decoder.config import Decoder, Rope
+from compiler.gguf import Tensor
+from compiler.gguf.blocks import Blocks
+from compiler.passes.edit import EDGERT
+
+OPSET, IR_VERSION = 23, 11
+ROW_BLOCK = 32  # activations that share a scale, as weights do
+
+
+def to_graph(decoder: Decoder, weights: Mapping[str, Tensor], context: int | None = None) -> ir.Model:
+    """The graph. Weights are decoded when their bytes are asked for, a part at a time. `context`: the most positions.
+
+    Symbolic dimensions: seq, want, context.
+    """
+    return _Graph(decoder, weights, context or decoder.context).model()
+
+
+class _Graph:
+    def __init__(self, decoder: Decoder, weights: Mapping[str, Tensor], context: int) -> None:
+        self.decoder, self.weights, self.context = decoder, weights, context
+        self.nodes: list[ir.Node] = []
+        self.initializers: dict[str, ir.Value] = {}
+        d = decoder
+        shape = (1, 2, d.kv_heads, "context", d.head_dim)
+        self.inputs = {
+            "ids": _value("ids", ir.DataType.INT64, ("seq",)),
+            "positions": _value("positions", ir.DataType.INT64, ("seq",)),
+            "seen": _value("seen", ir.DataType.UINT8, ("seq", "seq")),
+            "past": _value("past", ir.DataType.INT64, (1,)),
+            "rows": _value("rows", ir.DataType.INT64, ("want",)),
+            **{f"cache.{i}": _value(f"cache.{i}", ir.DataType.FLOAT16, shape) for i in range(d.layers)},
+        }
+
+    def model(self) -> ir.Model:
+        d = self.decoder
+        x = self.embedding()
+        for i in range(d.layers):
+            x = self.layer(x, i)
+        x = self.op("Gather", [x, self.inputs["rows"]], "wanted", axis=0)
+        head = "embedding" if d.tied else "head"
+        logits = self.linear(self.quantized(self.norm(x, "final_norm"), head), head, "scores")
+        if d.final_softcap:
+            inner = self.op("Tanh", [self.scaled(logits, 1 / d.final_softcap, "scores.inner")], "scores.tanh")
+            logits = self.scaled(inner, d.final_softcap, "scores.capped")
+        logits = self.op("Identity", [logits], "result")
+        logits.name = "logits"
+        logits.dtype, logits.shape = ir.DataType.FLOAT, ir.Shape(("want", d.vocab))
+        graph = ir.Graph(
+            list(self.inputs.values()), [logits], nodes=self.nodes, initializers=list(self.initializers.values()),
+            name=d.name or d.architecture, opset_imports={"": OPSET, EDGERT: 1},
+        )  # fmt: skip
+        return ir.Model(graph, ir_version=IR_VERSION)
+
+    def layer(self, x: ir.Value, i: int) -> ir.Value:
+        d, at = self.decoder, f"layers.{i}"
+        y = self.quantized(self.norm(x, f"{at}.attn_norm"), *(f"{at}.{name}" for name in "qkv"))
+        q, k, v = (self.linear(y, f"{at}.{name}", bias=d.qkv_bias) for name in "qkv")
+        if d.qk_norm:
+            q = self.head_norm(q, f"{at}.q_norm", d.heads)
+            k = self.head_norm(k, f"{at}.k_norm", d.kv_heads)
+        cosine, sine = self.rotation(d.ropes[i])
+        taken = [self.inputs[name] for name in ("past", "positions", "seen")]
+        attended = self.op(
+            "CachedAttention", [q, k, v, self.inputs[f"cache.{i}"], *taken, cosine, sine], f"{at}.attention", EDGERT, 2, layer=0,
+            heads=d.heads, groups=d.kv_heads, interleaved=int(d.ropes[i].interleaved), scale=float(d.attention_scale),
+            window=d.windows[i] or 0, format="f16",
+        )  # fmt: skip
+        o = self.linear(self.quantized(attended, f"{at}.o"), f"{at}.o")
+        if d.post_norms:
+            o = self.norm(o, f"{at}.post_attn_norm")
+        x = self.op("Add", [x, o], f"{at}.middle")
+        z = self.quantized(self.norm(x, f"{at}.ffn_norm"), f"{at}.gate", f"{at}.up")
+        gate, up = self.linear(z, f"{at}.gate"), self.linear(z, f"{at}.up")
+        if d.activation == "silu":
+            active = self.op("Mul", [gate, self.op("Sigmoid", [gate], f"{at}.sigmoid")], f"{at}.active")
+        else:
+            active = self.op("Gelu", [gate], f"{at}.active", approximate="tanh")
+        h = self.op("Mul", [active, up], f"{at}.gated")
+        down = self.linear(self.quantized(h, f"{at}.down"), f"{at}.down")
+        if d.post_norms:
+            down = self.norm(down, f"{at}.post_ffn_norm")
+        return self.op("Add", [x, down], f"{at}.end")
+
+    # ---- pieces -----------------------------------------------------------------------------------------------------
+    def embedding(self) -> ir.Value:
+        weight = self.weights["embedding"]
+        if weight.quantized:
+            operands, attributes = self.blocks("embedding")
+            x = self.op("GatherBlocks", [self.inputs["ids"], *operands], "embedded", EDGERT, **attributes)
+        else:
+            x = self.op("Gather", [self.floats("embedding"), self.inputs["ids"]], "embedded", axis=0)
+        scale = self.decoder.embedding_scale
+        return x if scale == 1.0 else self.scaled(x, scale, "embedded.scaled")
+
+    def norm(self, x: ir.Value, name: str) -> ir.Value:
+        inputs = [x, self.floats(name)]
+        return self.op("RMSNormalization", inputs, f"{name}.out", axis=-1, epsilon=float(self.decoder.norm_eps))
+
+    def head_norm(self, x: ir.Value, name: str, heads: int) -> ir.Value:
+        """Each head by itself."""
+        d = self.decoder
+        apart = self.op("Reshape", [x, self.numbers((-1, heads, d.head_dim))], f"{name}.apart")
+        return self.op("Reshape", [self.norm(apart, name), self.numbers((-1, heads * d.head_dim))], f"{name}.joined")
+
+    def quantized(self, x: ir.Value, *names: str) -> tuple[ir.Value, list[ir.Value]]:
+        """Rows as floats, and as integers for the products with these weights: made once for all of them."""
+        quantized = [self.weights[name] for name in names if self.weights[name].quantized]
+        if not quantized:
+            return x, []
+        sums = min(_blocks(weight, slice(0, 1)).size for weight in quantized)
+        attributes = [ir.AttrInt64("block", ROW_BLOCK), *([ir.AttrInt64("sums", sums)] if sums != ROW_BLOCK else [])]
+        node = ir.Node(EDGERT, "QuantizeRows", [x], attributes, num_outputs=3, name=f"{x.name}.quantized")
+        for value, what in zip(node.outputs, ("codes", "scales", "offsets"), strict=True):
+            value.name = f"{x.name}.{what}"
+        self.nodes.append(node)
+        return x, list(node.outputs)
+
+    def linear(
+        self, x: tuple[ir.Value, list[ir.Value]], name: str, stem: str | None = None, bias: bool = False
+    ) -> ir.Value:
+        """x times the weight's transpose; in integers where the weight has blocks."""
+        stem = stem or f"{name}.out"
+        if self.weights[name].quantized:
+            operands, attributes = self.blocks(name)
+            y = self.op("GemmBlocks", [*x[1], *operands], stem, EDGERT, **attributes)
+        else:
+            y = self.op("Gemm", [x[0], self.floats(name)], stem, transB=1)
+        return self.op("Add", [y, self.floats(f"{name}_bias")], f"{stem}.biased") if bias else y
+
+    def blocks(self, name: str) -> tuple[list[ir.Value | None], dict[str, Any]]:
+        """A quantized weight's constants in the order of compiler/ops/block_codes.py, and that operator's attributes.
+
+        Scales as they are stored: float16, or integers times float16 for 256 neighbours.
+        """
+        weight = self.weights[name]
+        first = _blocks(weight, slice(0, 1))
+        factors = (
+            ("sub_scale", "sub_min", "super_scale", "super_min")
+            if first.super_scale is not None
+            else ("scale", "minimum")
+        )
+
+        def part(of: str) -> ir.Value | None:
+            row = getattr(first, of)
+            if row is None:
+                return None
+            dtype = np.float16 if row.dtype == np.float32 else row.dtype.type
+            return self.lazy(
+                f"{name}.{of}",
+                dtype,
+                (weight.shape[0], row.shape[1]),
+                lambda: getattr(_blocks(weight), of).astype(dtype),
+            )
+
+        codes = self.lazy(f"{name}.codes", np.uint8, weight.shape, lambda: _blocks(weight).codes)
+        operands = [codes, *(part(of) for of in factors)]
+        while operands[-1] is None:
+            operands.pop()
+        return operands, {"bits": first.bits, "size": first.size, "zero": first.zero}
+
+    def rotation(self, rope: Rope) -> tuple[ir.Value, ir.Value]:
+        """Cosine and sine of every position; layers alike share them."""
+        name = f"rope.{rope.theta:g}.{rope.dims}.{rope.scale:g}.{hash(rope.factors) & 0xFFFF:x}"
+        shape = (self.context, rope.dims // 2)
+        return (
+            self.lazy(f"{name}.cos", np.float32, shape, lambda: rope.tables(self.context)[0]),
+            self.lazy(f"{name}.sin", np.float32, shape, lambda: rope.tables(self.context)[1]),
+        )
+
+    def scaled(self, x: ir.Value, factor: float, stem: str) -> ir.Value:
+        name = f"{stem}.factor"
+        return self.op("Mul", [x, self.lazy(name, np.float32, (), lambda: np.array(factor, np.float32))], stem)
+
+    def floats(self, name: str) -> ir.Value:
+        weight = self.weights[name]
+        return self.lazy(name, np.float32, weight.shape, weight.numpy)
+
+    def numbers(self, values: Sequence[int]) -> ir.Value:
+        array = np.array(values, np.int64)
+        return self.lazy(f"numbers.{'.'.join(map(str, values))}", np.int64, array.shape, lambda: array)
+
+    def lazy(
+        self, name: str, dtype: type, shape: tuple[int, ...], make: Callable[[], np.ndarray | None]
+    ) -> ir.Value:  # fmt: skip
+        """A constant that is made when it is asked for; once a name."""
+        if name not in self.initializers:
+            kind = ir.DataType.from_numpy(np.dtype(dtype))
+            tensor = ir.LazyTensor(
+                lambda: ir.Tensor(np.ascontiguousarray(make()), name=name), kind, ir.Shape(shape), name=name
+            )
+            self.initializers[name] = ir.Value(
+                name=name, shape=ir.Shape(shape), type=ir.TensorType(kind), const_value=tensor
+            )
+        return self.initializers[name]
+
+    def op(
+        self, kind: str, inputs: Sequence[ir.Value | None], stem: str, domain: str = "", outputs: int = 1,
+        **attributes: Any,
+    ) -> ir.Value:  # fmt: skip
+        """A node; gives back its first result, which is called `stem` like the node."""
+        node = ir.node(kind, inputs, attributes, domain=domain, name=stem, num_outputs=outputs)
+        node.outputs[0].name = stem
+        self.nodes.append(node)
+        return node.outputs[0]
+
+
+def _value(name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
+    return ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
+
+
+def _blocks(weight: Tensor, rows: slice = slice(None)) -> Blocks:
+    found = weight.blocks(rows)
+    assert found is not None
+    return found

@@ -1,0 +1,67 @@
+"""A GGUF file to an artifact that generates: the compiled decoder, its tokenizer, and what the engine has to know."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgert.errors import UsageError
+from edgert.llm.tokenizer_gguf import tokenizer_from_gguf
+
+if TYPE_CHECKING:
+    from compiler.pipeline import Compiled, Progress
+    from targets.target import Target
+
+CHUNK = 256  # tokens of a prompt that go through the model at once
+WANTED = 64  # of which so many give logits, for checking guesses and measuring perplexity
+TOKENIZER, CONFIG = "tokenizer.json", "tokenizer.config.json"  # members of the artifact
+
+
+def compile_decoder(
+    path: Path,
+    target: Target,
+    context: int | None = None,
+    tiles: Callable[..., dict] | None = None,
+    debug_dump: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[Compiled, dict[str, bytes]]:
+    """The compiled model and the members that hold its tokenizer.
+
+    context: the most tokens that a text may have (default: what the model was made for). Raises EdgertError for a
+    damaged file, UnsupportedModel for an architecture or a type of weights that is not known.
+    """
+    from compiler.decoder import open_gguf
+    from compiler.decoder.graph import to_graph
+    from compiler.pipeline import compile_model
+
+    if context is not None and context < 2:
+        raise UsageError(f"--context {context}: give at least 2 tokens")
+    opened = open_gguf(path, context)
+    decoder = opened.decoder
+    text, config = tokenizer_from_gguf(opened.metadata)
+    most = decoder.context if context is None else min(context, decoder.context)
+    dims = {"seq": (1, CHUNK), "want": (1, WANTED), "context": (1, most)}
+    graph = to_graph(decoder, opened.weights, most)
+    done = compile_model(
+        path, target, None, dims, decoder.name or path.stem, tiles, debug_dump, progress, graph=graph
+    )  # fmt: skip
+    done.manifest["state"] = [f"cache.{i}" for i in range(decoder.layers)]
+    done.manifest["decoder"] = _facts(decoder, most)
+    return done, {TOKENIZER: text.encode(), CONFIG: json.dumps(config).encode()}
+
+
+def _facts(decoder: Any, context: int) -> dict[str, Any]:
+    """The manifest's entry `decoder`."""
+    return {
+        "architecture": decoder.architecture,
+        "vocab": decoder.vocab,
+        "layers": decoder.layers,
+        "groups": decoder.kv_heads,
+        "head_dim": decoder.head_dim,
+        "context": context,
+        "chunk": CHUNK,
+        "wanted": WANTED,
+        "cache": "f16",
+    }

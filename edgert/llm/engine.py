@@ -1,0 +1,154 @@
+"""A compiled decoder with its KV cache: the engine that text generation drives (engine_api.py)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from edgert import cpu
+from edgert.errors import DoesNotFit, UsageError
+from edgert.llm.engine_api import NO_PARENT
+from edgert.runner import Model, load
+from edgert.units import format_bytes
+
+Ids = Sequence[int] | np.ndarray
+
+
+class CachedEngine:
+    """One text at a time over the cache of one artifact."""
+
+    def __init__(self, model: Model, context: int | None = None) -> None:
+        """`context`: tokens that the cache has room for (default: the artifact's most).
+
+        Raises UsageError for an artifact that is no language model or a context it was not made for, DoesNotFit with
+        what the cache needs where that is not free.
+        """
+        facts = model.manifest.get("decoder")
+        if not isinstance(facts, dict):
+            raise UsageError(f"{model.artifact.path} is not a language model: compile a .gguf file")
+        self.model, self._facts = model, facts
+        most = int(facts["context"])
+        self.context = most if context is None else context
+        if not 1 <= self.context <= most:
+            raise UsageError(f"a context of {self.context} tokens: this artifact takes 1 to {most}")
+        shape = (facts["layers"], 2, facts["groups"], self.context, facts["head_dim"])
+        self.cache_bytes = 2 * int(np.prod(shape))
+        free = cpu.available_memory()
+        if free is not None and self.cache_bytes > free:
+            raise DoesNotFit(
+                f"a KV cache for {self.context} tokens needs {self.cache_bytes} bytes "
+                f"({format_bytes(self.cache_bytes)}), free are {free}: ask for a smaller --context"
+            )
+        self._cache = np.zeros(shape, np.float16)  # pages come as they are written
+        self._state = {f"cache.{i}": self._cache[i : i + 1] for i in range(len(self._cache))}
+        self.vocab, self.chunk, self.wanted = (int(facts[name]) for name in ("vocab", "chunk", "wanted"))
+        self._logits = np.empty((self.wanted, self.vocab), np.float32)
+        self._triangle = np.tri(self.chunk, dtype=np.uint8)
+        self._one = {"seen": np.ones((1, 1), np.uint8), "rows": np.zeros(1, np.int64)}
+        self._past, self.position = np.zeros(1, np.int64), 0
+        self._verified = 0  # tokens of the last `verify`
+
+    def prefill(self, ids: Ids) -> np.ndarray:
+        """See engine_api.Engine."""
+        ids = self._checked(ids)
+        for start in range(0, len(ids), self.chunk):
+            some = ids[start : start + self.chunk]
+            logits = self._run(some, [len(some) - 1])
+            self.position += len(some)
+        return logits[0]
+
+    def decode(self, token: int) -> np.ndarray:
+        """See engine_api.Engine."""
+        self._room(1)
+        self._verified = 0
+        self._past[0] = self.position
+        given = {"ids": np.array([token], np.int64), "positions": self._past, "past": self._past}
+        logits = self.model.run({**given, **self._one, **self._state}, {"logits": self._logits})["logits"]
+        self.position += 1
+        return logits[0]
+
+    def verify(self, ids: Ids, parents: Sequence[int] | None = None) -> np.ndarray:
+        """See engine_api.Engine. At most `wanted` tokens."""
+        ids = self._checked(ids)
+        if len(ids) > self.wanted:
+            raise UsageError(f"{len(ids)} tokens to verify: at most {self.wanted} at once")
+        logits = self._run(ids, range(len(ids)), parents)
+        self._verified = len(ids)
+        return logits
+
+    def score(self, ids: Ids) -> np.ndarray:
+        """Append and commit `ids`: logits [n, vocab] after each, a copy."""
+        ids = self._checked(ids)
+        parts = []
+        for start in range(0, len(ids), self.wanted):
+            some = ids[start : start + self.wanted]
+            parts.append(self._run(some, range(len(some))).copy())
+            self.position += len(some)
+        return np.concatenate(parts)
+
+    def commit(self, kept: Sequence[int]) -> None:
+        """See engine_api.Engine."""
+        if any(not 0 <= k < self._verified for k in kept):
+            raise UsageError(f"{list(kept)} are not tokens of the last verify")
+        if list(kept) != list(range(len(kept))):
+            rows = self.position + np.array(kept)
+            self._cache[:, :, :, self.position : self.position + len(kept)] = self._cache[:, :, :, rows]
+        self.position, self._verified = self.position + len(kept), 0
+
+    def reset(self, position: int = 0) -> None:
+        """See engine_api.Engine."""
+        if not 0 <= position <= self.position:
+            raise UsageError(f"position {position} is not among the {self.position} there are")
+        self.position, self._verified = position, 0
+
+    def close(self) -> None:
+        """Give the arena back; the cache goes with the engine."""
+        self.model.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _checked(self, ids: Ids) -> np.ndarray:
+        array = np.asarray(ids, np.int64)
+        if array.ndim != 1 or not len(array):
+            raise UsageError("give at least one token")
+        self._room(len(array))
+        self._verified = 0
+        return array
+
+    def _room(self, count: int) -> None:
+        if self.position + count > self.context:
+            raise DoesNotFit(f"{self.position + count} tokens do not fit a context of {self.context}")
+
+    def _run(self, ids: np.ndarray, rows: Sequence[int], parents: Sequence[int] | None = None) -> np.ndarray:
+        """Logits [rows, vocab] of those tokens, which go into the cache behind what is committed."""
+        seen, depth = self._triangle[: len(ids), : len(ids)], np.arange(len(ids), dtype=np.int64)
+        if parents is not None:
+            seen, depth = _tree(parents)
+        self._past[0] = self.position
+        given: dict[str, Any] = {
+            "ids": ids, "positions": self.position + depth, "seen": np.ascontiguousarray(seen), "past": self._past,
+            "rows": np.array(rows, np.int64), **self._state,
+        }  # fmt: skip
+        return self.model.run(given, {"logits": self._logits})["logits"]
+
+
+def _tree(parents: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Which tokens each sees (itself and its ancestors), and how deep each is."""
+    seen, depth = np.eye(len(parents), dtype=np.uint8), np.zeros(len(parents), np.int64)
+    for i, parent in enumerate(parents):
+        if parent != NO_PARENT:
+            seen[i] |= seen[parent]
+            depth[i] = depth[parent] + 1
+    return seen, depth
+
+
+def open_engine(path: str | os.PathLike[str], threads: int | None = None, context: int | None = None) -> CachedEngine:
+    """The engine of the artifact at `path`. Raises what edgert.load and CachedEngine raise."""
+    return CachedEngine(load(path, threads), context)
