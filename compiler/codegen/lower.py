@@ -20,7 +20,7 @@ from .cache import cached
 def source(stage: Stage, target: Target) -> str:
     """The kernel's TIR as text, and the target: equal texts give equal code."""
     if stage.text is None:
-        stage.text = _text(StructuralKey(stage.func))
+        stage.text = _text(StructuralKey(stage.func))  # type: ignore[call-arg]
     return f"{target}\0{stage.text}"
 
 

@@ -108,18 +108,20 @@ class Estimate:
     def _overwritten(self, region: Region) -> bool:
         """Whether the exit's rows can take the place of those of a value they are made from (compiler/overlay.py)."""
         exit = str(region.exit.name)
-        fact, needed = self.edit.facts.values[exit], region.ranges(0, 1) if not region.heads else None
-        for name, (_, last) in self._lives.items() if needed and self.bytes(exit) else ():
+        fact, needed = self.edit.facts.values[exit], None if region.heads else region.ranges(0, 1)
+        if needed is None or not self.bytes(exit):
+            return False
+        for name, (_, last) in self._lives.items():
             shown = [v for v in (name, *self._shown.get(name, ())) if v in region.axes and v != exit]
             if not shown or last >= region.stop or self.regions.home.get(name, -1) >= region.start:
                 continue
             alike = self.bytes(name) == self.bytes(exit) and self.edit.facts.values[name].dtype == fact.dtype
-            if alike and all(needed.get(v) == (0, 1) and region.size == self._rows(v, region) for v in shown):
+            if alike and all(needed.get(v) == (0, 1) and self._rows(v, region) == region.size for v in shown):
                 return True
         return False
 
-    def _rows(self, name: str, region: Region) -> int:
-        return int(self.edit.facts.values[name].shape[region.axes[name]])  # type: ignore[call-overload]
+    def _rows(self, name: str, region: Region) -> object:
+        return self.edit.facts.values[name].shape[region.axes[name]]
 
     def _band(self, region: Region, needed: dict[str, Rows]) -> int:
         """The most bytes alive within one band, beside what is outside."""

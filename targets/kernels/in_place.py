@@ -27,7 +27,7 @@ def may_overwrite(stage: Stage, read: int, written: int) -> bool:
     """Whether the result at operand `written` may lie where operand `read` does. Both of one type and size."""
     if not stage.once or stage.operands[read].dtype != stage.operands[written].dtype:
         return False
-    uses = _uses(StructuralKey(stage.func), len(stage.operands))
+    uses = _uses(StructuralKey(stage.func), len(stage.operands))  # type: ignore[call-arg]
     loads, stores = uses.of(read), uses.of(written)
     if uses.opaque & {read, written} or any(use.stores for use in loads) or any(not use.stores for use in stores):
         return False
