@@ -216,6 +216,11 @@ class Reader:
         """One row of a part, as float32."""
         return self.b.let(self.load(name, panel, row).astype(f"float32x{self.lanes}"))
 
+    def super_factors(self, panel: Index, row: Index) -> dict[str, Vector]:
+        """By name, what the scales and minima of 256 neighbours are to be multiplied by; nothing where that is 1."""
+        names = ("super scale", "super minimum")
+        return {name: self.floats(name, panel, row) for name in names if name in self.w.layout}
+
     def codes(self, panel: Index, block: tirx.Expr, first: int, count: int) -> list[Vector]:
         """Quads `first` on of a step of 32, as bytes from 0 on in int8 vectors; first and count are even."""
         b, w, lanes = self.b, self.w, self.lanes

@@ -7,6 +7,7 @@ multiple of that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 from tvm import tirx
@@ -17,17 +18,20 @@ from .block_codes import LINE, QUADS, STEP, SUPER, BlockCodes, Reader
 from .builder import Builder
 from .code_dot import code_dot
 from .dot import QUAD, load_vector, load_word, store_vector
+from .gemm_tasks import known_rows, row_tiles
 from .nibbles import splat
-from .panels import walk
+from .panels import TASK_BYTES
 from .registry import Call, template
 from .stage import Stage
-from .tails import MatrixTail
-from .tensor import product, same_dim
+from .tails import MatrixTail, unravel
+from .tensor import product, same_dim, simplify
 from .tiles import Tile
 from .tiles_emit import prefetch, store_tile
 
 AHEAD = 4096  # bytes of weights between what is read and what is asked for
-SINGLE = 4  # panels of a task where there is one row
+SINGLE = 4  # panels of a task
+FEW = 8  # rows up to which each number has code of its own
+Case: TypeAlias = tuple[tirx.Expr | None, Callable[[], None]]
 Shared: TypeAlias = list[tuple[tirx.Expr, tirx.Expr | None]]
 
 
@@ -74,21 +78,67 @@ class GemmBlocks:
 
     def walk(self) -> None:
         """Emits the parallel loop."""
-        walk(
-            self.b, self.rows, self.w.cols, self.w.depth, self.lanes, (self.tile, 1), SINGLE, self.w.panel_bytes,
-            self.target, self.emit,
-        )  # fmt: skip
+        b, rows, w, tile = self.b, self.rows, self.w, self.tile
+        fit = max(1, self.target.l2_bytes // 2 // (w.depth * tile))
+        band = min(fit, -(-known_rows(rows) // tile)) * tile
+        bands = simplify((rows + (band - 1)) // band)
+        grain = max(1, TASK_BYTES // (w.panel_bytes * SINGLE)) if rows == 1 else 1
+        with b.parallel(simplify(self.groups * bands), grain) as p:
+            group, part = unravel(b, p, [self.groups, bands])
 
-    def emit(self, count: int, first: tirx.Expr, panel: tirx.Expr, vecs: int, width: int) -> None:
-        """`count` rows from `first` times `vecs` panels, of which `width` columns are stored."""
-        b, lanes = self.b, self.lanes
-        if vecs > 1:
-            whole, rest = divmod(width, lanes)
-            with b.serial(tirx.const(whole, "int64"), "panel") as p:
-                self.emit(count, first, b.let(panel + p), 1, lanes)
-            if rest:
-                self.emit(count, first, panel + whole, 1, rest)
+            def tiles() -> None:
+                first = b.let(part * band)
+
+                def one(panel: tirx.Expr, width: int) -> None:
+                    row_tiles(b, rows, first, band, tile, lambda n, m: self.emit(n, m, panel, width))
+
+                self.panels(group, one)
+
+            if isinstance(rows, int):
+                tiles()
+            else:
+                self.by_rows([*self.few(group, min(tile, FEW)), (None, tiles)])
+
+    @property
+    def groups(self) -> int:
+        """Groups of panels."""
+        return -(-self.w.panels // SINGLE)
+
+    def few(self, group: tirx.Expr, most: int) -> list[Case]:
+        """Cases of 1 to `most` rows, of a number known only at run time: each unpacks the weights once."""
+
+        def rows(count: int) -> None:
+            self.panels(group, lambda panel, width: self.emit(count, tirx.const(0, "int64"), panel, width))
+
+        return [(tirx.EQ(self.rows, tirx.const(n, "int64")), lambda n=n: rows(n)) for n in range(1, most + 1)]  # type: ignore[misc]
+
+    def by_rows(self, cases: list[Case]) -> None:
+        """The first case that holds; a condition of None always does."""
+        (condition, emit), *others = cases
+        if condition is None:
+            emit()
             return
+        with self.b.when(condition):
+            emit()
+        if others:
+            with self.b.otherwise():
+                self.by_rows(others)
+
+    def panels(self, group: tirx.Expr, each: Callable[[tirx.Expr, int], None]) -> None:
+        """each(panel, columns of it) for the panels of a group."""
+        b, w = self.b, self.w
+        whole, rest = divmod(w.cols, self.lanes)
+        if whole:
+            start = b.let(group * SINGLE)
+            with b.serial(b.let(tirx.min(tirx.const(SINGLE, "int64"), whole - start)), "panel") as p:
+                each(b.let(start + p), self.lanes)
+        if rest:
+            with b.when(tirx.EQ(group, tirx.const(self.groups - 1, "int64"))):
+                each(tirx.const(whole, "int64"), rest)
+
+    def emit(self, count: int, first: tirx.Expr, panel: tirx.Expr, width: int) -> None:
+        """`count` rows from `first` times a panel, of which `width` columns are stored."""
+        b, lanes = self.b, self.lanes
         total = b.local((count, lanes), "float32")
         for i in range(count):
             store_vector(b, total, splat(0.0, "float32", lanes), _int(i), _int(0))
@@ -111,8 +161,7 @@ class GemmBlocks:
                 step(block, {})
             return
         with b.serial(tirx.const(w.depth // SUPER, "int64"), "super") as s:
-            names = [name for name in ("super scale", "super minimum") if name in w.layout]
-            factors = {name: self.reader.floats(name, panel, s) for name in names}
+            factors = self.reader.super_factors(panel, s)
             with b.serial(tirx.const(SUPER // STEP, "int64"), "block") as i:
                 step(b.let(s * (SUPER // STEP) + i), factors)
 

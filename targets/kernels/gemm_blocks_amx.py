@@ -1,11 +1,13 @@
 """Blocked products on AMX: the integer sums of each block are a matrix unit's, their scaling that of vector registers.
 
 A task is four panels of 16 columns times up to 64 rows. Of a panel so many blocks are unpacked at once as fit a local
-buffer, zero points taken off; unpacked quads are the rows of a right tile as they are. Then, for tiles of up to 16 rows,
+buffer, zero points taken off; unpacked quads are the rows of a right tile as they are. Then, for up to 16 rows at once,
 one multiplication makes a block's sums, while those of the block before are scaled and added up in 16 registers.
 """
 
 from __future__ import annotations
+
+from contextlib import nullcontext
 
 from tvm import tirx
 
@@ -14,8 +16,9 @@ from targets.target import Target
 from . import amx
 from .amx import COLS, ROW, ROWS, SIDE, SUMS
 from .block_codes import LINE, QUADS, STEP, SUPER, BlockCodes
-from .dot import QUAD, load_vector, store_vector
-from .gemm_blocks import AHEAD, SINGLE, GemmBlocks
+from .builder import Builder
+from .dot import load_vector, store_vector
+from .gemm_blocks import AHEAD, GemmBlocks
 from .gemm_tasks import known_rows
 from .nibbles import splat
 from .registry import Call
@@ -25,10 +28,10 @@ from .tensor import as_expr, product, simplify
 from .tiles import Tile
 from .tiles_emit import prefetch, store_tile
 
-LEAST = 4  # rows from which on this is faster than vpdpbusd
-BAND = 64  # rows of a task
+LEAST = 8  # rows from which on this is faster than vpdpbusd
+BAND = 64  # rows of a task: enough to unpack a panel for
 MOST_BLOCKS = 18  # unpacked at once: 9 KB
-HEIGHTS = (4, 8, 16)  # rows of tiles for a number of rows known only at run time
+HEIGHTS = (8, 16)  # rows of tiles for a number of rows known only at run time
 
 
 def amx_blocks(call: Call, target: Target, weights: BlockCodes) -> list[Stage] | None:
@@ -52,73 +55,45 @@ class _AmxBlocks(GemmBlocks):
         while weights.blocks % chunks or (weights.super_scale is not None and weights.blocks // chunks % 8):
             chunks += 1
         self.chunks, self.chunk = chunks, weights.blocks // chunks
+        self.each = weights.parts * (1 if weights.minimum is None else 2)  # vectors that scale a block
         self.b.kernel = f"gemm_s8{weights.kind}_{self.heights[-1]}x16_amx"
 
     def walk(self) -> None:
         b, rows, w = self.b, self.rows, self.w
-        groups, bands = -(-w.panels // SINGLE), simplify((rows + (BAND - 1)) // BAND)
         table = b.arg(amx.configurations(STEP // w.parts, [(h, h) for h in self.heights]))
         many = None if isinstance(rows, int) else rows >= LEAST
-        if many is None:
-            amx.configure(b, table, 0)
-        else:
-            with b.when(many):
-                entry = tirx.Select(rows >= 16, 2, tirx.Select(rows >= 8, 1, 0))
-                amx.configure(b, table, b.let(entry.astype("int64")))
+        with b.when(many) if many is not None else nullcontext():
+            entry = 0 if many is None else b.let(tirx.Select(rows >= SIDE, _long(1), _long(0)))
+            amx.configure(b, table, entry)
         self.unpacked = _aligned(b, (self.chunk * QUADS, ROW), "int8")
         self.made = _aligned(b, (2 * w.parts * SIDE, SIDE), "int32")
+        self.factors = _aligned(b, (self.chunk * self.each, SIDE), "float32")
         self.totals = _aligned(b, (BAND, SIDE), "float32")
-        with b.parallel(simplify(groups * bands)) as p:
-            group, band = unravel(b, p, [groups, bands])
+        bands = simplify((rows + (BAND - 1)) // BAND)
+        with b.parallel(simplify(self.groups * bands)) as p:
+            group, band = unravel(b, p, [self.groups, bands])
             first = b.let(band * BAND)
             if many is None:
                 self.task(first, group, self.heights[0])
             else:
-                with b.when(rows >= 16):
-                    self.task(first, group, 16)
-                with b.otherwise():
-                    with b.when(rows >= 8):
-                        self.task(first, group, 8)
-                    with b.otherwise():
-                        with b.when(many):
-                            self.task(first, group, 4)
-                        with b.otherwise():
-                            self.few(group)
-        if many is None:
+                self.by_rows(
+                    [(rows >= h, lambda h=h: self.task(first, group, h)) for h in reversed(HEIGHTS)]
+                    + self.few(group, LEAST - 1)
+                )
+        with b.when(many) if many is not None else nullcontext():
             amx.release(b)
-        else:
-            with b.when(many):
-                amx.release(b)
-
-    def few(self, group: tirx.Expr) -> None:
-        """Fewer rows than AMX is for, known only at run time."""
-        zero = tirx.const(0, "int64")
-        for count in range(1, LEAST):
-            with self.b.when(tirx.EQ(self.rows, tirx.const(count, "int64"))):
-                self.panels(group, lambda panel, width, n=count: self.emit(n, zero, panel, 1, width))  # type: ignore[misc]
-
-    def panels(self, group: tirx.Expr, each) -> None:
-        """each(panel, columns) for the panels of a group."""
-        b, w = self.b, self.w
-        whole, rest = divmod(w.cols, SIDE)
-        start = b.let(group * SINGLE)
-        with b.serial(b.let(tirx.min(tirx.const(SINGLE, "int64"), whole - start)), "panel") as p:
-            each(b.let(start + p), SIDE)
-        if rest:
-            with b.when(tirx.EQ(group, tirx.const(-(-w.panels // SINGLE) - 1, "int64"))):
-                each(tirx.const(whole, "int64"), rest)
 
     def task(self, first: tirx.Expr, group: tirx.Expr, height: int) -> None:
         """Up to 64 rows from `first` times the panels of a group, in tiles of `height` rows."""
         b, rows = self.b, self.rows
-        count = b.let(tirx.min(tirx.const(BAND, "int64"), rows - first))
-        tiles = b.let(tirx.truncdiv(count + (height - 1), tirx.const(height, "int64")))
+        count = b.let(tirx.min(_long(BAND), rows - first))
+        tiles = b.let(tirx.truncdiv(count + (height - 1), _long(height)))
 
         def start(t: tirx.Expr) -> tirx.Expr:  # the last one starts early, so that it is whole
             return b.let(tirx.min(first + t * height, rows - height))
 
         def one(panel: tirx.Expr, width: int) -> None:
-            with b.serial(tirx.const(self.chunks, "int64"), "chunk") as chunk:
+            with b.serial(_long(self.chunks), "chunk") as chunk:
                 block = b.let(as_expr(chunk, "int64") * self.chunk)
                 self.unpack(panel, block)
                 with b.serial(tiles, "tile") as t:
@@ -142,7 +117,7 @@ class _AmxBlocks(GemmBlocks):
         """unpacked = a chunk of blocks from `first` on, as signed bytes."""
         b, w = self.b, self.w
         base = b.let(panel * w.panel_bytes + AHEAD)
-        with b.serial(tirx.const(self.chunk, "int64"), "block") as i:
+        with b.serial(_long(self.chunk), "block") as i:
             block = b.let(first + as_expr(i, "int64"))
             for line in range(0, w.line_bytes, LINE):
                 prefetch(b, self.reader.flat, base + (block * w.line_bytes + line))
@@ -150,12 +125,16 @@ class _AmxBlocks(GemmBlocks):
                 if w.zero:
                     code = code - splat(w.zero - 256 if w.zero > 127 else w.zero, "int8", ROW)
                 store_vector(b, self.unpacked, code, i * QUADS + q, _int(0))
+            factors = self.reader.super_factors(panel, tirx.truncdiv(block, _long(SUPER // STEP)))
+            shared = self.shared(panel, block, factors)
+            for n, value in enumerate(v for pair in shared for v in pair if v is not None):
+                store_vector(b, self.factors, value, i * self.each + n, _int(0))
 
     def tile_rows(self, panel: tirx.Expr, start: tirx.Expr, row: tirx.Expr, line: tirx.Expr, height: int) -> None:
         """totals from `line` on += `height` rows from `row` on times a chunk of blocks from `start` on."""
         b, w, parts = self.b, self.w, self.w.parts
         total = b.local((height, SIDE), "float32")
-        with b.when(tirx.EQ(start, tirx.const(0, "int64"))):
+        with b.when(tirx.EQ(start, _long(0))):
             for i in range(height):
                 store_vector(b, total, splat(0.0, "float32", SIDE), _int(i), _int(0))
         with b.otherwise():
@@ -164,7 +143,7 @@ class _AmxBlocks(GemmBlocks):
 
         def multiply(block: tirx.Expr) -> None:
             for part in range(parts):
-                to = b.let((tirx.bitwise_and(block, tirx.const(1, "int64")) * parts + part) * SIDE)
+                to = b.let((tirx.bitwise_and(block, _long(1)) * parts + part) * SIDE)
                 amx.zero(b, SUMS[part])
                 at = (start + block) * STEP + part * (STEP // parts)
                 amx.load(b, ROWS[part], tirx.address_of(self.left[row, at]), w.depth)
@@ -175,25 +154,26 @@ class _AmxBlocks(GemmBlocks):
 
         def scale(block: tirx.Expr) -> None:
             here = b.let(start + block)
-            names = [name for name in ("super scale", "super minimum") if name in w.layout]
-            at = tirx.truncdiv(here, tirx.const(SUPER // STEP, "int64"))
-            shared = self.shared(panel, here, {name: self.reader.floats(name, panel, at) for name in names})
-            slot = b.let(tirx.bitwise_and(block, tirx.const(1, "int64")) * (parts * SIDE))
+            held = [
+                b.let(load_vector(self.factors, block * self.each + n, _int(0), count=SIDE)) for n in range(self.each)
+            ]
+            step = 1 if w.minimum is None else 2
+            shared = [(held[n], held[n + 1] if step == 2 else None) for n in range(0, self.each, step)]
+            slot = b.let(tirx.bitwise_and(block, _long(1)) * (parts * SIDE))
             for i in range(height):
                 sums = [load_vector(self.made, slot + (part * SIDE + i), _int(0), count=SIDE) for part in range(parts)]
                 self.add(total, i, row + i, here, sums, shared)
 
-        zero = tirx.const(0, "int64")
-        multiply(zero)
-        with b.serial(tirx.const(self.chunk - 1, "int64"), "block") as block:
+        multiply(_long(0))
+        with b.serial(_long(self.chunk - 1), "block") as block:
             multiply(b.let(as_expr(block, "int64") + 1))
             scale(as_expr(block, "int64"))
-        scale(tirx.const(self.chunk - 1, "int64"))
+        scale(_long(self.chunk - 1))
         for i in range(height):
             store_vector(b, self.totals, load_vector(total, _int(i), _int(0), count=SIDE), line + i, _int(0))
 
 
-def _aligned(b, shape: tuple[int, int], dtype: str) -> tirx.Var:
+def _aligned(b: Builder, shape: tuple[int, int], dtype: str) -> tirx.Var:
     """A local matrix that starts at a cache line: LLVM aligns vectors so."""
     lanes = ROW * 8 // int("".join(c for c in dtype if c.isdigit()))
     held = tirx.decl_buffer([shape[0] * shape[1] // lanes], f"{dtype}x{lanes}", "held", scope="local")
@@ -205,3 +185,7 @@ def _aligned(b, shape: tuple[int, int], dtype: str) -> tirx.Var:
 
 def _int(i: int) -> tirx.Expr:
     return tirx.const(i, "int32")
+
+
+def _long(i: int) -> tirx.Expr:
+    return tirx.const(i, "int64")

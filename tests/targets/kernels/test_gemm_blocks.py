@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from tvm import tirx
 
-from compiler.codegen.jit import run_stages
+from compiler.codegen.jit import compile_stages, run_stages, stage_arrays
 from compiler.ops.registry import Node, find
 from targets.kernels.block_codes import BlockCodes
 from targets.kernels.nest import lower_nest
@@ -67,28 +68,35 @@ class Weights:
         if kind.minimum:
             self.real += np.repeat(least, kind.size, axis=1)
         arrays = (codes, scale, minimum, super_scale, super_minimum)
-        self.leaves = [None if a is None else leaf(a, f"{name} {i}", constant=True) for i, a in enumerate(arrays)]
+        self.leaves: list[Any] = [
+            None if a is None else leaf(a, f"{name} {i}", constant=True) for i, a in enumerate(arrays)
+        ]
         self.attrs = {"bits": kind.bits, "size": kind.size, "zero": kind.zero}
 
 
 def quantized(a: np.ndarray, sums: int) -> list[np.ndarray]:
-    """Codes, scales and offsets as QuantizeRows(block=32, sums=sums) defines them."""
+    """Codes, scales, offsets and scaled sums as QuantizeRows(block=32, sums=sums) defines them."""
     m, k = a.shape
     cubes = a.reshape(m, k // 32, 32)
     scale = np.maximum(np.abs(cubes).max(axis=2) / np.float32(127), np.float32(1e-30))
     codes = np.rint(cubes / scale[:, :, None]).clip(-128, 127).astype(np.int8).reshape(m, k)
-    return [codes, scale, (-8 * codes.reshape(m, -1, sums).astype(np.int32).sum(axis=2)).astype(np.int32)]
+    offsets = (-8 * codes.reshape(m, -1, sums).astype(np.int32).sum(axis=2)).astype(np.int32)
+    whole = codes.reshape(m, -1, 32).astype(np.int32).sum(axis=2)
+    return [codes, scale, offsets, whole.astype(np.float32) * scale]
 
 
 class Rows:
     """Random rows, quantized, as leaves and arrays and as float64 [M, K]."""
 
     def __init__(self, m: int, k: int, sums: int, rows: tirx.Expr | None = None) -> None:
-        arrays = quantized(np.random.default_rng(m * 7 + k).standard_normal((m, k)).astype(np.float32), sums)
+        """sums: 0 for the scaled ones, in float."""
+        a = np.random.default_rng(m * 7 + k).standard_normal((m, k)).astype(np.float32)
+        codes, scales, offsets, scaled = quantized(a, sums or 32)
+        arrays = [codes, scales, offsets if sums else scaled]
         self.feeds = {
             leaf(a, f"x{i}", (m if rows is None else rows, a.shape[1])): a for i, a in enumerate(arrays)
         }  # fmt: skip
-        self.real = arrays[0].astype(float) * np.repeat(arrays[1].astype(float), 32, axis=1)
+        self.real = codes.astype(float) * np.repeat(scales.astype(float), 32, axis=1)
 
 
 def check(got: np.ndarray, x: Rows, w: Weights, add: np.ndarray | float = 0.0) -> None:
@@ -99,10 +107,10 @@ def check(got: np.ndarray, x: Rows, w: Weights, add: np.ndarray | float = 0.0) -
 
 @pytest.mark.parametrize("target", BYTE_ISAS)
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize(("m", "n", "k", "sums"), [(1, 70, 256, 32), (2, 16, 512, 16), (33, 37, 256, 16)])
+@pytest.mark.parametrize(("m", "n", "k", "sums"), [(1, 70, 256, 0), (2, 16, 512, 16), (33, 37, 256, 32)])
 def test_every_type(target: Target, name: str, m: int, n: int, k: int, sums: int) -> None:
     w = Weights(name, n, k)
-    x = Rows(m, k, min(sums, w.kind.size))
+    x = Rows(m, k, sums if w.kind.minimum else min(sums or 32, w.kind.size))
     more = np.random.default_rng(1).standard_normal((m, n)).astype(np.float32)
     residual = leaf(more, "residual")
     got = run(
@@ -117,14 +125,18 @@ def test_every_type(target: Target, name: str, m: int, n: int, k: int, sums: int
 def test_rows_known_at_run_time(target: Target, name: str) -> None:
     rows, k, n = tirx.Var("seq", "int64"), 256, 150
     w = Weights(name, n, k)
-    stages = None
-    for m in (1, 5, 16, 33, 70):
-        x = Rows(m, k, w.kind.size, rows)
-        out, result = Tensor((rows, n), "float32", "o"), Tensor((rows, n), "float32", "r")
-        stages = stages_for(Call("edgert.GemmBlocks", w.attrs, [*x.feeds, *w.leaves], [out], out, [result]), target)
-        assert stages is not None
-        (got,) = run_stages(stages, {id(t): a for t, a in x.feeds.items()}, [result], target, {"seq": m})
-        check(got, x, w)
+    sums = 0 if w.kind.minimum else w.kind.size
+    leaves = list(Rows(1, k, sums, rows).feeds)
+    out, result = Tensor((rows, n), "float32", "o"), Tensor((rows, n), "float32", "r")
+    stages = stages_for(Call("edgert.GemmBlocks", w.attrs, [*leaves, *w.leaves], [out], out, [result]), target)
+    assert stages is not None
+    prepare = compile_stages(stages, target)
+    for m in (1, 2, 5, 11, 16, 33, 70):
+        x, dims = Rows(m, k, sums), {"seq": m}
+        feeds = {id(t): a for t, a in zip(leaves, x.feeds.values(), strict=True)}
+        arrays = stage_arrays(stages, feeds, [result], dims)
+        prepare(arrays, dims)()
+        check(arrays[id(result)], x, w)
 
 
 @pytest.mark.parametrize("target", BYTE_ISAS)
@@ -138,8 +150,8 @@ def test_extreme_bytes_do_not_saturate(target: Target, name: str, x: int) -> Non
             leaf(np.full((n, k), code, np.uint8), "c", constant=True),
             leaf(np.ones((n, k // kind.size), np.float16), "s", constant=True),
         ]
-        arrays = [np.full((2, k), x, np.int8), np.ones((2, 2), np.float32),
-                  np.full((2, k // kind.size), -8 * kind.size * x, np.int32)]  # fmt: skip
+        offsets = np.full((2, k // kind.size), -8 * kind.size * x, np.int32)
+        arrays: list[np.ndarray] = [np.full((2, k), x, np.int8), np.ones((2, 2), np.float32), offsets]
         feeds = {leaf(a, f"x{i}"): a for i, a in enumerate(arrays)}
         attrs = {"bits": kind.bits, "size": kind.size, "zero": kind.zero}
         got = run("edgert.GemmBlocks", attrs, [*feeds, *leaves], (2, n), feeds, target)
@@ -186,13 +198,15 @@ def test_a_table_that_is_an_output_layer_is_stored_once() -> None:
     assert len({key for key in keys if "amx" not in key}) == 1
 
 
-def defined(op: str, attrs: dict, inputs: list[Tensor | None], feeds: dict[Tensor, np.ndarray]) -> list[np.ndarray]:
+def defined(
+    op: str, attrs: dict, inputs: list[Any], feeds: dict[Tensor, np.ndarray], wanted: int = 1
+) -> list[np.ndarray]:  # fmt: skip
     """The operator's outputs by its definition, as generic loop nests."""
     target = BYTE_ISAS[0].values[0]
     definition = find("edgert", op, 1)
     assert definition is not None
-    made = definition.lower(Node(op, "edgert", 1, op, inputs, attrs, [True], [None] * len(inputs)))
-    tensors = [made] if isinstance(made, Tensor) else list(made)  # type: ignore[arg-type]
+    made = definition.lower(Node(op, "edgert", 1, op, inputs, attrs, [True] * wanted, [None] * len(inputs)))
+    tensors = [made] if isinstance(made, Tensor) else list(cast(list[Tensor], made))
     outs = [Tensor(t.shape, t.dtype, "out") for t in tensors]
     stages = lower_nest(list(zip(tensors, outs, strict=True)), target, op.lower())
     known = {id(t): t.data() for t in inputs if t is not None and t.data is not None}
@@ -204,10 +218,10 @@ def test_definitions(name: str) -> None:
     w = Weights(name, 5, 256)
     a = np.random.default_rng(0).standard_normal((3, 256)).astype(np.float32)
     A = leaf(a, "a")
-    arrays = defined("QuantizeRows", {"block": 32, "sums": w.kind.size}, [A], {A: a})
+    arrays = defined("QuantizeRows", {"block": 32, "sums": w.kind.size}, [A], {A: a}, 4)
     for got, want in zip(arrays, quantized(a, w.kind.size), strict=True):
         np.testing.assert_array_equal(got, want)
-    x = Rows(3, 256, w.kind.size)
+    x = Rows(3, 256, 0 if w.kind.minimum else w.kind.size)
     (got,) = defined("GemmBlocks", w.attrs, [*x.feeds, *w.leaves], x.feeds)
     check(got, x, w)
     ids = np.array([4, -5], np.int64)
@@ -221,7 +235,7 @@ def test_definitions(name: str) -> None:
 def test_rows_with_sums_of_halves(target: Target, m: int, k: int) -> None:
     a = np.random.default_rng(k).standard_normal((m, k)).astype(np.float32)
     A = leaf(a, "a")
-    kinds = (("int8", k), ("float32", k // 32), ("int32", k // 16))
+    kinds = (("int8", k), ("float32", k // 32), ("int32", k // 16), ("float32", k // 32))
     outs = [Tensor((m, width), dtype, f"o{i}") for i, (dtype, width) in enumerate(kinds)]
     stages = stages_for(Call("edgert.QuantizeRows", {"block": 32, "sums": 16}, [A], outs, outs[0], outs), target)
     assert stages is not None
