@@ -25,7 +25,7 @@ def cached_attention(node: Node) -> Custom:
     is above positions[i] - window, where an old row's position is its number t. Softmax of q k^T `scale` in float32.
     """
     inputs = [node.need(i) for i in range(9)]
-    q, k, v, cache, past, positions, seen, cos, sin = inputs
+    q, k, v, cache, cos = (inputs[i] for i in (0, 1, 2, 3, 7))
     heads, groups = int(node.attr("heads", 0)), int(node.attr("groups", 0))
     layer, format_ = int(node.attr("layer", 0)), node.attr("format", "f16")
     if format_ not in FORMATS:

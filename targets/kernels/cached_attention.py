@@ -6,6 +6,7 @@ their reduction; many rows: cached_attention_prefill. Which of the two runs is d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tvm import tirx
@@ -91,7 +92,7 @@ def _few(g: Geometry, fixed: int | None) -> list[Stage]:
     return [first.stage, combine(g, first, runs)]
 
 
-def _where(fixed: int | None, rows: Index, holds) -> Index:  # noqa: ANN001
+def _where(fixed: int | None, rows: Index, holds: Callable[[tirx.Expr], tirx.Expr]) -> Index:
     """1 where the stage runs, 0 where the number of rows is the other stage's."""
     if fixed is not None:
         return 1

@@ -8,6 +8,7 @@ take it together.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tvm import tirx
@@ -28,6 +29,7 @@ PIECES = 8  # of the context, at most
 ENOUGH = 4  # blocks that make a piece of its own worth while
 BLOCK = 64
 KEYS = 4  # keys whose products are summed across lanes together
+AHEAD = 1 << 20  # keys and values of the next block are asked for
 NEVER = -float("inf")
 STEP, UNROLLED = 4, 8  # vectors of a head: those of a loop's step, and how many are written out without one
 COLUMNS = 4  # vectors of the result in registers, for each query head
@@ -71,7 +73,7 @@ class _Pieces:
         most = 4 if g.target.registers >= 32 else 3
         tiles = -(-g.each // most)
         ends = [g.each * i // tiles for i in range(tiles + 1)]
-        self.tiles = [(start, end - start) for start, end in zip(ends, ends[1:], strict=False)]
+        self.tiles = [(start, end - start) for start, end in pairwise(ends)]
 
     def task(self, task: tirx.Expr) -> None:
         b, g = self.b, self.g
@@ -131,6 +133,8 @@ class _Pieces:
                     for u in range(KEYS):
                         store_vector(b, acc, load_vector(acc, spot(r, u), count=lanes) + query * rows[u], spot(r, u))
 
+            for u in range(KEYS):
+                self.cache.fetch(KEY, self.group, key + (AHEAD + u))
             for pair in pairs:
                 store_vector(b, acc, splat(0.0, "float32", lanes), spot(*pair))
             looped = vectors // STEP if vectors > UNROLLED else 0
@@ -193,6 +197,8 @@ class _Pieces:
                 held = load_vector(self.results, *place(r, c), count=lanes)
                 store_vector(b, acc, held * tirx.Broadcast(self.rescale[r], lanes), as_expr(j * lanes))
             with b.serial(high - low, "t", start=low) as t:
+                if not first:
+                    self.cache.fetch(VALUE, self.group, base + t + AHEAD)
                 weights = [b.let(self.scores[r * BLOCK + t], "w") for r in range(count)]
                 for c in columns:
                     value = b.let(

@@ -10,17 +10,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 from tvm import tirx
+
+from targets.dtypes import item_size
 
 from .builder import Builder
 from .dot import load_vector, store_vector
 from .nibbles import splat
 from .registry import Call
 from .rounding import LEAST_SCALE, MAGIC, MAGIC_BITS
+from .stage import Const
 from .tensor import Index, as_expr
+from .tiles_emit import prefetch
 
 Vector: TypeAlias = tirx.Expr
 KEY, VALUE = 0, 1
+LINE = 64  # bytes of a line of the caches
 SPAN = 32  # elements that share a scale and a least value
 
 
@@ -29,7 +35,7 @@ class Format:
     """The cache of one layer as a kernel sees it. `extra`: how many result tensors it has besides the cache."""
 
     b: Builder
-    layer: int
+    layer: tirx.Expr
     size: int  # elements of a row
     lanes: int
     buffers: Sequence[tirx.Var]
@@ -42,7 +48,7 @@ class Format:
         """The format that the call names, over its results: the memory of the cache as it was, too."""
         kind = FORMATS[call.attrs.get("format", "f16")]
         buffers = [b.arg(t) for t in call.results[1 : 2 + kind.extra]]
-        return kind(b, int(call.attrs["layer"]), size, lanes, buffers)
+        return kind(b, layer_of(b, int(call.attrs["layer"])), size, lanes, buffers)
 
     @staticmethod
     def shapes(layers: int, groups: int, rows: Index, size: int) -> list[tuple[tuple, str]]:
@@ -61,6 +67,14 @@ class Format:
         """Vector c from element `base` (a multiple of 32) on, as float32, less the row's factor."""
         raise NotImplementedError
 
+    def fetch(self, kv: int, group: Index, row: Index) -> None:
+        """Asks for the lines of a row that will be read before long; it need not be there."""
+        buffer = self.buffers[0]
+        width = int(buffer.shape[-1].value)
+        line = LINE // item_size(str(buffer.dtype))
+        for d in range(0, width, line):
+            prefetch(self.b, buffer, tuple(self.at(kv, group, row, d)))
+
     def factors(self, kv: int, group: Index, row: Index) -> Vector | None:
         """The factors of `lanes` rows from `row` on."""
         return None
@@ -71,14 +85,17 @@ class Half(Format):
 
     @staticmethod
     def shapes(layers: int, groups: int, rows: Index, size: int) -> list[tuple[tuple, str]]:
+        """See Format.shapes."""
         return [((layers, 2, groups, rows, size), "float16")]
 
     def write(self, kv: int, group: Index, row: Index, source: tirx.Var) -> None:
+        """See Format.write."""
         for d in range(0, self.size, self.lanes):
             value = load_vector(source, as_expr(d), count=self.lanes).astype(f"float16x{self.lanes}")
             store_vector(self.b, self.buffers[0], value, *self.at(kv, group, row, d))
 
     def read(self, kv: int, group: Index, row: Index, base: Index, c: int) -> Vector:
+        """See Format.read."""
         place = self.at(kv, group, row, base + c * self.lanes)
         return load_vector(self.buffers[0], *place, count=self.lanes).astype(f"float32x{self.lanes}")
 
@@ -90,9 +107,11 @@ class Byte(Format):
 
     @staticmethod
     def shapes(layers: int, groups: int, rows: Index, size: int) -> list[tuple[tuple, str]]:
+        """See Format.shapes."""
         return [((layers, 2, groups, rows, size), "int8"), ((layers, 2, groups, rows), "float32")]
 
     def write(self, kv: int, group: Index, row: Index, source: tirx.Var) -> None:
+        """See Format.write."""
         b, lanes = self.b, self.lanes
         zero = splat(0.0, "float32", lanes)
 
@@ -109,10 +128,12 @@ class Byte(Format):
             store_vector(b, self.buffers[0], code, *self.at(kv, group, row, d))
 
     def read(self, kv: int, group: Index, row: Index, base: Index, c: int) -> Vector:
+        """See Format.read."""
         place = self.at(kv, group, row, base + c * self.lanes)
         return load_vector(self.buffers[0], *place, count=self.lanes).astype(f"float32x{self.lanes}")
 
     def factors(self, kv: int, group: Index, row: Index) -> Vector:
+        """See Format.factors."""
         return load_vector(self.buffers[1], *self.at(kv, group, row), count=self.lanes)
 
 
@@ -128,10 +149,12 @@ class Nibble(Format):
 
     @staticmethod
     def shapes(layers: int, groups: int, rows: Index, size: int) -> list[tuple[tuple, str]]:
+        """See Format.shapes."""
         lead = (layers, 2, groups, rows)
         return [((*lead, size // 2), "uint8"), ((*lead, size // SPAN * 2), "float16")]
 
     def write(self, kv: int, group: Index, row: Index, source: tirx.Var) -> None:
+        """See Format.write."""
         b, lanes = self.b, min(self.lanes, SPAN // 2)
         for start in range(0, self.size, SPAN):
             parts = [load_vector(source, as_expr(start + d), count=lanes) for d in range(0, SPAN, lanes)]
@@ -153,6 +176,7 @@ class Nibble(Format):
                 store_vector(b, self.buffers[0], pair.astype(f"uint8x{lanes}"), *place)
 
     def read(self, kv: int, group: Index, row: Index, base: Index, c: int) -> Vector:
+        """See Format.read."""
         lanes, start = self.lanes, c * self.lanes
         span, within = start // SPAN, start % SPAN
         half, at = within // (SPAN // 2), within % (SPAN // 2)
@@ -161,11 +185,19 @@ class Nibble(Format):
         bits = load_vector(self.buffers[0], *place, count=lanes).astype(f"int32x{lanes}")
         code = tirx.shift_right(bits, splat(4, "int32", lanes)) if half else bits & splat(15, "int32", lanes)
         which = tirx.truncdiv(base, as_expr(SPAN // 2, "int64")) + span * 2
-        scale, least = (
-            tirx.Broadcast(self.buffers[1][tuple(self.at(kv, group, row, which + i))].astype("float32"), lanes)
-            for i in (0, 1)
-        )
+        # both of them, in turns, in one conversion
+        two = load_vector(self.buffers[1], *self.at(kv, group, row, which), count=2)
+        pairs = tirx.Broadcast(tirx.reinterpret("int32", two), lanes // 2)
+        both = tirx.reinterpret(f"float16x{lanes}", pairs).astype(f"float32x{lanes}")
+        both = self.b.let(both, "span")
+        scale, least = (tirx.Shuffle([both], [as_expr(u // 2 * 2 + i) for u in range(lanes)]) for i in (0, 1))
         return least + code.astype(f"float32x{lanes}") * scale
+
+
+def layer_of(b: Builder, layer: int) -> tirx.Expr:
+    """The layer's number, read from a constant: so all layers share one kernel."""
+    leaf = Const((1,), "int64", lambda: np.array([layer], np.int64), f"layer number {layer}", "layer")
+    return b.arg(leaf)[as_expr(0, "int64")]
 
 
 def whole(value: Vector, low: int, high: int, lanes: int) -> Vector:

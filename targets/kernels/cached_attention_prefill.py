@@ -37,10 +37,9 @@ def prefill(g: Geometry, runs: Index) -> Stage:
         count = tirx.truncdiv(as_expr(g.rows, "int64") + (blocks.most - 1), _i(blocks.most))
         items = count * g.groups
         with b.parallel(runs * _i(WORKERS)) as worker:
-            blocks.worker = worker
             turns = tirx.truncdiv(items - worker + (WORKERS - 1), _i(WORKERS))
             with b.serial(b.let(turns, "turns"), "turn") as turn_:
-                blocks.item(b.let(worker + turn_ * WORKERS, "item"))
+                blocks.item(worker, b.let(worker + turn_ * WORKERS, "item"))
     return b.stage()
 
 
@@ -59,9 +58,10 @@ class _Blocks:
         self.bound = b.arg(Temp((WORKERS, self.most, self.keys), "float32", "bound"))
         self.state = b.arg(Temp((WORKERS, tall, 3), "float32", "running"))  # maximum, sum, how to rescale
 
-    def item(self, item: tirx.Expr) -> None:
+    def item(self, worker: tirx.Expr, item: tirx.Expr) -> None:
         """One block of rows for one group."""
         b, g = self.b, self.g
+        self.worker = worker
         self.group = b.let(tirx.truncmod(item, _i(g.groups)), "group")
         self.start = b.let(tirx.truncdiv(item, _i(g.groups)) * self.most, "start")
         self.end = b.let(tirx.min(as_expr(g.rows, "int64"), self.start + self.most), "end")

@@ -10,7 +10,7 @@ from .cached_attention_formats import KEY, VALUE, Format
 from .dot import load_vector, store_vector
 from .loops import GRAIN, span
 from .stage import Stage
-from .tensor import Index, as_expr
+from .tensor import as_expr
 
 if TYPE_CHECKING:
     from .cached_attention import Geometry
