@@ -37,15 +37,17 @@ class Lowering:
     """Turns one graph into a Program."""
 
     def __init__(
-        self, model: ir.Model, facts: Facts, target: Target, tiles: Callable[[Call], dict] | None = None
-    ) -> None:
+        self, model: ir.Model, facts: Facts, target: Target, tiles: Callable[[Call], dict] | None = None,
+        weights: dict[str, Buffer] | None = None,
+    ) -> None:  # fmt: skip
+        """weights: those of other programs of one artifact, to be shared; what this one adds goes in as well."""
         self.model, self.facts, self.target = model, facts, target
         self.tiles = tiles or (lambda call: {})
         self.leaves: dict[str, Tensor] = {}
         self.values: dict[int, str] = {}  # id of a leaf -> the value it stands for
         self.roots: dict[str, str] = {}  # a view -> the value whose bytes it shows
         self.buffers: dict[str, Buffer] = {}
-        self.consts: dict[str, Buffer] = {}
+        self.weights: dict[str, Buffer] = {} if weights is None else weights  # by what they hold
         self.touched: set[int] = set()  # ids of buffers that some step has used
         self.keep: list[Tensor] = []  # ids in `values` stay valid only as long as the leaves live
 
@@ -75,10 +77,10 @@ class Lowering:
     def buffer(self, leaf: Leaf, scratch: dict[int, Buffer]) -> Buffer:
         """The buffer behind an operand of a kernel."""
         if isinstance(leaf, Const):
-            if leaf.key not in self.consts:
+            if leaf.key not in self.weights:
                 size = int(np.prod(leaf.shape)) * item_size(leaf.dtype)
-                self.consts[leaf.key] = Buffer(leaf.name, "weights", leaf.shape, leaf.dtype, size, data=leaf.make)
-            return self.consts[leaf.key]
+                self.weights[leaf.key] = Buffer(leaf.name, "weights", leaf.shape, leaf.dtype, size, data=leaf.make)
+            return self.weights[leaf.key]
         if isinstance(leaf, Tensor) and leaf.name.startswith("dim:"):
             slot = [v.name for v in self.program.dims].index(leaf.name[4:])
             return Buffer(leaf.name, "dims", (1,), "int64", 8, index=slot)
@@ -92,8 +94,11 @@ class Lowering:
             fact = self.facts.values[name]
             size = self.max_bytes(fact.shape, fact.dtype)
             if name in self.facts.constants:
-                data = self.leaf(name).data
-                self.buffers[name] = Buffer(name, "weights", fact.shape, fact.dtype, size, data=data)
+                key = f"value {name}"
+                if key not in self.weights:
+                    data = self.leaf(name).data
+                    self.weights[key] = Buffer(name, "weights", fact.shape, fact.dtype, size, data=data)
+                self.buffers[name] = self.weights[key]
             else:
                 self.buffers[name] = Buffer(name, "arena", fact.shape, fact.dtype, size)
         return self.buffers[name]
@@ -265,6 +270,7 @@ def lower_graph(
     target: Target,
     groups: Sequence[Group],
     tiles: Callable[[Call], dict] | None = None,
+    weights: dict[str, Buffer] | None = None,
 ) -> Program:
-    """The program of a graph whose every node passed inference."""
-    return Lowering(model, facts, target, tiles).run(groups)
+    """The program of a graph whose every node passed inference. weights: see Lowering."""
+    return Lowering(model, facts, target, tiles, weights).run(groups)

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from compiler.fusion import fuse
 from compiler.lowering import lower_graph
 from compiler.ops.registry import Unsupported
 from compiler.passes import run_passes
-from compiler.placement import Placement, place, weight_chunks
-from compiler.program import Port, Program
+from compiler.placement import Placement, place, place_weights, weight_chunks
+from compiler.program import Buffer, Port, Program
 from compiler.split import fit
 from targets.errors import UnsupportedModel
 from targets.kernels.tensor import Index
@@ -74,8 +74,12 @@ def compile_model(
     progress: Progress | None = None,
     ram: int | None = None,
     graph: ir.Model | None = None,
+    variants: Mapping[str, ir.Model] | None = None,
 ) -> Compiled:
     """Compiles an ONNX file for `target`; or `graph`, which was made of the file `model`.
+
+    variants: further graphs by name, of the same inputs' dimensions, which share weights and kernels: the manifest has
+    them as `programs`.
 
     shapes: fixed shapes of inputs. dims: bounds (least, most) of symbolic dimensions by name. ram: bytes that the arena
     may take. Raises EdgertError and its kinds for a broken model, wrong shapes, operators that are not supported (all
@@ -89,24 +93,36 @@ def compile_model(
     clock.phase("frontend")
     opset = graph.opset_imports.get("", 1)
     # 2. to 5.
-    program, placement = plan_graph(graph, facts, target, tiles, dump, clock, ram)
-    # 6. code: every kernel to an object (cached by content), the entry that calls them, one shared object
-    objects = build_objects(program, target, progress)
+    weights: dict[str, Buffer] = {}
+    program, placement = plan_graph(graph, facts, target, tiles, dump, clock, ram, weights)
+    planned = {ENTRY: (program, placement)}
+    for label, other in (variants or {}).items():
+        known, more = load(other, dict(shapes or {}), dict(dims or {}))
+        raise_if_unsupported(more.problems)
+        planned[f"{ENTRY}_{label}"] = plan_graph(known, more, target, tiles, Dump(None), clock, ram, weights)
+    programs = {entry: made for entry, (made, _) in planned.items()}
+    placement = replace(placement, weights_bytes=place_weights(*programs.values()))
+    # 6. code: every kernel to an object (cached by content), the entries that call them, one shared object
+    objects = build_objects(programs, target, progress)
     clock.phase("kernels")
-    code = link_shared(objects, target, ENTRY)
+    code = link_shared(objects, target, *programs)
     clock.phase("link")
     manifest = make_manifest(program, placement, target, name or Path(model).stem)
+    if variants:
+        manifest["programs"] = {
+            label: _variant(*planned[f"{ENTRY}_{label}"], target, f"{ENTRY}_{label}") for label in variants
+        }
     if program.split is not None:
         manifest["split"] = program.split
     manifest["source"] = {"opset": opset, "sha256": _sha256(Path(model))}
     return Compiled(
-        manifest, code, lambda: weight_chunks(program), program, placement, list(facts.notes), clock.seconds
+        manifest, code, lambda: weight_chunks(*programs.values()), program, placement, list(facts.notes), clock.seconds
     )
 
 
 def plan_graph(
     graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., dict] | None = None, dump: Dump | None = None,
-    clock: Clock | None = None, ram: int | None = None,
+    clock: Clock | None = None, ram: int | None = None, weights: dict[str, Buffer] | None = None,
 ) -> tuple[Program, Placement]:  # fmt: skip
     """A graph that passed inference to a program with every buffer in its place; no code is made yet.
 
@@ -118,7 +134,7 @@ def plan_graph(
     graph, facts = run_passes(graph, facts, target, dump)
     clock.phase("passes")
     # 3. fuse operators into kernels, and give each its template or a loop nest
-    program = lower(graph, facts, target, tiles)
+    program = lower(graph, facts, target, tiles, weights)
     clock.phase("lower")
     # 4. memory: the order of least peak, results over operands, life times, one arena, verified
     placement = arranged(program)
@@ -139,13 +155,14 @@ def plan_graph(
 
 
 def lower(
-    graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., dict] | None = None
+    graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., dict] | None = None,
+    weights: dict[str, Buffer] | None = None,
 ) -> Program:  # fmt: skip
     """A graph that went through the passes as kernel calls, in the graph's order. Raises UnsupportedModel."""
     nodes = [n for n in graph.graph if any(o.name not in facts.constants for o in n.outputs)]
     groups = fuse(nodes, facts, {str(v.name) for v in graph.graph.outputs})
     try:
-        return lower_graph(graph, facts, target, groups, tiles)
+        return lower_graph(graph, facts, target, groups, tiles, weights)
     except Unsupported as error:
         raise UnsupportedModel(f"no kernel takes this form: {error.reason}") from None
 
@@ -156,9 +173,11 @@ def arranged(program: Program) -> Placement:
     return place(program)
 
 
-def build_objects(program: Program, target: Target, progress: Progress | None = None) -> dict[str, bytes]:
-    """Objects of every distinct kernel and of the entry, compiled on all cores."""
-    owners = {symbol(step.stage, target): step for step in program.steps}
+def build_objects(
+    programs: Mapping[str, Program], target: Target, progress: Progress | None = None
+) -> dict[str, bytes]:  # fmt: skip
+    """Objects of every distinct kernel and of each program's entry, by whose names they come; on all cores."""
+    owners = {symbol(step.stage, target): step for program in programs.values() for step in program.steps}
     done: dict[str, bytes] = {}
 
     def make(name: str) -> bytes:
@@ -173,8 +192,14 @@ def build_objects(program: Program, target: Target, progress: Progress | None = 
             done[name] = data
             if progress:
                 progress("kernels", len(done), len(owners))
-    done["entry"] = entry_object(program, target)
-    return done
+    return done | {f"entry.{entry}": entry_object(program, target, entry) for entry, program in programs.items()}
+
+
+def _variant(program: Program, placement: Placement, target: Target, entry: str) -> dict[str, Any]:
+    """What differs from program to program of one artifact."""
+    whole = make_manifest(program, placement, target, "") | {"entry": entry}
+    same = ("name", "producer", "target", "weights_bytes")
+    return {key: value for key, value in whole.items() if key not in same}
 
 
 def make_manifest(program: Program, placement: Placement, target: Target, name: str) -> dict[str, Any]:

@@ -35,12 +35,23 @@ def place(program: Program) -> Placement:
     for buffer in program.buffers("arena"):
         root, at = buffer.root()
         buffer.offset = root.offset + at
-    end = 0
-    for buffer in program.buffers("weights"):
-        buffer.offset = end
-        end = align(end + buffer.bytes)
+    end = place_weights(program)
     spans = [(request.first, request.last) for request in requests]
     return Placement(made.arena_bytes, end, made.lower_bound, made.planner, buffers, spans)
+
+
+def place_weights(*programs: Program) -> int:
+    """Sets the offset of every weight of these programs, in order of use; gives back the bytes of all."""
+    end = 0
+    for buffer in _weights(programs):
+        buffer.offset = end
+        end = align(end + buffer.bytes)
+    return end
+
+
+def _weights(programs: tuple[Program, ...]) -> list[Buffer]:
+    """Each once, though several programs use it."""
+    return list({id(b): b for program in programs for b in program.buffers("weights")}.values())
 
 
 def least_arena(program: Program) -> int:
@@ -68,9 +79,9 @@ def requests_of(program: Program) -> tuple[list[Buffer], list[Request]]:
     return [roots[key] for key in lives], requests
 
 
-def weight_chunks(program: Program) -> Iterator[bytes | memoryview]:
+def weight_chunks(*programs: Program) -> Iterator[bytes | memoryview]:
     """The bytes of weights.bin, one tensor at a time, in order of use."""
-    for buffer in program.buffers("weights"):
+    for buffer in _weights(programs):
         assert buffer.data is not None
         array = np.ascontiguousarray(buffer.data())
         plain = array.ndim and array.size  # numpy views neither a scalar nor nothing as bytes

@@ -171,6 +171,18 @@ class Artifact:
         if self._entries[WEIGHTS].data % PAGE:
             raise ValueError(f"{WEIGHTS} does not start on a page")
 
+    def select(self, program: str) -> None:
+        """Be the program of that name, of an artifact with several. Raises UsageError where there is none."""
+        others = self.manifest.get("programs")
+        if not isinstance(others, dict) or not isinstance(others.get(program), dict):
+            named = ", ".join(others) if isinstance(others, dict) and others else "none"
+            raise UsageError(f"{self.path} has no program {program!r}; further ones are: {named}")
+        self.manifest = {**self.manifest, **others[program]}
+        try:
+            self.spec = schema.parse(self.manifest)
+        except ValueError as error:
+            raise EdgertError(f"{self.path}: damaged artifact: program {program}: {error}") from None
+
     def verify(self) -> None:
         """Check the SHA-256 of every member and weight segment; raises ValueError naming the first that differs."""
         weights = self.weights

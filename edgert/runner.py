@@ -152,8 +152,13 @@ def _failure(steps: tuple[Mapping[str, Any], ...], failed: int) -> str:
     return f"the model code failed with {failed}"
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None, dram: int | str | None = None) -> Model:
-    """Load the artifact at `path`.
+def load(
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    dram: int | str | None = None,
+    program: str | None = None,
+) -> Model:
+    """Load the artifact at `path`; of one with several programs, that of this name.
 
     `threads`: how many share the parallel loops (default: the cores this process may use). `dram`: a budget for
     arena, resident weights, inputs and outputs together, in bytes or as `64M`. Everything is checked before anything
@@ -164,6 +169,8 @@ def load(path: str | os.PathLike[str], threads: int | None = None, dram: int | s
         raise UsageError(f"threads is {count!r}: give a number from 1 to {MOST_THREADS}")
     budget = None if dram is None else parse_bytes(dram)
     artifact = Artifact.open(path)
+    if program is not None:
+        artifact.select(program)
     check_machine(artifact)
     check_memory(artifact, budget)
     return Model(_Program(artifact, count))

@@ -24,11 +24,11 @@ DONE = ir.FunctionType(ir.VoidType(), [PTR, I64])
 ARENA, WEIGHTS, IO, DIMS, PARALLEL, MARK = range(6)
 
 
-def entry_ir(program: Program, target: Target) -> str:
-    """The LLVM IR of `edgert_run` and of a small function for each step, which finds its pointers, calls its kernel."""
+def entry_ir(program: Program, target: Target, entry: str = ENTRY) -> str:
+    """The LLVM IR of the function `entry` and, for each step, of one that finds its pointers and calls its kernel."""
     module = ir.Module("entry")
     module.triple = target.triple
-    run = ir.Function(module, ir.FunctionType(I32, [PTR]), ENTRY)
+    run = ir.Function(module, ir.FunctionType(I32, [PTR]), entry)
     ctx = run.args[0]
     b = ir.IRBuilder(run.append_basic_block())
     dims = _Dims(b, ctx, program)
@@ -49,9 +49,9 @@ def entry_ir(program: Program, target: Target) -> str:
     return str(module)
 
 
-def entry_object(program: Program, target: Target) -> bytes:
+def entry_object(program: Program, target: Target, entry: str = ENTRY) -> bytes:
     """The object file of the entry function."""
-    text = entry_ir(program, target)
+    text = entry_ir(program, target, entry)
 
     def make() -> bytes:
         llvm.initialize_all_targets()

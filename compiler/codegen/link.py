@@ -42,8 +42,8 @@ def math_library(target: Target) -> bytes:
     return cached("math", f"{target}\0{MATH.read_text()}", make)
 
 
-def link_shared(objects: Mapping[str, bytes], target: Target, export: str) -> bytes:
-    """Links object files (by name) into one shared object that exports `export`.
+def link_shared(objects: Mapping[str, bytes], target: Target, *exports: str) -> bytes:
+    """Links object files (by name) into one shared object that exports `exports`.
 
     Raises LinkError when a symbol stays undefined.
     """
@@ -52,7 +52,7 @@ def link_shared(objects: Mapping[str, bytes], target: Target, export: str) -> by
         for file, data in objects.items():
             folder.joinpath(file + ".o").write_bytes(data)
         folder.joinpath("libm.a").write_bytes(math_library(target))
-        folder.joinpath("exports").write_text(f"{{ global: {export}; local: *; }};")
+        folder.joinpath("exports").write_text(f"{{ global: {'; '.join(exports)}; local: *; }};")
         names = [file + ".o" for file in objects]
         folder.joinpath("inputs").write_text("\n".join(names))
         zig("ld.lld", "-shared", "--gc-sections", "-s", "--no-undefined", "--version-script=exports",

@@ -24,33 +24,45 @@ from compiler.decoder.config import Decoder, Rope
 from compiler.gguf import Tensor
 from compiler.gguf.blocks import Blocks
 from compiler.passes.edit import EDGERT
+from targets.kernels.cached_attention_formats import FORMATS
 
 OPSET, IR_VERSION = 23, 11
+CONTEXT = -1  # stands for the symbolic dimension
 ROW_BLOCK = 32  # activations that share a scale, as weights do
 
 
-def to_graph(decoder: Decoder, weights: Mapping[str, Tensor], context: int | None = None) -> ir.Model:
+def to_graph(
+    decoder: Decoder, weights: Mapping[str, Tensor], context: int | None = None, cache: str = "f16"
+) -> ir.Model:  # fmt: skip
     """The graph. Weights are decoded when their bytes are asked for, a part at a time. `context`: the most positions.
 
-    Symbolic dimensions: seq, want, context.
+    cache: how keys and values are stored (targets/kernels/cached_attention_formats.py); a format of several tensors has
+    the inputs cache.N, cache.N.1 and so on. Symbolic dimensions: seq, want, context.
     """
-    return _Graph(decoder, weights, context or decoder.context).model()
+    return _Graph(decoder, weights, context or decoder.context, cache).model()
 
 
 class _Graph:
-    def __init__(self, decoder: Decoder, weights: Mapping[str, Tensor], context: int) -> None:
-        self.decoder, self.weights, self.context = decoder, weights, context
+    def __init__(self, decoder: Decoder, weights: Mapping[str, Tensor], context: int, cache: str) -> None:
+        self.decoder, self.weights, self.context, self.cache = decoder, weights, context, cache
         self.nodes: list[ir.Node] = []
         self.initializers: dict[str, ir.Value] = {}
         d = decoder
-        shape = (1, 2, d.kv_heads, "context", d.head_dim)
+        parts = FORMATS[cache].shapes(1, d.kv_heads, CONTEXT, d.head_dim)
+        self.caches = [[f"cache.{i}{f'.{n}' if n else ''}" for n in range(len(parts))] for i in range(d.layers)]
         self.inputs = {
             "ids": _value("ids", ir.DataType.INT64, ("seq",)),
             "positions": _value("positions", ir.DataType.INT64, ("seq",)),
             "seen": _value("seen", ir.DataType.UINT8, ("seq", "seq")),
             "past": _value("past", ir.DataType.INT64, (1,)),
             "rows": _value("rows", ir.DataType.INT64, ("want",)),
-            **{f"cache.{i}": _value(f"cache.{i}", ir.DataType.FLOAT16, shape) for i in range(d.layers)},
+            **{
+                name: _value(
+                    name, ir.DataType.from_numpy(np.dtype(dtype)), ["context" if n is CONTEXT else n for n in shape]
+                )
+                for names in self.caches
+                for name, (shape, dtype) in zip(names, parts, strict=True)
+            },
         }
 
     def model(self) -> ir.Model:
@@ -82,10 +94,11 @@ class _Graph:
             k = self.head_norm(k, f"{at}.k_norm", d.kv_heads)
         cosine, sine = self.rotation(d.ropes[i])
         taken = [self.inputs[name] for name in ("past", "positions", "seen")]
+        first, *others = (self.inputs[name] for name in self.caches[i])
         attended = self.op(
-            "CachedAttention", [q, k, v, self.inputs[f"cache.{i}"], *taken, cosine, sine], f"{at}.attention", EDGERT, 2, layer=0,
-            heads=d.heads, groups=d.kv_heads, interleaved=int(d.ropes[i].interleaved), scale=float(d.attention_scale),
-            window=d.windows[i] or 0, format="f16",
+            "CachedAttention", [q, k, v, first, *taken, cosine, sine, *others], f"{at}.attention", EDGERT,
+            2 + len(others), layer=0, heads=d.heads, groups=d.kv_heads, interleaved=int(d.ropes[i].interleaved),
+            scale=float(d.attention_scale), window=d.windows[i] or 0, format=self.cache,
         )  # fmt: skip
         o = self.linear(self.quantized(attended, f"{at}.o"), f"{at}.o")
         if d.post_norms:

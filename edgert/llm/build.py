@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from compiler.pipeline import Compiled, Progress
     from targets.target import Target
 
+FIRST = "f16"  # how the cache is stored unless asked otherwise
 CHUNK = 256  # tokens of a prompt that go through the model at once
 WANTED = 64  # of which so many give logits, for checking guesses and measuring perplexity
 TOKENIZER, CONFIG = "tokenizer.json", "tokenizer.config.json"  # members of the artifact
@@ -26,8 +27,11 @@ def compile_decoder(
     tiles: Callable[..., dict] | None = None,
     debug_dump: Path | None = None,
     progress: Progress | None = None,
+    caches: Sequence[str] = ("i8", "i4"),
 ) -> tuple[Compiled, dict[str, bytes]]:
     """The compiled model and the members that hold its tokenizer.
+
+    caches: further ways to store keys and values, each a program of the artifact over the same weights.
 
     context: the most tokens that a text may have (default: what the model was made for). Raises EdgertError for a
     damaged file, UnsupportedModel for an architecture or a type of weights that is not known.
@@ -43,12 +47,14 @@ def compile_decoder(
     text, config = tokenizer_from_gguf(opened.metadata)
     most = decoder.context if context is None else min(context, decoder.context)
     dims = {"seq": (1, CHUNK), "want": (1, WANTED), "context": (1, most)}
-    graph = to_graph(decoder, opened.weights, most)
+    graphs = {cache: to_graph(decoder, opened.weights, most, cache) for cache in (FIRST, *caches)}
     done = compile_model(
-        path, target, None, dims, decoder.name or path.stem, tiles, debug_dump, progress, graph=graph
+        path, target, None, dims, decoder.name or path.stem, tiles, debug_dump, progress,
+        graph=graphs.pop(FIRST), variants=graphs,
     )  # fmt: skip
-    done.manifest["state"] = [f"cache.{i}" for i in range(decoder.layers)]
-    done.manifest["decoder"] = _facts(decoder, most)
+    for cache, part in {FIRST: done.manifest, **done.manifest.get("programs", {})}.items():
+        part["state"] = [tensor["name"] for tensor in part["inputs"] if tensor["name"].startswith("cache.")]
+        part["decoder"] = {**_facts(decoder, most), "cache": cache}
     return done, {TOKENIZER: text.encode(), CONFIG: json.dumps(config).encode()}
 
 
@@ -63,5 +69,4 @@ def _facts(decoder: Any, context: int) -> dict[str, Any]:
         "context": context,
         "chunk": CHUNK,
         "wanted": WANTED,
-        "cache": "f16",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from math import prod
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from edgert import cpu
 from edgert.errors import DoesNotFit, UsageError
 from edgert.llm.engine_api import NO_PARENT
+from edgert.manifest import Slot
 from edgert.runner import Model, load
 from edgert.units import format_bytes
 
@@ -26,24 +28,22 @@ class CachedEngine:
         Raises UsageError for an artifact that is no language model or a context it was not made for, DoesNotFit with
         what the cache needs where that is not free.
         """
-        facts = model.manifest.get("decoder")
-        if not isinstance(facts, dict):
-            raise UsageError(f"{model.artifact.path} is not a language model: compile a .gguf file")
-        self.model, self._facts = model, facts
+        self.model, facts = model, decoder_facts(model)
         most = int(facts["context"])
         self.context = most if context is None else context
         if not 1 <= self.context <= most:
             raise UsageError(f"a context of {self.context} tokens: this artifact takes 1 to {most}")
-        shape = (facts["layers"], 2, facts["groups"], self.context, facts["head_dim"])
-        self.cache_bytes = 2 * int(np.prod(shape))
+        state = [tensor for tensor in model.artifact.spec.inputs if tensor.name in model.artifact.spec.state]
+        shapes = {t.name: tuple(self.context if isinstance(axis, Slot) else axis for axis in t.shape) for t in state}
+        self.cache_bytes = sum(prod(shapes[t.name]) * np.dtype(t.dtype).itemsize for t in state)
         free = cpu.available_memory()
         if free is not None and self.cache_bytes > free:
             raise DoesNotFit(
                 f"a KV cache for {self.context} tokens needs {self.cache_bytes} bytes "
                 f"({format_bytes(self.cache_bytes)}), free are {free}: ask for a smaller --context"
             )
-        self._cache = np.zeros(shape, np.float16)  # pages come as they are written
-        self._state = {f"cache.{i}": self._cache[i : i + 1] for i in range(len(self._cache))}
+        # [1, 2, groups, context, ...] each; pages come as they are written
+        self._state = {t.name: np.zeros(shapes[t.name], t.dtype) for t in state}
         self.vocab, self.chunk, self.wanted = (int(facts[name]) for name in ("vocab", "chunk", "wanted"))
         self._logits = np.empty((self.wanted, self.vocab), np.float32)
         self._triangle = np.tri(self.chunk, dtype=np.uint8)
@@ -95,7 +95,8 @@ class CachedEngine:
             raise UsageError(f"{list(kept)} are not tokens of the last verify")
         if list(kept) != list(range(len(kept))):
             rows = self.position + np.array(kept)
-            self._cache[:, :, :, self.position : self.position + len(kept)] = self._cache[:, :, :, rows]
+            for cache in self._state.values():
+                cache[:, :, :, self.position : self.position + len(kept)] = cache[:, :, :, rows]
         self.position, self._verified = self.position + len(kept), 0
 
     def reset(self, position: int = 0) -> None:
@@ -139,6 +140,14 @@ class CachedEngine:
         return self.model.run(given, {"logits": self._logits})["logits"]
 
 
+def decoder_facts(model: Model) -> dict[str, Any]:
+    """The manifest's entry `decoder`. Raises UsageError for an artifact that is no language model."""
+    facts = model.manifest.get("decoder")
+    if not isinstance(facts, dict):
+        raise UsageError(f"{model.artifact.path} is not a language model: give one compiled from a .gguf file")
+    return facts
+
+
 def _tree(parents: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Which tokens each sees (itself and its ancestors), and how deep each is."""
     seen, depth = np.eye(len(parents), dtype=np.uint8), np.zeros(len(parents), np.int64)
@@ -149,6 +158,11 @@ def _tree(parents: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     return seen, depth
 
 
-def open_engine(path: str | os.PathLike[str], threads: int | None = None, context: int | None = None) -> CachedEngine:
-    """The engine of the artifact at `path`. Raises what edgert.load and CachedEngine raise."""
-    return CachedEngine(load(path, threads), context)
+def open_engine(
+    path: str | os.PathLike[str], threads: int | None = None, context: int | None = None, cache: str | None = None
+) -> CachedEngine:
+    """The engine of the artifact at `path`; `cache`: how keys and values are stored, f16 if not given.
+
+    Raises what edgert.load and CachedEngine raise.
+    """
+    return CachedEngine(load(path, threads, program=cache if cache != "f16" else None), context)
