@@ -114,8 +114,8 @@ def report(name: str, got: Profile, threads: int, past: int, tokens: int) -> str
             rate = f"{line.weight_bytes / line.ns:6.1f}" if line.weight_bytes else " " * 6
             speed = f"{line.macs / line.ns:7.0f}" if line.weight_bytes else " " * 7
             head.append(
-                f"  {line.ns / 1e3:8.0f} {line.ns / total:6.1%} {line.count:5} {line.ns / line.count / 1e3:8.1f} {rate} "
-                f"{speed}  {line.name} ({line.op}: {line.kernel})"
+                f"  {line.ns / 1e3:8.0f} {line.ns / total:6.1%} {line.count:5} {line.ns / line.count / 1e3:8.1f} "
+                f"{rate} {speed}  {line.name} ({line.op}: {line.kernel})"
             )
     return "\n".join(head)
 
