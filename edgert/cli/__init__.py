@@ -16,6 +16,8 @@ COMMANDS = {
     "run": "Run an artifact or a model on real inputs.",
     "verify": "Check an artifact against its own golden inputs and outputs.",
     "bench": "Time an artifact, also beside other runtimes.",
+    "generate": "Write a text with a language model, or talk to it.",
+    "perplexity": "Measure how well a language model predicts a text.",
     "targets": "List the targets to compile for.",
     "devices": "List the devices to run on.",
 }

@@ -15,6 +15,7 @@ from edgert.cli.options import BYTES, FILE, json_option, shape_options, target_o
     "--calibrate", type=click.Path(exists=True), metavar="DATA", help="Samples for --quant: an .npz file or a folder."
 )
 @click.option("--ram", type=BYTES, help="Most bytes of arena, as in 256K: splits operators to fit, or exit code 4.")
+@click.option("--context", type=click.IntRange(min=2), help="Of a language model (.gguf): most tokens of a text.")
 @click.option(
     "--tune", type=click.IntRange(min=0), default=0, metavar="TRIALS", help="Measure so many tilings a kernel."
 )
@@ -33,13 +34,14 @@ def command(
     quant: str | None,
     calibrate: str | None,
     ram: int | None,
+    context: int | None,
     tune: int,
     emit: str,
     golden: bool,
     debug_dump: str | None,
     as_json: bool,
 ) -> None:
-    """Compile a MODEL (.onnx) into one file that runs with nothing but the small runner."""
+    """Compile a MODEL (.onnx, .gguf) into one file that runs with nothing but the small runner."""
     from edgert.cli.progress import progress_bar
     from edgert.interface.build import build, report_text
     from edgert.interface.show import show
@@ -52,6 +54,7 @@ def command(
             shapes=dict(shapes),
             dims=dict(dims),
             ram=ram,
+            context=context,
             tune=tune,
             emit=emit,
             golden=golden,

@@ -45,6 +45,7 @@ def build(
     progress: Callable[[str, int, int], None] | None = None,
     quant: str | None = None,
     calibrate: str | None = None,
+    context: int | None = None,
 ) -> BuildReport:
     """Compile the file `model` into `output`; see `edgert.build.compile` for the options.
 
@@ -77,6 +78,7 @@ def build(
             quant=quant,
             calibrate=calibrate,
             ram=ram,
+            context=context,
         )
         manifest = report.manifest
         if ram is not None and manifest["arena_bytes"] > ram:

@@ -1,0 +1,200 @@
+"""Write a text with a language model, or talk to it, and tell what that took."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from edgert.errors import UsageError
+from edgert.interface.language import Progress, open_language_model
+from edgert.interface.process import memory
+from edgert.llm.chat_session import ChatSession
+from edgert.llm.constrain import Constraint
+from edgert.llm.engine import CachedEngine
+from edgert.llm.generate import Generation, Options
+from edgert.llm.speculate import Drafter, FirstOf
+from edgert.llm.speculate_lookup import PromptLookup
+from edgert.llm.speculate_recycling import TokenRecycling
+from edgert.llm.statistics import Statistics
+from edgert.llm.text_model import TextModel
+from edgert.units import format_bytes
+
+SPECULATION: dict[str, Callable[[int], Drafter | None]] = {  # from the size of the vocabulary
+    "none": lambda vocab: None,
+    "lookup": lambda vocab: PromptLookup(),
+    "recycle": TokenRecycling,
+    "both": lambda vocab: FirstOf(PromptLookup(), TokenRecycling(vocab)),
+}
+Write = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to write, and how."""
+
+    prompt: str | None = None  # the text to go on from; of a conversation, its first message
+    lines: Iterable[str] | None = None  # a conversation's further messages: None for a single text
+    system: str | None = None
+    options: Options = field(default_factory=Options)
+    json_schema: str | None = None
+    regex: str | None = None
+    context: int | None = None
+    speculate: str = "none"
+    kv: str = "f16"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One text: why it ended, tokens of the prompt that the cache held already, and its figures (Statistics)."""
+
+    text: str
+    finish: str | None
+    reused: int
+    statistics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class GenerateResult:
+    """What `edgert generate` wrote. Bytes: the KV cache's, the arena's, and what the process holds (`memory`)."""
+
+    name: str
+    threads: int
+    context: int
+    turns: list[Turn]
+    forgotten: int  # exchanges of the conversation that the context had no room for
+    cache_bytes: int
+    arena_bytes: int
+    memory: dict[str, int | None]
+
+
+def generate(
+    path: str,
+    request: Request,
+    threads: int | None = None,
+    write: Write | None = None,
+    say: Write = lambda text: None,
+    progress: Progress | None = None,
+) -> GenerateResult:
+    """Run `request` on the language model at `path`, an artifact or a .gguf file. The text goes to `write` in pieces,
+    what the user should know besides to `say`.
+
+    Raises UsageError for options that exclude each other or an artifact that is no language model, DoesNotFit for a
+    context or prompt that is too large, and what loading, compiling or generating raises.
+    """
+    _refuse(request)
+    with open_language_model(path, threads, request.kv, say, progress) as model:
+        if request.lines is None:
+            return _text(model, request, write)
+        return _chat(model, request, request.lines, write, say)
+
+
+def _refuse(request: Request) -> None:
+    if request.lines is None and request.prompt is None:
+        raise UsageError("give --prompt TEXT, --prompt-file FILE or --chat")
+    if request.lines is None and request.system is not None:
+        raise UsageError("--system is for --chat: a plain prompt is taken as it is")
+    if request.json_schema is not None and request.regex is not None:
+        raise UsageError("give either --json-schema or --regex, not both")
+    if request.speculate != "none" and request.options.sampling.temperature > 0:
+        raise UsageError(f"--speculate {request.speculate} is for --temperature 0, where guesses can come true")
+
+
+def _constraint(model: TextModel, request: Request) -> Constraint | None:
+    if request.json_schema is None and request.regex is None:
+        return None
+    return Constraint(model.tokenizer, json_schema=request.json_schema, regex=request.regex)
+
+
+def _text(model: TextModel, request: Request, write: Write | None) -> GenerateResult:
+    # The user wrote the whole prompt, so control tokens written out in it are meant
+    ids = model.tokenizer.encode(request.prompt or "", special=True, bos=True)
+    constraint = _constraint(model, request)
+    model.tokenizer.release()
+    # No more cache than this text can fill; a prompt that is too long is told as such
+    needed = min(model.most, max(1, len(ids) + request.options.max_tokens))
+    with model.engine(request.context or needed) as engine:
+        drafter = SPECULATION[request.speculate](engine.vocab)
+        generation = Generation(engine, ids, model.tokenizer, request.options, constraint, drafter)
+        pieces, finish = [], None
+        for event in generation:
+            pieces.append(event.text)
+            finish = event.finish
+            if write is not None and event.text:
+                write(event.text)
+        return _result(engine, [_turn("".join(pieces), finish, 0, generation.statistics)])
+
+
+def _chat(model: TextModel, request: Request, lines: Iterable[str], write: Write | None, say: Write) -> GenerateResult:
+    with model.engine(request.context) as engine, model.chat_template() as template:
+        drafter = SPECULATION[request.speculate](engine.vocab)
+        session = ChatSession(engine, model.tokenizer, template, request.options, request.system, drafter)
+        turns: list[Turn] = []
+        for message in (*([] if request.prompt is None else [request.prompt]),):
+            turns.append(_say(session, message, model, request, write, say))
+        for line in lines:
+            if message := line.strip():
+                turns.append(_say(session, message, model, request, write, say))
+        return _result(engine, turns, session.forgotten)
+
+
+def _say(
+    session: ChatSession, message: str, model: TextModel, request: Request, write: Write | None, say: Write
+) -> Turn:
+    forgotten = session.forgotten
+    text = session.say(message, write, _constraint(model, request))
+    if write is not None:
+        write("\n")
+    if session.forgotten > forgotten:
+        say(f"the context of {session.engine.context} tokens is full: the oldest messages are forgotten")
+    return _turn(text, session.finish, session.reused, session.statistics)
+
+
+def _turn(text: str, finish: str | None, reused: int, statistics: Statistics) -> Turn:
+    return Turn(text, finish, reused, statistics.as_dict())
+
+
+def _result(engine: CachedEngine, turns: list[Turn], forgotten: int = 0) -> GenerateResult:
+    model = engine.model
+    sizes = (engine.cache_bytes, model.arena_bytes, memory())
+    return GenerateResult(model.manifest["name"], model.threads, engine.context, turns, forgotten, *sizes)
+
+
+def figures(result: GenerateResult) -> str:
+    """A few lines for people: tokens a second of all turns, the last one's first token, memory, guesses."""
+    if not result.turns:
+        return "nothing was said"
+    total: dict[str, Any] = {
+        key: sum(turn.statistics[key] for turn in result.turns) for key in result.turns[0].statistics
+    }
+    lines = []
+    if total["prefill_seconds"]:
+        rate = total["prompt_tokens"] / total["prefill_seconds"]
+        lines.append(f"prompt {total['prompt_tokens']} tokens, {rate:.1f} tokens/s")
+    first = result.turns[-1].statistics["first_token_seconds"]
+    lines.append(f"first token after {1e3 * first:.0f} ms")
+    after = total["tokens"] - len(result.turns)  # without those that the prompts' passes gave
+    if total["decode_seconds"] and after:
+        lines.append(f"then {after} tokens, {after / total['decode_seconds']:.1f} tokens/s")
+    text = f"{result.name}, threads: {result.threads}: " + "; ".join(lines)
+    peak = result.memory["peak_rss"] or 0
+    text += f"\nmemory: peak {format_bytes(peak)}; KV cache {format_bytes(result.cache_bytes)} for {result.context}"
+    text += f" tokens, arena {format_bytes(result.arena_bytes)}"
+    if total["drafted"]:
+        share = 100 * total["accepted"] / total["drafted"]
+        text += f"\nguesses: {total['accepted']} of {total['drafted']} right ({share:.0f} %)"
+        text += f", {after / max(1, total['passes']):.2f} tokens a pass"
+    return text
+
+
+def terminal_writer() -> Write:
+    """Writes text to stdout at once. What the terminal cannot show becomes "?", control sequences too: the model's
+    text is nobody's to command a terminal with."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    shown = sys.stdout.isatty()
+    harmless = {code: "?" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+    return lambda text: click.echo(text.translate(harmless) if shown else text, nl=False)

@@ -1,0 +1,62 @@
+"""Open what a command for language models was given: an artifact, or a .gguf file that is compiled into the cache."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from edgert import __version__, cpu
+from edgert.errors import EdgertError
+from edgert.llm.text_model import TextModel, open_text_model
+
+Progress = Callable[[str, int, int], None]
+
+
+def is_gguf(path: str | Path) -> bool:
+    """Whether `path` is a GGUF file, by its ending."""
+    return Path(path).suffix.lower() == ".gguf"
+
+
+def open_language_model(
+    path: str, threads: int | None, kv: str, say: Callable[[str], None], progress: Progress | None = None
+) -> TextModel:
+    """The language model at `path`. A .gguf file is compiled for this machine first, once: the artifact stays in the
+    user's cache folder and is used again while file, compiler and processor are the same; `say` is told where.
+
+    Raises what loading or compiling raises, EdgertError where the cache folder cannot be written.
+    """
+    if not is_gguf(path):
+        return open_text_model(path, threads, kv)
+    kept = _cached(Path(path))
+    if not kept.is_file():
+        from edgert.interface.build import build
+
+        say(f"compiling {path} into {kept}, once")
+        try:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EdgertError(
+                f"cannot make the cache folder {kept.parent}: {error.strerror} (XDG_CACHE_HOME chooses another)"
+            ) from None
+        build(path, str(kept), progress=progress)
+    return open_text_model(kept, threads, kv)
+
+
+def _cached(model: Path) -> Path:
+    """Where the artifact of this file, made by this compiler for this processor, is kept."""
+    from targets import host_features
+
+    facts = model.stat()
+    parts = (model.resolve(), facts.st_size, facts.st_mtime_ns, __version__, _compiler_date(), cpu.architecture())
+    key = hashlib.sha256("\0".join(map(str, (*parts, *sorted(host_features())))).encode()).hexdigest()[:16]
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgert" / "compiled"
+    return folder / f"{model.stem[:60]}-{key}.edge"
+
+
+def _compiler_date() -> int:
+    """The latest change of the compiler's own files (ns), so that who works on it never runs what it made before."""
+    import compiler
+    import targets
+
+    folders = [Path(folder) for package in (compiler, targets) for folder in package.__path__]
+    return max((file.stat().st_mtime_ns for folder in folders for file in folder.rglob("*.py")), default=0)

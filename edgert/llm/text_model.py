@@ -1,0 +1,57 @@
+"""A language model's artifact, open: the compiled decoder and the tokenizer that travels with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Self
+
+from edgert.errors import EdgertError
+from edgert.llm.chat import ChatTemplate
+from edgert.llm.engine import CachedEngine, decoder_facts
+from edgert.llm.tokenizer import Tokenizer
+from edgert.runner import Model, load
+
+TOKENIZER, CONFIG = "tokenizer.json", "tokenizer.config.json"  # members of the artifact
+KV = ("f16", "i8", "i4")  # an artifact's programs by how they store keys and values; the first is the main one
+
+
+class TextModel:
+    """The decoder before it has a cache, so that a prompt's tokens can be counted first. A context manager."""
+
+    def __init__(self, model: Model) -> None:
+        """Raises UsageError for an artifact that is no language model, EdgertError for one without its tokenizer."""
+        facts = decoder_facts(model)
+        self.model, self.most = model, int(facts["context"])
+        members = model.artifact.spec.members
+        if missing := {TOKENIZER, CONFIG} - members.keys():
+            raise EdgertError(f"{model.artifact.path} has no {min(missing)}: compile the .gguf file again")
+        config: dict[str, Any] = json.loads(bytes(model.artifact.member(CONFIG)))
+        self.tokenizer = Tokenizer(bytes(model.artifact.member(TOKENIZER)).decode(), config)
+
+    def engine(self, context: int | None = None) -> CachedEngine:
+        """An engine with room for `context` tokens (default: the artifact's most). Raises what CachedEngine raises."""
+        return CachedEngine(self.model, context)
+
+    def chat_template(self) -> ChatTemplate:
+        """The model's own. Raises UsageError where it has none."""
+
+        def text(token: int | None) -> str:
+            return "" if token is None else self.tokenizer.token_bytes(token, special=True).decode("utf-8", "replace")
+
+        return ChatTemplate(
+            self.tokenizer.config.get("chat_template"), text(self.tokenizer.bos), text(self.tokenizer.eos)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.model.close()
+
+
+def open_text_model(path: str | os.PathLike[str], threads: int | None = None, kv: str = KV[0]) -> TextModel:
+    """The language model at `path`, an artifact; `kv`: how the cache stores keys and values, one of KV.
+
+    Raises what edgert.load and TextModel raise, UsageError where the artifact has no such cache."""
+    return TextModel(load(path, threads, program=None if kv == KV[0] else kv))
