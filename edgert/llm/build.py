@@ -69,4 +69,17 @@ def _facts(decoder: Any, context: int) -> dict[str, Any]:
         "context": context,
         "chunk": CHUNK,
         "wanted": WANTED,
+        **_rotations(decoder.ropes),
+    }
+
+
+def _rotations(ropes: Sequence[Any]) -> dict[str, Any]:
+    """How keys turn with their positions: each rotation once, with its radians a position, and every layer's index."""
+    kinds = list(dict.fromkeys(ropes))
+    return {
+        "rotations": [
+            {"dims": rope.dims, "interleaved": rope.interleaved, "frequencies": rope.frequencies().tolist()}
+            for rope in kinds
+        ],
+        "rotation_of_layer": [kinds.index(rope) for rope in ropes],
     }
