@@ -23,3 +23,8 @@ class DoesNotFit(EdgertError):
     """A memory or flash budget that cannot be met; the message says need and have. Exit code 4."""
 
     exit_code = 4
+
+    def __init__(self, message: str, **details: object) -> None:
+        """details: the same as data, for --json."""
+        super().__init__(message)
+        self.details = details

@@ -115,10 +115,17 @@ class Estimate:
             shown = [v for v in (name, *self._shown.get(name, ())) if v in region.axes and v != exit]
             if not shown or last >= region.stop or self.regions.home.get(name, -1) >= region.start:
                 continue
+            if self._read_as_exit_is_made(region, {name, *self._shown.get(name, ())}):
+                continue
             alike = self.bytes(name) == self.bytes(exit) and self.edit.facts.values[name].dtype == fact.dtype
             if alike and all(needed.get(v) == (0, 1) and self._rows(v, region) == region.size for v in shown):
                 return True
         return False
+
+    def _read_as_exit_is_made(self, region: Region, names: set[str]) -> bool:
+        """Whether the sums of the kernel that stores the exit read one of `names`: their rows are then still needed."""
+        group = self.groups[region.stop - 1]
+        return any(v is not None and v.name in names for node in group.nodes[: group.anchor] for v in node.inputs)
 
     def _rows(self, name: str, region: Region) -> object:
         return self.edit.facts.values[name].shape[region.axes[name]]

@@ -19,14 +19,14 @@ from targets.errors import DoesNotFit
 from targets.target import Target
 
 from .estimate import Estimate
-from .peak import alive, peak_of
+from .peak import alive, peak, peak_of
 from .recompute import recompute
 from .regions import Regions, late
 from .report import split_report
 from .rewrite import split
 from .search import Plan, Search
 
-NEAR = 1.05  # plans estimated at that much above a budget are worth a try
+NEAR = 1.1  # plans estimated at that much above a budget are worth a try
 HEADS = "IntegerAttention"  # has scratch space for every head
 Lower = Callable[[ir.Model, Facts], tuple[Program, Placement]]
 
@@ -55,26 +55,36 @@ def fit(graph: ir.Model, facts: Facts, target: Target, lower: Lower, whole: tupl
         found = _search(_Attempt(graph, facts, target, lower, whole, whole, ram, last=not heads), made)
         if found:
             return found
-    for again in (False, True) if heads else ():  # one head after the other, in scratch space for one
-        serial, known = _copy(graph, facts)
-        edit = Edit(serial, known)
-        for node in edit.nodes(HEADS, domain=EDGERT):
-            node.attributes["lean"] = ir.AttrInt64("lean", 1)
-        recomputed = recompute(edit) if again else 0
-        if again and not recomputed:
-            break
+    # one head after the other, in scratch space for one; at last with the queries' input made again
+    attempts = [_serial(graph, facts, again) for again in (False, True)] if heads else []
+    attempts = [attempt for i, attempt in enumerate(attempts) if not i or attempt[2]]
+    for i, (serial, known, recomputed) in enumerate(attempts):
         made.append(lower(serial, known))
-        attempt = _Attempt(serial, known, target, lower, made[-1], whole, ram, len(heads), recomputed, last=again)
-        found = _search(attempt, made)
+        last = i == len(attempts) - 1
+        found = _search(
+            _Attempt(serial, known, target, lower, made[-1], whole, ram, len(heads), recomputed, last), made
+        )
         if found:
             return found
     least = min(made, key=lambda m: m[1].arena_bytes)
     need = least[1].arena_bytes
     tried = f"of {len(made) - 1} ways to split them the best takes {need}" if made[1:] else "and none can be split"
+    if whole[0].bounds:
+        tried += " (open dimensions are not split: fix them with --shape)"
     raise DoesNotFit(
         f"does not fit: need {need} bytes of arena, have {ram} (--ram); whole operators take {whole[1].arena_bytes}, "
-        f"{tried}; the nearest budget that works is --ram {need}. The most is alive in {peak_of(*least)}"
-    )
+        f"{tried}; the nearest budget that works is --ram {need}. The most is alive in {peak_of(*least)}",
+        need=need, have=ram, whole=whole[1].arena_bytes, peak=peak(*least),
+    )  # fmt: skip
+
+
+def _serial(graph: ir.Model, facts: Facts, again: bool) -> tuple[ir.Model, Facts, int]:
+    """A copy whose attentions do one head after the other; for how many the queries' input is made again."""
+    serial, known = _copy(graph, facts)
+    edit = Edit(serial, known)
+    for node in edit.nodes(HEADS, domain=EDGERT):
+        node.attributes["lean"] = ir.AttrInt64("lean", 1)
+    return serial, known, recompute(edit) if again else 0
 
 
 @dataclass
@@ -124,14 +134,10 @@ def _search(work: _Attempt, made: list[tuple[Program, Placement]]) -> Fit | None
     # estimates are now too high, now too low: plans a little above the budget get their chance too, and every plan
     # estimated near the least is tried before a floor is reported. A larger budget tries all that a smaller one does,
     # so that any budget from the floor on compiles
-    for rung, plan in enumerate(ladder):
-        if plan.peak <= NEAR * work.ram and arena(rung) <= work.ram:
+    most = NEAR * max(work.ram, ladder[-1].peak if work.last and ladder else 0)
+    for rung, plan in enumerate(ladder):  # from the least work on
+        if plan.peak <= most and arena(rung) <= work.ram:
             return work.fit(plan, lowered[rung], ladder[-1].peak)
-    for rung in reversed(range(len(ladder))) if work.last else ():
-        if ladder[rung].peak > NEAR * ladder[-1].peak:
-            break
-        if arena(rung) <= work.ram:
-            return work.fit(ladder[rung], lowered[rung], ladder[-1].peak)
     return None
 
 

@@ -18,10 +18,12 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells count
 def run_safely(call: Callable[..., Any], args: Any, prog_name: str, **extra: Any) -> NoReturn:
     """Call click's `main` with `args` and exit: with the command's own code, or as the error says.
 
-    With --json among the arguments the error also comes as a JSON object on stdout: {"error": ..., "exit_code": ...}.
+    With --json among the arguments the error also comes as a JSON object on stdout: {"error": ..., "exit_code": ...};
+    what does not fit has `need`, `have` and the like as well.
     EDGERT_TRACEBACK=1 adds the traceback of whatever was raised.
     """
     arguments = list(sys.argv[1:] if args is None else args)
+    details: dict[str, object] = {}
     try:
         code = call(arguments, prog_name, standalone_mode=False, **extra)
         sys.stdout.flush()
@@ -34,11 +36,12 @@ def run_safely(call: Callable[..., Any], args: Any, prog_name: str, **extra: Any
         message, code = "interrupted", INTERRUPTED
     except Exception as error:
         message, code = describe(error)
+        details = getattr(error, "details", {})
         if os.environ.get("EDGERT_TRACEBACK") == "1":
             traceback.print_exc()
     click.echo(f"edgert: {message}", err=True)
     if "--json" in arguments:
-        click.echo(json.dumps({"error": message, "exit_code": code}))
+        click.echo(json.dumps({"error": message, "exit_code": code, **details}))
     sys.exit(code)
 
 
