@@ -10,6 +10,8 @@ from edgert.atomic import write_atomic
 from edgert.errors import EdgertError, UsageError
 from edgert.interface.bench import total_macs
 from edgert.interface.inputs import describe
+from edgert.interface.inspect_gguf import inspect_gguf
+from edgert.interface.language import is_gguf
 from edgert.interface.memory import memory_of, memory_text, split_of, split_text
 from edgert.interface.model import is_model
 from edgert.interface.plot import memory_html, memory_svg
@@ -51,7 +53,9 @@ def inspect(
     kind = Path(plot).suffix.lower() if plot else ""
     if plot and kind not in (".svg", ".html"):
         raise UsageError(f"--plot {plot}: give a name that ends in .svg or .html")
-    if is_model(path):
+    if is_gguf(path):
+        found = _gguf(path, shapes or dims or ram or plot)
+    elif is_model(path):
         found = _model(path, target, shapes or {}, dims or {}, ram)
     else:
         found = _artifact(path, shapes or dims or ram)
@@ -65,6 +69,13 @@ def inspect(
     return found
 
 
+def _gguf(path: str, options: object) -> Inspection:
+    if options:
+        raise UsageError(f"{path} is a language model: --shape, --dim, --ram and --plot are not for it")
+    data, text = inspect_gguf(path)
+    return Inspection(data, text, True)
+
+
 def _artifact(path: str, fixed: object) -> Inspection:
     if fixed:
         raise UsageError(
@@ -76,8 +87,8 @@ def _artifact(path: str, fixed: object) -> Inspection:
     finally:
         artifact.close()
     operators = dict(Counter(step.get("op", "?") for step in manifest["steps"]))
-    shown = ("name", "producer", "target", "dims", "inputs", "outputs", "weights_bytes", "steps")
-    data: dict[str, Any] = {key: manifest[key] for key in shown if key in manifest}
+    known = ("name", "producer", "target", "dims", "inputs", "outputs", "weights_bytes", "steps", "decoder")
+    data: dict[str, Any] = {key: manifest[key] for key in known if key in manifest}
     data |= {"file_bytes": file_bytes, "operators": operators}
     try:
         data |= _memory(manifest)
@@ -85,8 +96,12 @@ def _artifact(path: str, fixed: object) -> Inspection:
         raise EdgertError(f"{path} is damaged: {error}; compile the model again") from None
     data["macs"] = total_macs(manifest)
     lines = [f"{data['name']}: artifact for {manifest['target']['name']} ({manifest['target']['triple']})"]
+    state = [entry for entry in manifest["inputs"] if entry["name"] in manifest.get("state", ())]
     for title, key in (("input", "inputs"), ("output", "outputs")):
-        lines += [f"  {title:<7} {entry['name']}: {describe(entry)}" for entry in manifest[key]]
+        shown = [entry for entry in manifest[key] if entry not in state]
+        lines += [f"  {title:<7} {entry['name']}: {describe(entry)}" for entry in shown]
+    if state:
+        lines.append(f"  state   {state[0]['name']}: {describe(state[0])}, and {len(state) - 1} more")
     lines += [f"  dim     {dim['name']}: {dim['min']}..{dim['max']}" for dim in manifest["dims"]]
     lines.append(f"  file    {format_bytes(file_bytes)}, of it weights {format_bytes(manifest['weights_bytes'])}")
     counts = sorted(operators.items(), key=lambda item: (-item[1], item[0]))
