@@ -22,7 +22,9 @@ def cached_attention(node: Node) -> Custom:
     rope turns the first R elements of each head of q and k by positions[i] (interleaved: neighbours are a pair, else
     i and i + R / 2). Keys and values become rows past + i of `layer` in the cache, and are used as the cache has them.
     Row i sees row t < past, and row past + j where seen[i, j] is not 0; with a `window` > 0 only those whose position
-    is above positions[i] - window, where an old row's position is its number t. Softmax of q k^T `scale` in float32.
+    is above positions[i] - window, where an old row's position is its number t. Softmax of q k^T `scale` in float32; a
+    row that sees nothing gives zeros. The caller sees to past + S <= C (else rows within the cache are overwritten) and
+    to positions within the tables (else the nearest one is taken).
     """
     inputs = [node.need(i) for i in range(9)]
     q, k, v, cache, cos = (inputs[i] for i in (0, 1, 2, 3, 7))

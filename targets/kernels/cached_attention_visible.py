@@ -15,12 +15,18 @@ if TYPE_CHECKING:
 INFINITY = float("inf")
 
 
+def past_of(b: Builder, g: Geometry) -> tirx.Expr:
+    """The number of old rows; such that whatever number is given, the new ones stay within the cache."""
+    given, most = b.arg(g.call.need(4))[as_expr(0, "int64")], as_expr(g.capacity, "int64") - g.rows
+    return b.let(tirx.max(as_expr(0, "int64"), tirx.min(given, most)), "past")
+
+
 class Visible:
     """What the kernels ask about a row: the first key of the window, and a block's bounds on scores."""
 
     def __init__(self, b: Builder, g: Geometry) -> None:
         self.b, self.g = b, g
-        self.past = b.arg(g.call.need(4))[as_expr(0, "int64")]
+        self.past = past_of(b, g)
         self.positions, self.seen = b.arg(g.call.need(5)), b.arg(g.call.need(6))
 
     def first(self, start: tirx.Expr, end: tirx.Expr) -> tirx.Expr:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tvm import tirx
 
 from .cached_attention_formats import KEY, VALUE, Format
+from .cached_attention_visible import past_of
 from .dot import load_vector, store_vector
 from .loops import GRAIN, span
 from .stage import Stage
@@ -25,7 +26,7 @@ def rope_append(g: Geometry) -> Stage:
     work = (g.heads + 2 * g.groups) * size
     with b:
         q, k, v = (b.arg(call.need(i)) for i in range(3))
-        past, positions = b.arg(call.need(4)), b.arg(call.need(5))
+        past, positions = past_of(b, g), b.arg(call.need(5))
         queries = b.arg(g.queries)
         cache = Format.of(b, call, size, g.lanes)
         with b.parallel(g.rows, max(1, GRAIN // work)) as i:
@@ -39,10 +40,10 @@ def rope_append(g: Geometry) -> Stage:
                         value = load_vector(row, as_expr(d), count=g.lanes) * scale
                         store_vector(b, queries, value, group, i * g.each + h, as_expr(d, "int64"))
                 rope.turn(k, i, group * size, row)
-                cache.write(KEY, group, past[0] + i, row)
+                cache.write(KEY, group, past + i, row)
                 for d in range(0, size, g.lanes):
                     store_vector(b, row, load_vector(v, i, group * size + d, count=g.lanes), as_expr(d))
-                cache.write(VALUE, group, past[0] + i, row)
+                cache.write(VALUE, group, past + i, row)
     return b.stage()
 
 

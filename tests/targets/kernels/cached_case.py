@@ -118,11 +118,11 @@ def arrays_of(case: Case, seen: np.ndarray | None, positions: np.ndarray | None)
     half = (case.rotary or case.size) // 2
     places = past + np.arange(rows) if positions is None else positions
     angle = np.arange(places.max() + 2)[:, None] * 10000.0 ** (-np.arange(half) / half)
-    arrays = {
+    made = {
         "q": rng.normal(size=(rows, case.heads * case.size)) * 2, "k": rng.normal(size=(rows, width)),
         "v": rng.normal(size=(rows, width)),
     }  # fmt: skip
-    arrays = {n: a.astype(np.float32) for n, a in arrays.items()}
+    arrays: dict[str, np.ndarray] = {n: a.astype(np.float32) for n, a in made.items()}
     kinds = FORMATS[case.format].shapes(case.layers, case.groups, capacity, case.size)
     cache = [_filled(rng, shape, dtype, past) for shape, dtype in kinds]
     arrays |= {"cache": cache[0], "past": np.array([past]), "positions": places}
@@ -223,6 +223,7 @@ def _threaded(
             pointers = [ctypes.c_void_p(made[id(leaf)].ctypes.data) for leaf in stage.operands]
             scalars = [ctypes.c_int64(dims[var.name]) for var in stage.dims]
             order = reversed(range(extent(stage.tasks, dims)))
-            done = [pool.submit(function, *pointers, *scalars, ctypes.c_int64(i), ctypes.c_int64(i + 1)) for i in order]
+            calls = [(*pointers, *scalars, ctypes.c_int64(i), ctypes.c_int64(i + 1)) for i in order]
+            done = [pool.submit(lambda given, call=function: call(*given), given) for given in calls]
             for one in done:
                 one.result()

@@ -7,7 +7,7 @@ import pytest
 
 from targets.target import Target
 
-from .cached_case import Case, run_case
+from .cached_case import Case, arrays_of, call_of, prepare, run_case
 from .kernel_case import ISAS
 
 
@@ -31,11 +31,12 @@ def test_heads(target: Target, heads: int, groups: int, size: int, rotary: int, 
         run_case(Case(rows, past, heads, groups, size, rotary, 0, interleaved), target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ISAS)
-@pytest.mark.parametrize("rows", [1, 5, 40])
+@pytest.mark.parametrize("rows", [1, 40])
 def test_window(target: Target, rows: int) -> None:
-    """A window shorter than the past, one within the new rows, one longer than all."""
-    for past, window in ((500, 100), (100, 10), (30, 10), (500, 1)):
+    """A window within the past, one that reaches from there into the new rows, one longer than all, and of one row."""
+    for past, window in ((500, 100), (120, 100), (60, 100), (30, 1)):
         run_case(Case(rows, past, window=window), target)
 
 
@@ -50,8 +51,8 @@ def test_tree(target: Target, rows: int) -> None:
         if parent >= 0:
             seen[i] |= seen[parent]
             depth[i] = depth[parent] + 1
-    for window in (0, 20):
-        run_case(Case(rows, 90, window=window), target, seen, 90 + depth)
+    for window in (0, 100):
+        run_case(Case(rows, 98, window=window), target, seen, 98 + depth)
 
 
 @pytest.mark.parametrize("target", ISAS)
@@ -62,9 +63,10 @@ def test_row_that_sees_little(target: Target, rows: int) -> None:
     run_case(Case(rows, 0), target, np.zeros((rows, rows), np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ISAS)
 @pytest.mark.parametrize("format_", ["i8", "i4"])
-@pytest.mark.parametrize("rows", [1, 4, 33])
+@pytest.mark.parametrize("rows", [4, 33])
 def test_formats(target: Target, format_: str, rows: int) -> None:
     """Codes with scales: what is stored is near, what is read is what was stored."""
     for past in (0, 75):
@@ -86,6 +88,20 @@ def test_threads(target: Target, rows: int) -> None:
     """Tasks in any order, two at a time, and a cache that the last row fills."""
     for format_ in ("f16", "i8"):
         run_case(Case(rows, 1100, heads=6, groups=2, format=format_, spare=0), target, threads=2)
+
+
+@pytest.mark.parametrize("target", ISAS)
+def test_senseless_past_stays_within_the_cache(target: Target) -> None:
+    """Whatever number of old rows is given, nothing beyond the last row is written."""
+    case = Case(2, 20)
+    arrays = arrays_of(case, None, None) | {"past": np.array([1 << 40])}
+    stages, leaves, results = call_of(target, arrays, case, {})
+    call, made = prepare(stages, leaves, results, arrays, target, {})
+    call()
+    after, before = made[id(results[1])].view(np.uint16), arrays["cache"].view(np.uint16)
+    changed = (after != before).any(axis=(2, 4))
+    assert changed[1, :, -2:].all(), "the last rows are written"
+    assert changed.sum() == 4, "and no others"
 
 
 @pytest.mark.parametrize("target", ISAS)
