@@ -1,0 +1,64 @@
+"""`edgert serve`: an OpenAI-compatible HTTP server."""
+
+import json
+from typing import Any
+
+import click
+
+from edgert.cli.errors import missing_extra
+from edgert.cli.options import BYTES, FILE, json_option, threads_option
+from edgert.units import format_bytes
+
+
+@click.command()
+@click.argument("path", metavar="ARTIFACT", type=FILE)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another than this machine's own needs --api-key.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free one.")
+@click.option(
+    "--api-key",
+    envvar="EDGERT_API_KEY",
+    show_envvar=True,
+    metavar="KEY",
+    help="What clients must send as bearer token.",
+)
+@click.option("--context", type=click.IntRange(min=2), help="Most tokens of a text (default: the artifact's most).")
+@threads_option
+@click.option(
+    "--max-queue", type=click.IntRange(min=0), default=16, show_default=True, metavar="N",
+    help="Requests that may wait; more are answered 429.",
+)  # fmt: skip
+@click.option("--max-body", type=BYTES, default="4M", show_default=True, help="Most bytes of a request.")
+@json_option
+def command(
+    path: str,
+    host: str,
+    port: int,
+    api_key: str | None,
+    context: int | None,
+    threads: int | None,
+    max_queue: int,
+    max_body: int,
+    as_json: bool,
+) -> None:
+    """Serve a language model over HTTP, as OpenAI's clients expect it: chat, completions, models.
+
+    Requests run one after the other on one cache; what the next prompt shares with it is not run again. A request with
+    a seed or temperature 0 gives the same text each time.
+    """
+    try:
+        from edgert.serve.run import Settings, serve
+    except ModuleNotFoundError as error:
+        raise missing_extra(error, "edgert serve", "serve") from error
+
+    def ready(facts: dict[str, Any]) -> None:
+        click.echo(json.dumps(facts) if as_json else _text(facts))
+
+    serve(path, Settings(host, port, api_key, context, threads, max_queue, max_body), ready)
+
+
+def _text(facts: dict[str, Any]) -> str:
+    cache = format_bytes(facts["cache_bytes"])
+    return (
+        f"serving {facts['model']} at {facts['url']} (context {facts['context']} tokens, KV cache {cache}, "
+        f"threads {facts['threads']}); Ctrl-C ends it"
+    )
