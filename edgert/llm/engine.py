@@ -11,6 +11,8 @@ import numpy as np
 
 from edgert import cpu
 from edgert.errors import DoesNotFit, UsageError
+from edgert.llm.cache import Keep, Policy, snapshot
+from edgert.llm.cache.rows import CacheRows
 from edgert.llm.engine_api import NO_PARENT
 from edgert.manifest import Slot
 from edgert.runner import Model, load
@@ -22,8 +24,9 @@ Ids = Sequence[int] | np.ndarray
 class CachedEngine:
     """One text at a time over the cache of one artifact."""
 
-    def __init__(self, model: Model, context: int | None = None) -> None:
-        """`context`: tokens that the cache has room for (default: the artifact's most).
+    def __init__(self, model: Model, context: int | None = None, policy: Policy | None = None) -> None:
+        """`context`: tokens that the cache has room for (default: the artifact's most); `policy`: what happens when
+        they are used up, and of how many rows it makes use (default: nothing fits any more).
 
         Raises UsageError for an artifact that is no language model or a context it was not made for, DoesNotFit with
         what the cache needs where that is not free.
@@ -33,6 +36,8 @@ class CachedEngine:
         self.context = most if context is None else context
         if not 1 <= self.context <= most:
             raise UsageError(f"a context of {self.context} tokens: this artifact takes 1 to {most}")
+        self.policy = policy or Keep()
+        self.context = self.policy.rows(self.context)
         state = [tensor for tensor in model.artifact.spec.inputs if tensor.name in model.artifact.spec.state]
         shapes = {t.name: tuple(self.context if isinstance(axis, Slot) else axis for axis in t.shape) for t in state}
         self.cache_bytes = sum(prod(shapes[t.name]) * np.dtype(t.dtype).itemsize for t in state)
@@ -45,11 +50,24 @@ class CachedEngine:
         # [1, 2, groups, context, ...] each; pages come as they are written
         self._state = {t.name: np.zeros(shapes[t.name], t.dtype) for t in state}
         self.vocab, self.chunk, self.wanted = (int(facts[name]) for name in ("vocab", "chunk", "wanted"))
+        at_once = self.policy.at_once(self.context)
+        self.chunk, self.wanted = min(self.chunk, at_once), min(self.wanted, at_once)
+        self._rows = CacheRows(self._state, facts, self.context, self.policy)
         self._logits = np.empty((self.wanted, self.vocab), np.float32)
         self._triangle = np.tri(self.chunk, dtype=np.uint8)
         self._one = {"seen": np.ones((1, 1), np.uint8), "rows": np.zeros(1, np.int64)}
         self._past, self.position = np.zeros(1, np.int64), 0
         self._verified = 0  # tokens of the last `verify`
+
+    @property
+    def forgotten(self) -> int:
+        """See engine_api.Engine."""
+        return self._rows.forgotten
+
+    @property
+    def room(self) -> int | None:
+        """See engine_api.Engine."""
+        return None if self.policy.endless else self.context - self.position
 
     def prefill(self, ids: Ids) -> np.ndarray:
         """See engine_api.Engine."""
@@ -62,8 +80,8 @@ class CachedEngine:
 
     def decode(self, token: int) -> np.ndarray:
         """See engine_api.Engine."""
-        self._room(1)
         self._verified = 0
+        self._make_room(np.array([token]))
         self._past[0] = self.position
         given = {"ids": np.array([token], np.int64), "positions": self._past, "past": self._past}
         logits = self.model.run({**given, **self._one, **self._state}, {"logits": self._logits})["logits"]
@@ -94,9 +112,7 @@ class CachedEngine:
         if any(not 0 <= k < self._verified for k in kept):
             raise UsageError(f"{list(kept)} are not tokens of the last verify")
         if list(kept) != list(range(len(kept))):
-            rows = self.position + np.array(kept)
-            for cache in self._state.values():
-                cache[:, :, :, self.position : self.position + len(kept)] = cache[:, :, :, rows]
+            self._rows.pick(self.position, kept)
         self.position, self._verified = self.position + len(kept), 0
 
     def reset(self, position: int = 0) -> None:
@@ -104,6 +120,25 @@ class CachedEngine:
         if not 0 <= position <= self.position:
             raise UsageError(f"position {position} is not among the {self.position} there are")
         self.position, self._verified = position, 0
+        self._rows.cut(position)
+
+    def reuse(self, ids: Ids) -> int:
+        """Forget what the text `ids` does not begin with: the number of its tokens that need not run again.
+
+        Less than len(ids), since a pass needs one.
+        """
+        kept = self._rows.common(self.position, np.asarray(ids, np.int64))
+        self.reset(kept)
+        return kept
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write what the cache holds to `path`. Raises EdgertError where that cannot be written."""
+        snapshot.save(path, self.model.artifact, self._rows, self.position)
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Go on where `save` was called, with the same numbers. Raises what snapshot.restore raises."""
+        self.position = snapshot.restore(path, self.model.artifact, self._rows, self.vocab)
+        self._verified = 0
 
     def close(self) -> None:
         """Give the arena back; the cache goes with the engine."""
@@ -119,16 +154,17 @@ class CachedEngine:
         array = np.asarray(ids, np.int64)
         if array.ndim != 1 or not len(array):
             raise UsageError("give at least one token")
-        self._room(len(array))
+        self._rows.check(self.position, len(array))
         self._verified = 0
         return array
 
-    def _room(self, count: int) -> None:
-        if self.position + count > self.context:
-            raise DoesNotFit(f"{self.position + count} tokens do not fit a context of {self.context}")
+    def _make_room(self, ids: np.ndarray) -> None:
+        self.position = self._rows.make_room(self.position, len(ids))
+        self._rows.put(self.position, ids)
 
     def _run(self, ids: np.ndarray, rows: Sequence[int], parents: Sequence[int] | None = None) -> np.ndarray:
         """Logits [rows, vocab] of those tokens, which go into the cache behind what is committed."""
+        self._make_room(ids)
         seen, depth = self._triangle[: len(ids), : len(ids)], np.arange(len(ids), dtype=np.int64)
         if parents is not None:
             seen, depth = _tree(parents)
@@ -159,10 +195,14 @@ def _tree(parents: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def open_engine(
-    path: str | os.PathLike[str], threads: int | None = None, context: int | None = None, cache: str | None = None
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    context: int | None = None,
+    cache: str | None = None,
+    policy: Policy | None = None,
 ) -> CachedEngine:
     """The engine of the artifact at `path`; `cache`: how keys and values are stored, f16 if not given.
 
     Raises what edgert.load and CachedEngine raise.
     """
-    return CachedEngine(load(path, threads, program=cache if cache != "f16" else None), context)
+    return CachedEngine(load(path, threads, program=cache if cache != "f16" else None), context, policy)

@@ -10,6 +10,7 @@ NO_PARENT = -1  # in `parents`: follows what is committed
 
 class Engine(Protocol):
     """A decoder with a cache. Positions 0..`position`-1 hold committed tokens; every call works on what follows them.
+    `position` may fall in a call that appends, by as much as `forgotten` grows.
 
     Logits are float32 over the vocabulary; they may be a view of the engine's memory that the next call overwrites,
     so whoever keeps or changes them copies first. Ids are checked by the caller. A call that would pass `context`
@@ -25,7 +26,15 @@ class Engine(Protocol):
 
     @property
     def position(self) -> int:
-        """Tokens committed so far."""
+        """Tokens in the cache: those committed so far, without the forgotten."""
+
+    @property
+    def forgotten(self) -> int:
+        """Tokens of the text that were given up to make room for others; those kept have moved to lower positions."""
+
+    @property
+    def room(self) -> int | None:
+        """How many more tokens fit; None: as many as come, since old ones make room."""
 
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
         """Append and commit `ids` (at least one): logits [vocab] after the last. Cuts them into chunks itself."""

@@ -73,7 +73,7 @@ class Event:
     """One token and the text that became certain with it, "" while it may begin a stop or ends inside a character.
 
     `finish` is None but on the last event: "end" (an end token), "stop" (a stop string), "constraint" (it is
-    fulfilled), "length" (max_tokens), "context" (the cache is full)."""
+    fulfilled), "length" (max_tokens), "context" (the cache is full and forgets nothing)."""
 
     token: int
     text: str
@@ -105,7 +105,8 @@ class Generation:
         self.statistics = Statistics(prompt_tokens=len(self.prompt))
         self._context = [*history, *self.prompt]  # for penalties and guesses; with `tokens`
         self._chosen = 0  # tokens; some may not be given out yet
-        self._start = engine.position
+        self._start = engine.position + engine.forgotten  # in the text
+        self._room = engine.room
         self._sampler = Sampler(self.options.sampling)
         self._finish: str | None = None
         self._refuse()
@@ -116,14 +117,18 @@ class Generation:
         bad = [i for i in self.prompt if not 0 <= i < self.engine.vocab]
         if bad:
             raise UsageError(f"token {bad[0]} is not in the model's vocabulary of {self.engine.vocab}")
-        need, have = self._start + len(self.prompt), self.engine.context
-        if need > have:
+        if self._room is not None and len(self.prompt) > self._room:
+            need, have = self.engine.position + len(self.prompt), self.engine.context
             raise DoesNotFit(f"the prompt needs {need} positions with what is before it, the context has {have}")
 
     @property
     def pending(self) -> list[int]:
         """Tokens that were chosen but are not in the engine's cache."""
-        return (self.prompt + self.tokens)[self.engine.position - self._start :]
+        return (self.prompt + self.tokens)[self._committed() - self._start :]
+
+    def _committed(self) -> int:
+        """Tokens of the text that have been in the engine's cache."""
+        return self.engine.position + self.engine.forgotten
 
     def __iter__(self) -> Iterator[Event]:
         with contextlib.closing(self._tokens()) as tokens:
@@ -163,7 +168,7 @@ class Generation:
             self._finish = "constraint"
         elif self._chosen >= self.options.max_tokens:
             self._finish = "length"
-        elif self._start + len(self.prompt) + self._chosen > self.engine.context:
+        elif self._room is not None and len(self.prompt) + self._chosen > self._room:
             self._finish = "context"  # there is no place to put it, so nothing can follow
         return token
 
@@ -191,8 +196,8 @@ class Generation:
                 figures.decode_seconds += time.perf_counter() - begin
         finally:
             given = self._start + len(self.prompt) + len(self.tokens)
-            if self.engine.position > given:  # guesses that came true after a stop string
-                self.engine.reset(given)
+            if self._committed() > given:  # guesses that came true after a stop string
+                self.engine.reset(given - self.engine.forgotten)
 
     def _pass(self, last: int) -> list[int]:
         """One pass of the model over the last token and the guesses after it: the tokens it gives."""
@@ -215,10 +220,11 @@ class Generation:
         """Guesses, no more than the cache has place for."""
         if self.drafter is None:
             return Draft()
-        place = self.engine.context - self.engine.position - 1
+        room = self.engine.room
+        place = self.options.most_drafted if room is None else min(room - 1, self.options.most_drafted)
         if place < 1 or self._chosen + 1 >= self.options.max_tokens:
             return Draft()
-        return self.drafter.draft(self._context, min(place, self.options.most_drafted))
+        return self.drafter.draft(self._context, place)
 
 
 def generate(

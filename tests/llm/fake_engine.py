@@ -16,11 +16,15 @@ class FakeEngine:
         self._table = np.random.default_rng(seed).standard_normal((ROWS, vocab)).astype(np.float32) * spread
         self.committed: list[int] = []
         self._open: tuple[list[int], list[int]] | None = None
-        self.passes = 0
+        self.passes = self.forgotten = 0
 
     @property
     def position(self) -> int:
         return len(self.committed)
+
+    @property
+    def room(self) -> int:
+        return self.context - len(self.committed)
 
     def _logits(self, path: Sequence[int]) -> np.ndarray:
         before = path[-2] if len(path) > 1 else 0

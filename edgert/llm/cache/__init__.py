@@ -1,0 +1,5 @@
+"""What a KV cache does when it is full, and how it goes to a file and back."""
+
+from edgert.llm.cache.policies import Keep, Policy, SinksAndWindow
+
+__all__ = ["Keep", "Policy", "SinksAndWindow"]
