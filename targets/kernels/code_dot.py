@@ -1,10 +1,11 @@
-"""How a target sums products of unsigned codes of 4 to 8 bits and signed bytes, in int32: nibble_dot.py's ways, and for
-codes too large to add up in 16 bits, dot.py's.
+"""How a target sums products of unsigned codes of 4 to 8 bits and signed bytes, in int32: nibble_dot.py's ways.
+
+Codes of 8 bits are too large to add up in 16 bits: without VNNI x86 takes their halves, others dot.py's portable way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -12,35 +13,57 @@ from tvm import tirx
 from targets.target import Target
 
 from .dot import QUAD, WAYS
-from .nibble_dot import Sum, Vector, sum_of
+from .nibble_dot import Sum, Vector, halves, sum_of
 from .nibbles import splat
 
 # quads whose products, each at most 2 * (2^bits - 1) * 128, add up within 16 bits
 _MOST = {4: 8, 5: 4, 6: 2}
+Prepared = tuple[Vector, ...]
 
 
 @dataclass(frozen=True)
 class CodeDot:
-    """add(acc, codes, words) of up to `most` quads; `bias`: what it takes every code as too small by."""
+    """add(acc, prepared codes, words) of up to `most` quads."""
 
-    add: Sum
+    add: Callable[[Vector, Sequence[Prepared], Sequence[tirx.Expr]], Vector]
     most: int
-    bias: int = 0
+    prepare: Callable[[Vector], Prepared] = lambda code: (code,)  # once for all rows
+    bias: int = 0  # what codes are taken as too small by
+    registers: int = 1  # that a prepared quad takes
 
 
 def code_dot(target: Target, lanes: int, bits: int) -> CodeDot:
     """The target's way for codes of so many bits."""
-    if target.dot == "vpdpbusd":
-        return CodeDot(sum_of(target, lanes), 8)
-    if bits < 8:
-        return CodeDot(sum_of(target, lanes), _MOST[bits])
+    if bits < 8 or target.dot == "vpdpbusd":
+        whole = sum_of(target, lanes)
+        most = 8 if target.dot == "vpdpbusd" else _MOST[bits]
+        return CodeDot(lambda acc, codes, words: whole(acc, [code for (code,) in codes], words), most)
+    if target.dot == "pmaddwd":
+        return _by_nibbles(sum_of(target, lanes), lanes)
     dot = WAYS[target.dot](lanes)
     flip = splat(0x80808080, "uint32", lanes)  # signed bytes on both sides
 
-    def add(acc: Vector, codes: Sequence[Vector], words: Sequence[tirx.Expr]) -> Vector:
+    def prepare(code: Vector) -> Prepared:
+        signed = tirx.reinterpret(f"uint32x{lanes}", code) ^ flip
+        return dot.right(tirx.reinterpret(f"int8x{QUAD * lanes}", signed))
+
+    def add(acc: Vector, codes: Sequence[Prepared], words: Sequence[tirx.Expr]) -> Vector:
         for code, word in zip(codes, words, strict=True):
-            signed = tirx.reinterpret(f"int8x{QUAD * lanes}", tirx.reinterpret(f"uint32x{lanes}", code) ^ flip)
-            acc = dot.add(acc, dot.left(word, signed=True), dot.right(signed))
+            acc = dot.add(acc, dot.left(word, signed=True), code)
         return acc
 
-    return CodeDot(add, 2, 128)
+    return CodeDot(add, 2, prepare, 128, dot.registers)
+
+
+def _by_nibbles(whole: Sum, lanes: int) -> CodeDot:
+    """Codes of 8 bits as 16 times their high halves plus their low ones, each of which add up in 16 bits."""
+
+    def prepare(code: Vector) -> Prepared:
+        return halves(tirx.reinterpret(f"uint32x{lanes}", code), lanes)
+
+    def add(acc: Vector, codes: Sequence[Prepared], words: Sequence[tirx.Expr]) -> Vector:
+        low = whole(acc, [low for low, _ in codes], words)
+        high = whole(splat(0, "int32", lanes), [high for _, high in codes], words)
+        return low + tirx.shift_left(high, splat(4, "int32", lanes))
+
+    return CodeDot(add, 4, prepare, registers=2)

@@ -55,9 +55,9 @@ class GemmBlocks:
         self.dot = code_dot(target, self.lanes, weights.bits)
         many = target.registers >= 32
         # quads unpacked at a time: their codes, the rows' sums in float and what a row needs are to stay in registers
-        self.held = QUADS if many else QUADS // 2
+        self.held = (QUADS if many else QUADS // 2) if self.dot.registers == 1 else min(4, self.dot.most)
         self.most = min(self.dot.most, self.held, QUADS // weights.parts)
-        self.tile = 16 if many else 4
+        self.tile = (16 if many else 4) // (1 if self.dot.registers == 1 else 2)
         if isinstance(self.rows, int):
             self.tile = max(1, min(self.rows, self.tile))
         self.b = Builder(f"gemm_s8{weights.kind}_{self.tile}x1_{target.isa}")
@@ -86,11 +86,13 @@ class GemmBlocks:
         with b.parallel(simplify(self.groups * bands), grain) as p:
             group, part = unravel(b, p, [self.groups, bands])
 
+            once = isinstance(rows, int) and rows <= tile
+
             def tiles() -> None:
                 first = b.let(part * band)
 
                 def one(panel: tirx.Expr, width: int) -> None:
-                    row_tiles(b, rows, first, band, tile, lambda n, m: self.emit(n, m, panel, width))
+                    row_tiles(b, rows, first, band, tile, lambda n, m: self.emit(n, m, panel, width, once))
 
                 self.panels(group, one)
 
@@ -107,8 +109,10 @@ class GemmBlocks:
     def few(self, group: tirx.Expr, most: int) -> list[Case]:
         """Cases of 1 to `most` rows, of a number known only at run time: each unpacks the weights once."""
 
+        zero = tirx.const(0, "int64")
+
         def rows(count: int) -> None:
-            self.panels(group, lambda panel, width: self.emit(count, tirx.const(0, "int64"), panel, width))
+            self.panels(group, lambda panel, width: self.emit(count, zero, panel, width, True))
 
         return [(tirx.EQ(self.rows, tirx.const(n, "int64")), lambda n=n: rows(n)) for n in range(1, most + 1)]  # type: ignore[misc]
 
@@ -136,23 +140,26 @@ class GemmBlocks:
             with b.when(tirx.EQ(group, tirx.const(self.groups - 1, "int64"))):
                 each(tirx.const(whole, "int64"), rest)
 
-    def emit(self, count: int, first: tirx.Expr, panel: tirx.Expr, width: int) -> None:
-        """`count` rows from `first` times a panel, of which `width` columns are stored."""
+    def emit(self, count: int, first: tirx.Expr, panel: tirx.Expr, width: int, ahead: bool) -> None:
+        """`count` rows from `first` times a panel, of which `width` columns are stored.
+
+        ahead: asks for weights before their turn, which pays where each is met once.
+        """
         b, lanes = self.b, self.lanes
         total = b.local((count, lanes), "float32")
         for i in range(count):
             store_vector(b, total, splat(0.0, "float32", lanes), _int(i), _int(0))
-        self.sum(total, count, first, panel)
+        self.sum(total, count, first, panel, ahead)
         tile = Tile(count, 1, lanes)
         store_tile(b, total, count, width, tile, lambda v, i, c: self.tail.write(v, first + i, panel * lanes + c))
 
-    def sum(self, total: tirx.Var, count: int, first: tirx.Expr, panel: tirx.Expr) -> None:
+    def sum(self, total: tirx.Var, count: int, first: tirx.Expr, panel: tirx.Expr, ahead: bool) -> None:
         """total += `count` rows from `first` times the columns of a panel."""
         b, w = self.b, self.w
         base = b.let(panel * w.panel_bytes + AHEAD)
 
         def step(block: tirx.Expr, factors: dict[str, tirx.Expr]) -> None:
-            for line in range(0, w.line_bytes, LINE):
+            for line in range(0, w.line_bytes if ahead else 0, LINE):
                 prefetch(b, self.reader.flat, base + (block * w.line_bytes + line))
             self.block(total, count, first, panel, block, factors)
 
@@ -180,7 +187,8 @@ class GemmBlocks:
         shared = self.shared(panel, block, factors)
         sums: list[dict[int, tirx.Expr]] = [{} for _ in range(count)]
         for start in range(0, QUADS, self.held):
-            codes = self.reader.codes(panel, block, start, self.held)
+            unpacked = self.reader.codes(panel, block, start, self.held)
+            codes = [tuple(b.let(v) for v in self.dot.prepare(code)) for code in unpacked]
             for i in range(count):
                 words = [
                     b.let(load_word(self.left, first + i, block * STEP + (start + q) * QUAD)) for q in range(self.held)
