@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -224,6 +224,10 @@ def _threaded(
             scalars = [ctypes.c_int64(dims[var.name]) for var in stage.dims]
             order = reversed(range(extent(stage.tasks, dims)))
             calls = [(*pointers, *scalars, ctypes.c_int64(i), ctypes.c_int64(i + 1)) for i in order]
-            done = [pool.submit(lambda given, call=function: call(*given), given) for given in calls]
+            done = [pool.submit(_invoke, function, given) for given in calls]
             for one in done:
                 one.result()
+
+
+def _invoke(function: Callable[..., None], arguments: Sequence) -> None:
+    function(*arguments)
