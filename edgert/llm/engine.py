@@ -50,10 +50,10 @@ class CachedEngine:
         # [1, 2, groups, context, ...] each; pages come as they are written
         self._state = {t.name: np.zeros(shapes[t.name], t.dtype) for t in state}
         self.vocab, self.chunk, self.wanted = (int(facts[name]) for name in ("vocab", "chunk", "wanted"))
-        at_once = self.policy.at_once(self.context)
-        self.chunk, self.wanted = min(self.chunk, at_once), min(self.wanted, at_once)
         self._rows = CacheRows(self._state, facts, self.context, self.policy)
         self._logits = np.empty((self.wanted, self.vocab), np.float32)
+        at_once = self.policy.at_once(self.context)
+        self.chunk, self.wanted = min(self.chunk, at_once), min(self.wanted, at_once)
         self._triangle = np.tri(self.chunk, dtype=np.uint8)
         self._one = {"seen": np.ones((1, 1), np.uint8), "rows": np.zeros(1, np.int64)}
         self._past, self.position = np.zeros(1, np.int64), 0

@@ -220,11 +220,11 @@ class Generation:
         """Guesses, no more than the cache has place for."""
         if self.drafter is None:
             return Draft()
-        room = self.engine.room
-        place = self.options.most_drafted if room is None else min(room - 1, self.options.most_drafted)
+        # also where old tokens make room: guesses would make them go earlier, and so change the text
+        place = self.engine.context - self.engine.position - 1
         if place < 1 or self._chosen + 1 >= self.options.max_tokens:
             return Draft()
-        return self.drafter.draft(self._context, place)
+        return self.drafter.draft(self._context, min(place, self.options.most_drafted))
 
 
 def generate(
