@@ -1,0 +1,59 @@
+"""SmolLM2, compiled: greedy tokens beside ONNX Runtime on the file's weights in floats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgert
+from compiler.decoder import open_gguf
+from compiler.decoder.standard import to_onnx
+from compiler.zoo import pull
+from edgert.llm.text_model import open_text_model
+from tests.decoder.session import Session
+from tests.llm.int8_reference import round_like_compiled
+
+pytestmark = [pytest.mark.slow, pytest.mark.registry]
+
+TOKENS = 64
+PROMPTS = (
+    "The capital of France is",
+    "def fibonacci(n):\n",
+    "Once upon a time, in a village by the sea,",
+    "<|im_start|>user\nWhat is gravity?<|im_end|>\n<|im_start|>assistant\n",
+    "To make a cup of tea, first",
+)
+
+
+def test_greedy_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = pull("smollm2", tmp_path)
+    decoder, weights, _ = open_gguf(path, context=256)
+    exact = to_onnx(decoder, weights, tmp_path / "exact.onnx")
+    rounded = round_like_compiled(exact, weights, tmp_path / "rounded.onnx")
+    edgert.compile(path, tmp_path / "smollm2.edge", context=256)
+    with open_text_model(tmp_path / "smollm2.edge") as model, model.engine() as engine:
+        for prompt in PROMPTS:
+            ids = model.tokenizer.encode(prompt, special=True)
+            reference = Session(exact, decoder)
+            answer = reference.greedy(ids, TOKENS)
+            path_taken = [*ids, *answer[:-1]]
+            engine.reset()
+            found = engine.score(path_taken)[-TOKENS:]
+            tokens = found.argmax(axis=1)
+            differing = np.flatnonzero(tokens != answer)
+            with capsys.disabled():
+                print(f"\n{prompt!r}: {TOKENS - len(differing)} of {TOKENS} tokens equal", end="")
+            if not len(differing):
+                continue
+            want = Session(exact, decoder).feed(path_taken)[-TOKENS:]
+            error = (Session(rounded, decoder).feed(path_taken)[-TOKENS:] - want).std(axis=1)
+            for at in differing:
+                # Two logits change places when their errors differ by the gap; each is as 8-bit activations alone
+                # make it (the spread over the vocabulary), so it is 4 standard deviations of a difference at most
+                gap = want[at, answer[at]] - want[at, tokens[at]]
+                with capsys.disabled():
+                    print(f"\n  token {at}: gap {gap:.3f}, errors of {error[at]:.3f} each", end="")
+                assert gap < 4 * 2**0.5 * error[at]
+            assert len(differing) < TOKENS / 8
