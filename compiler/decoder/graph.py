@@ -15,6 +15,7 @@ blocks, and attention reads the cache where it lies.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,14 @@ from targets.kernels.cached_attention_formats import FORMATS
 OPSET, IR_VERSION = 23, 11
 CONTEXT = -1  # stands for the symbolic dimension
 ROW_BLOCK = 32  # activations that share a scale, as weights do
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What products read: rows as floats, where a weight is in floats, and as QuantizeRows gives them."""
+
+    floats: ir.Value | None
+    codes: tuple[ir.Value, ...] = ()  # codes, scales, offsets, and scaled sums where a weight has minima
 
 
 def to_graph(
@@ -72,7 +81,7 @@ class _Graph:
             x = self.layer(x, i)
         x = self.op("Gather", [x, self.inputs["rows"]], "wanted", axis=0)
         head = "embedding" if d.tied else "head"
-        logits = self.linear(self.quantized(self.norm(x, "final_norm"), head), head, "scores")
+        logits = self.linear(self.normed(x, "final_norm", head), head, "scores")
         if d.final_softcap:
             inner = self.op("Tanh", [self.scaled(logits, 1 / d.final_softcap, "scores.inner")], "scores.tanh")
             logits = self.scaled(inner, d.final_softcap, "scores.capped")
@@ -87,8 +96,8 @@ class _Graph:
 
     def layer(self, x: ir.Value, i: int) -> ir.Value:
         d, at = self.decoder, f"layers.{i}"
-        y = self.quantized(self.norm(x, f"{at}.attn_norm"), *(f"{at}.{name}" for name in "qkv"))
-        q, k, v = (self.linear(y, f"{at}.{name}", bias=d.qkv_bias) for name in "qkv")
+        names = [f"{at}.{name}" for name in "qkv"]
+        q, k, v = self.linears(self.normed(x, f"{at}.attn_norm", *names), names, d.qkv_bias)
         if d.qk_norm:
             q = self.head_norm(q, f"{at}.q_norm", d.heads)
             k = self.head_norm(k, f"{at}.k_norm", d.kv_heads)
@@ -104,14 +113,9 @@ class _Graph:
         if d.post_norms:
             o = self.norm(o, f"{at}.post_attn_norm")
         x = self.op("Add", [x, o], f"{at}.middle")
-        z = self.quantized(self.norm(x, f"{at}.ffn_norm"), f"{at}.gate", f"{at}.up")
-        gate, up = self.linear(z, f"{at}.gate"), self.linear(z, f"{at}.up")
-        if d.activation == "silu":
-            active = self.op("Mul", [gate, self.op("Sigmoid", [gate], f"{at}.sigmoid")], f"{at}.active")
-        else:
-            active = self.op("Gelu", [gate], f"{at}.active", approximate="tanh")
-        h = self.op("Mul", [active, up], f"{at}.gated")
-        down = self.linear(self.quantized(h, f"{at}.down"), f"{at}.down")
+        names = [f"{at}.gate", f"{at}.up"]
+        gate, up = self.linears(self.normed(x, f"{at}.ffn_norm", *names), names)
+        down = self.linear(self.gated(gate, up, at), f"{at}.down")
         if d.post_norms:
             down = self.norm(down, f"{at}.post_ffn_norm")
         return self.op("Add", [x, down], f"{at}.end")
@@ -137,30 +141,80 @@ class _Graph:
         apart = self.op("Reshape", [x, self.numbers((-1, heads, d.head_dim))], f"{name}.apart")
         return self.op("Reshape", [self.norm(apart, name), self.numbers((-1, heads * d.head_dim))], f"{name}.joined")
 
-    def quantized(self, x: ir.Value, *names: str) -> tuple[ir.Value, list[ir.Value]]:
-        """Rows as floats, and as integers for the products with these weights: made once for all of them."""
-        quantized = [self.weights[name] for name in names if self.weights[name].quantized]
-        if not quantized:
-            return x, []
-        sums = min(_blocks(weight, slice(0, 1)).size for weight in quantized)
-        attributes = [ir.AttrInt64("block", ROW_BLOCK), *([ir.AttrInt64("sums", sums)] if sums != ROW_BLOCK else [])]
-        node = ir.Node(EDGERT, "QuantizeRows", [x], attributes, num_outputs=3, name=f"{x.name}.quantized")
-        for value, what in zip(node.outputs, ("codes", "scales", "offsets"), strict=True):
-            value.name = f"{x.name}.{what}"
-        self.nodes.append(node)
-        return x, list(node.outputs)
+    def normed(self, x: ir.Value, name: str, *readers: str) -> Rows:
+        """Normalised rows for products with the weights `readers`."""
+        if not all(self.weights[reader].quantized for reader in readers):
+            return self.quantized(self.norm(x, name), *readers)
+        inputs = [x, self.floats(name)]
+        return self.codes("NormCodes", inputs, f"{name}.out", readers, epsilon=float(self.decoder.norm_eps))
 
-    def linear(
-        self, x: tuple[ir.Value, list[ir.Value]], name: str, stem: str | None = None, bias: bool = False
-    ) -> ir.Value:
+    def gated(self, gate: ir.Value, up: ir.Value, at: str) -> Rows:
+        """activation(gate) * up for the product that follows."""
+        silu = self.decoder.activation == "silu"
+        if self.weights[f"{at}.down"].quantized:
+            name = "silu" if silu else "gelu_tanh"
+            return self.codes("GatedCodes", [gate, up], f"{at}.gated", [f"{at}.down"], activation=name)
+        if silu:
+            active = self.op("Mul", [gate, self.op("Sigmoid", [gate], f"{at}.sigmoid")], f"{at}.active")
+        else:
+            active = self.op("Gelu", [gate], f"{at}.active", approximate="tanh")
+        return Rows(self.op("Mul", [active, up], f"{at}.gated"))
+
+    def quantized(self, x: ir.Value, *readers: str) -> Rows:
+        """Rows as floats, and as integers for the products with these weights: made once for all of them."""
+        if not any(self.weights[reader].quantized for reader in readers):
+            return Rows(x)
+        return Rows(x, self.codes("QuantizeRows", [x], str(x.name), readers).codes)
+
+    def codes(self, kind: str, inputs: list[ir.Value], stem: str, readers: Sequence[str], **attributes: Any) -> Rows:
+        """A node with QuantizeRows's outputs, and of them what products with these weights take."""
+        firsts = [_blocks(w, slice(0, 1)) for w in (self.weights[reader] for reader in readers) if w.quantized]
+        sums = min([ROW_BLOCK, *(first.size for first in firsts if not _has_minimum(first))])
+        if sums != ROW_BLOCK:
+            attributes["sums"] = sums
+        outputs = 4 if any(_has_minimum(first) for first in firsts) else 3
+        name = f"{stem}.quantized"
+        first = self.op(kind, inputs, name, EDGERT, outputs, block=ROW_BLOCK, **attributes)
+        node = first.producer()
+        assert node is not None
+        for value, what in zip(node.outputs, ("codes", "scales", "offsets", "sums"), strict=False):
+            value.name = f"{stem}.{what}"
+        return Rows(None, tuple(node.outputs))
+
+    def linears(self, x: Rows, names: Sequence[str], bias: bool = False) -> list[ir.Value]:
+        """x times the transpose of each of these weights, and their biases; those in blocks as one operator."""
+        joint = [name for name in names if self.weights[name].quantized]
+        if len(joint) < 2:
+            return [self.linear(x, name, bias=bias) for name in names]
+        inputs: list[ir.Value | None] = list(x.codes[:2])
+        lists: dict[str, list[int]] = {"bits": [], "size": [], "zero": []}
+        for name in joint:
+            operands, attributes = self.blocks(name)
+            operands += [None] * (5 - len(operands))
+            inputs += [self.sums(x, name), *operands, self.floats(f"{name}_bias") if bias else None]
+            for key, values in lists.items():
+                values.append(attributes[key])
+        together = self.op("JointBlocks", inputs, f"{joint[0]}.joint", EDGERT, len(joint), **lists)
+        node = together.producer()
+        assert node is not None
+        made = dict(zip(joint, node.outputs, strict=True))
+        for name, value in made.items():
+            value.name = f"{name}.out"
+        return [made[name] if name in made else self.linear(x, name, bias=bias) for name in names]
+
+    def linear(self, x: Rows, name: str, stem: str | None = None, bias: bool = False) -> ir.Value:
         """x times the weight's transpose; in integers where the weight has blocks."""
         stem = stem or f"{name}.out"
         if self.weights[name].quantized:
             operands, attributes = self.blocks(name)
-            y = self.op("GemmBlocks", [*x[1], *operands], stem, EDGERT, **attributes)
+            y = self.op("GemmBlocks", [*x.codes[:2], self.sums(x, name), *operands], stem, EDGERT, **attributes)
         else:
-            y = self.op("Gemm", [x[0], self.floats(name)], stem, transB=1)
+            y = self.op("Gemm", [x.floats, self.floats(name)], stem, transB=1)
         return self.op("Add", [y, self.floats(f"{name}_bias")], f"{stem}.biased") if bias else y
+
+    def sums(self, x: Rows, name: str) -> ir.Value:
+        """The rows' sums as a product with this weight wants them."""
+        return x.codes[3 if _has_minimum(_blocks(self.weights[name], slice(0, 1))) else 2]
 
     def blocks(self, name: str) -> tuple[list[ir.Value | None], dict[str, Any]]:
         """A quantized weight's constants in the order of compiler/ops/block_codes.py, and that operator's attributes.
@@ -237,6 +291,10 @@ class _Graph:
         node.outputs[0].name = stem
         self.nodes.append(node)
         return node.outputs[0]
+
+
+def _has_minimum(blocks: Blocks) -> bool:
+    return (blocks.minimum if blocks.super_scale is None else blocks.sub_min) is not None
 
 
 def _value(name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
