@@ -2,12 +2,14 @@
 
 `python -m benchmarks.llm_cache [--artifact M.edge] [--windows N] [--stream TOKENS]` prints Markdown; SmolLM2 is fetched
 and compiled where no artifact is given. The text is CPython's `pydoc_data.topics`; every format sees the same tokens.
+Windows are scored as `edgert perplexity` does: the tokens behind the middle. The stream is scored whole.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pydoc_data import topics
@@ -21,6 +23,7 @@ from compiler.zoo import pull
 from edgert.interface.process import memory
 from edgert.llm.cache import Policy, SinksAndWindow
 from edgert.llm.engine import CachedEngine, decoder_facts, open_engine
+from edgert.llm.perplexity import measure, negative_log_likelihood
 from edgert.llm.tokenizer import Tokenizer
 from edgert.units import format_bytes
 
@@ -35,26 +38,15 @@ STREAMS = {  # the paper's experiment, 1,024 rows of cache each
 
 def losses(engine: CachedEngine, ids: Sequence[int], before: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """-ln p of each of `ids`, and the logits after the last; the first only if the logits `before` it are given."""
-    found: list[np.ndarray] = []
+    found = []
     for start in range(0, len(ids), engine.wanted):
-        some = np.array(ids[start : start + engine.wanted])
+        some = ids[start : start + engine.wanted]
         after = engine.score(some)
         rows = after[:-1] if before is None else np.concatenate([before[None], after[:-1]])
-        top = rows.max(1)
-        total = np.exp(rows - top[:, None]).sum(1, dtype=np.float64)
-        found.append(np.log(total) + top - rows[np.arange(len(rows)), some[-len(rows) :]] if len(rows) else top)
+        found.append(negative_log_likelihood(rows, some[len(some) - len(rows) :]))
         before = after[-1].copy()
     assert before is not None
     return np.concatenate(found), before
-
-
-def perplexity(engine: CachedEngine, windows: Sequence[Sequence[int]]) -> float:
-    """Of all tokens but each window's first, each seeing those before it in its window."""
-    every: list[np.ndarray] = []
-    for window in windows:
-        engine.reset()
-        every.append(losses(engine, window)[0])
-    return float(np.exp(np.concatenate(every).mean()))
 
 
 def spread(ids: Sequence[int], size: int, count: int) -> list[Sequence[int]]:
@@ -71,7 +63,7 @@ def formats_table(path: Path, ids: Sequence[int], windows: int, threads: int) ->
     for name in names:
         with open_engine(path, threads, CONTEXT, name) as engine:
             each = engine.cache_bytes // engine.context
-            figures = perplexity(engine, short), perplexity(engine, long)
+            figures = [deque(measure(engine, cut), maxlen=1)[0].perplexity for cut in (short, long)]
         if not rows:
             first, bases = each, figures
         cells = [f"{value:.3f} ({100 * (value / base - 1):+.2f} %)" for value, base in zip(figures, bases, strict=True)]

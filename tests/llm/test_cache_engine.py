@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -226,6 +228,27 @@ def test_a_damaged_file_is_refused(engine: CachedEngine, tmp_path: Path) -> None
             engine.restore(path)
     path.write_bytes(data)
     engine.restore(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"position": 31}, {"position": -1}, {"position": 1e9}, {"position": True}, {"forgotten": None}, {"gap": 31},
+     {"gap": 4}, {"model": None}, {"cache": ["f16"]}, None],
+)  # fmt: skip
+def test_a_made_up_header_is_refused(engine: CachedEngine, tmp_path: Path, changes: dict[str, Any] | None) -> None:
+    """With a right hash, as somebody else may write it."""
+    path = tmp_path / "text.kv"
+    engine.prefill(IDS[:30])
+    engine.save(path)
+    data = path.read_bytes()
+    size = int.from_bytes(data[snapshot.START - 4 : snapshot.START], "little")
+    header = json.loads(data[snapshot.START : snapshot.START + size])
+    text = json.dumps([] if changes is None else {**header, **changes}).encode()
+    rest = len(text).to_bytes(4, "little") + text + data[snapshot.START + size :]
+    path.write_bytes(data[: len(snapshot.MAGIC) + 4] + hashlib.sha256(rest).digest() + rest)
+    with pytest.raises(EdgertError, match=r"text\.kv: (damaged|saved with another)"):
+        engine.restore(path)
+    assert engine.position == 30
 
 
 def test_writing_fails_as_a_whole(engine: CachedEngine, tmp_path: Path) -> None:
