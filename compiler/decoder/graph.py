@@ -14,30 +14,19 @@ blocks, and attention reads the cache where it lies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from compiler.decoder.config import Decoder, Rope
+from compiler.decoder.products import Products, Rows
 from compiler.gguf import Tensor
-from compiler.gguf.blocks import Blocks
 from compiler.passes.edit import EDGERT
 from targets.kernels.cached_attention_formats import FORMATS
 
 OPSET, IR_VERSION = 23, 11
 CONTEXT = -1  # stands for the symbolic dimension
-ROW_BLOCK = 32  # activations that share a scale, as weights do
-
-
-@dataclass(frozen=True)
-class Rows:
-    """What products read: rows as floats, where a weight is in floats, and as QuantizeRows gives them."""
-
-    floats: ir.Value | None
-    codes: tuple[ir.Value, ...] = ()  # codes, scales, offsets, and scaled sums where a weight has minima
 
 
 def to_graph(
@@ -51,11 +40,10 @@ def to_graph(
     return _Graph(decoder, weights, context or decoder.context, cache).model()
 
 
-class _Graph:
+class _Graph(Products):
     def __init__(self, decoder: Decoder, weights: Mapping[str, Tensor], context: int, cache: str) -> None:
-        self.decoder, self.weights, self.context, self.cache = decoder, weights, context, cache
-        self.nodes: list[ir.Node] = []
-        self.initializers: dict[str, ir.Value] = {}
+        super().__init__(weights)
+        self.decoder, self.context, self.cache = decoder, context, cache
         d = decoder
         parts = FORMATS[cache].shapes(1, d.kv_heads, CONTEXT, d.head_dim)
         self.caches = [[f"cache.{i}{f'.{n}' if n else ''}" for n in range(len(parts))] for i in range(d.layers)]
@@ -160,93 +148,6 @@ class _Graph:
             active = self.op("Gelu", [gate], f"{at}.active", approximate="tanh")
         return Rows(self.op("Mul", [active, up], f"{at}.gated"))
 
-    def quantized(self, x: ir.Value, *readers: str) -> Rows:
-        """Rows as floats, and as integers for the products with these weights: made once for all of them."""
-        if not any(self.weights[reader].quantized for reader in readers):
-            return Rows(x)
-        return Rows(x, self.codes("QuantizeRows", [x], str(x.name), readers).codes)
-
-    def codes(self, kind: str, inputs: list[ir.Value], stem: str, readers: Sequence[str], **attributes: Any) -> Rows:
-        """A node with QuantizeRows's outputs, and of them what products with these weights take."""
-        firsts = [_blocks(w, slice(0, 1)) for w in (self.weights[reader] for reader in readers) if w.quantized]
-        sums = min([ROW_BLOCK, *(first.size for first in firsts if not _has_minimum(first))])
-        if sums != ROW_BLOCK:
-            attributes["sums"] = sums
-        outputs = 4 if any(_has_minimum(first) for first in firsts) else 3
-        name = f"{stem}.quantized"
-        first = self.op(kind, inputs, name, EDGERT, outputs, block=ROW_BLOCK, **attributes)
-        node = first.producer()
-        assert node is not None
-        for value, what in zip(node.outputs, ("codes", "scales", "offsets", "sums"), strict=False):
-            value.name = f"{stem}.{what}"
-        return Rows(None, tuple(node.outputs))
-
-    def linears(self, x: Rows, names: Sequence[str], bias: bool = False) -> list[ir.Value]:
-        """x times the transpose of each of these weights, and their biases; those in blocks as one operator."""
-        joint = [name for name in names if self.weights[name].quantized]
-        if len(joint) < 2:
-            return [self.linear(x, name, bias=bias) for name in names]
-        inputs: list[ir.Value | None] = list(x.codes[:2])
-        lists: dict[str, list[int]] = {"bits": [], "size": [], "zero": []}
-        for name in joint:
-            operands, attributes = self.blocks(name)
-            operands += [None] * (5 - len(operands))
-            inputs += [self.sums(x, name), *operands, self.floats(f"{name}_bias") if bias else None]
-            for key, values in lists.items():
-                values.append(attributes[key])
-        together = self.op("JointBlocks", inputs, f"{joint[0]}.joint", EDGERT, len(joint), **lists)
-        node = together.producer()
-        assert node is not None
-        made = dict(zip(joint, node.outputs, strict=True))
-        for name, value in made.items():
-            value.name = f"{name}.out"
-        return [made[name] if name in made else self.linear(x, name, bias=bias) for name in names]
-
-    def linear(self, x: Rows, name: str, stem: str | None = None, bias: bool = False) -> ir.Value:
-        """x times the weight's transpose; in integers where the weight has blocks."""
-        stem = stem or f"{name}.out"
-        if self.weights[name].quantized:
-            operands, attributes = self.blocks(name)
-            y = self.op("GemmBlocks", [*x.codes[:2], self.sums(x, name), *operands], stem, EDGERT, **attributes)
-        else:
-            y = self.op("Gemm", [x.floats, self.floats(name)], stem, transB=1)
-        return self.op("Add", [y, self.floats(f"{name}_bias")], f"{stem}.biased") if bias else y
-
-    def sums(self, x: Rows, name: str) -> ir.Value:
-        """The rows' sums as a product with this weight wants them."""
-        return x.codes[3 if _has_minimum(_blocks(self.weights[name], slice(0, 1))) else 2]
-
-    def blocks(self, name: str) -> tuple[list[ir.Value | None], dict[str, Any]]:
-        """A quantized weight's constants in the order of compiler/ops/block_codes.py, and that operator's attributes.
-
-        Scales as they are stored: float16, or integers times float16 for 256 neighbours.
-        """
-        weight = self.weights[name]
-        first = _blocks(weight, slice(0, 1))
-        factors = (
-            ("sub_scale", "sub_min", "super_scale", "super_min")
-            if first.super_scale is not None
-            else ("scale", "minimum")
-        )
-
-        def part(of: str) -> ir.Value | None:
-            row = getattr(first, of)
-            if row is None:
-                return None
-            dtype = np.float16 if row.dtype == np.float32 else row.dtype.type
-            return self.lazy(
-                f"{name}.{of}",
-                dtype,
-                (weight.shape[0], row.shape[1]),
-                lambda: getattr(_blocks(weight), of).astype(dtype),
-            )
-
-        codes = self.lazy(f"{name}.codes", np.uint8, weight.shape, lambda: _blocks(weight).codes)
-        operands = [codes, *(part(of) for of in factors)]
-        while operands[-1] is None:
-            operands.pop()
-        return operands, {"bits": first.bits, "size": first.size, "zero": first.zero}
-
     def rotation(self, rope: Rope) -> tuple[ir.Value, ir.Value]:
         """Cosine and sine of every position; layers alike share them."""
         name = f"rope.{rope.theta:g}.{rope.dims}.{rope.scale:g}.{hash(rope.factors) & 0xFFFF:x}"
@@ -256,52 +157,6 @@ class _Graph:
             self.lazy(f"{name}.sin", np.float32, shape, lambda: rope.tables(self.context)[1]),
         )
 
-    def scaled(self, x: ir.Value, factor: float, stem: str) -> ir.Value:
-        name = f"{stem}.factor"
-        return self.op("Mul", [x, self.lazy(name, np.float32, (), lambda: np.array(factor, np.float32))], stem)
-
-    def floats(self, name: str) -> ir.Value:
-        weight = self.weights[name]
-        return self.lazy(name, np.float32, weight.shape, weight.numpy)
-
-    def numbers(self, values: Sequence[int]) -> ir.Value:
-        array = np.array(values, np.int64)
-        return self.lazy(f"numbers.{'.'.join(map(str, values))}", np.int64, array.shape, lambda: array)
-
-    def lazy(
-        self, name: str, dtype: type, shape: tuple[int, ...], make: Callable[[], np.ndarray | None]
-    ) -> ir.Value:  # fmt: skip
-        """A constant that is made when it is asked for; once a name."""
-        if name not in self.initializers:
-            kind = ir.DataType.from_numpy(np.dtype(dtype))
-            tensor = ir.LazyTensor(
-                lambda: ir.Tensor(np.ascontiguousarray(make()), name=name), kind, ir.Shape(shape), name=name
-            )
-            self.initializers[name] = ir.Value(
-                name=name, shape=ir.Shape(shape), type=ir.TensorType(kind), const_value=tensor
-            )
-        return self.initializers[name]
-
-    def op(
-        self, kind: str, inputs: Sequence[ir.Value | None], stem: str, domain: str = "", outputs: int = 1,
-        **attributes: Any,
-    ) -> ir.Value:  # fmt: skip
-        """A node; gives back its first result, which is called `stem` like the node."""
-        node = ir.node(kind, inputs, attributes, domain=domain, name=stem, num_outputs=outputs)
-        node.outputs[0].name = stem
-        self.nodes.append(node)
-        return node.outputs[0]
-
-
-def _has_minimum(blocks: Blocks) -> bool:
-    return (blocks.minimum if blocks.super_scale is None else blocks.sub_min) is not None
-
 
 def _value(name: str, dtype: ir.DataType, shape: Sequence[int | str]) -> ir.Value:
     return ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
-
-
-def _blocks(weight: Tensor, rows: slice = slice(None)) -> Blocks:
-    found = weight.blocks(rows)
-    assert found is not None
-    return found
