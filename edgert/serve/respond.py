@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable
 
 from starlette.responses import Response
@@ -13,8 +12,6 @@ from starlette.types import Receive, Scope, Send
 from edgert.serve.answers import DONE, Answer, encoded, event
 from edgert.serve.errors import ApiError
 from edgert.serve.jobs import Job, Piece
-
-LOG = logging.getLogger("edgert.serve")
 
 
 def error_response(error: ApiError) -> Response:
@@ -60,6 +57,7 @@ class JobResponse(Response):
                         for chunk in self._answer.first():
                             await _send(send, self._event(chunk))
                     await _send(send, self._events(piece))
+                    await asyncio.sleep(0)  # neither call waits while pieces are ready: others have their turn here
             except ApiError as error:
                 if not begun:
                     await _begin(send, error)

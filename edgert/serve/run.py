@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -72,6 +73,7 @@ def serve(path: str | os.PathLike[str], settings: Settings, ready: Callable[[dic
     Raises UsageError for another host than this machine without an API key, EdgertError where the port is taken, and
     what opening the artifact raises."""
     listener = listen(settings)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each write after a client has hung up
     with contextlib.ExitStack() as stack:
         stack.callback(listener.close)
         model = stack.enter_context(open_text_model(path, settings.threads))

@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from edgert.llm.generate import Options, generate
+from edgert.llm.sampling import SamplingOptions
 from tests.serve.serving import CHUNK, HTTP, Serving, TableEngine, serving
 
 MESSAGES: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "in the hall and then"}]
@@ -36,13 +37,14 @@ def test_models(made: Serving) -> None:
         made.client().models.retrieve("other")
 
 
-def test_a_chat_is_what_the_model_says(made: Serving) -> None:
-    """Against the generation itself, on an engine of its own."""
-    found = chat(made, temperature=0)
+@pytest.mark.parametrize("penalty", [1.0, 5.0])
+def test_a_chat_is_what_the_model_says(made: Serving, penalty: float) -> None:
+    """Against the generation itself, on an engine of its own. The penalty is for tokens of the prompt too."""
+    found = chat(made, temperature=0, extra_body={"repeat_penalty": penalty})
     prompt = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nin the hall and then<|im_end|>\n"
     ids = made.tokenizer.encode(prompt + "<|im_start|>assistant\n", special=True)
     engine = TableEngine(made.tokenizer.vocab)
-    events = list(generate(engine, ids, made.tokenizer, Options(24)))
+    events = list(generate(engine, ids, made.tokenizer, Options(24, SamplingOptions(repeat_penalty=penalty))))
     assert found.choices[0].message.content == "".join(event.text for event in events)
     assert found.choices[0].finish_reason == "length"
     assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (len(ids), 24)

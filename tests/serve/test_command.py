@@ -88,6 +88,7 @@ class Running:
 
     process: subprocess.Popen[str]
     facts: dict[str, Any]
+    log: Path
 
     @property
     def client(self) -> openai.OpenAI:
@@ -103,12 +104,16 @@ class Running:
 @contextmanager
 def running(artifact: Path, *args: str) -> Iterator[Running]:
     line = [sys.executable, "-c", MAIN, str(artifact), "--port", "0", "--threads", "1", "--json", *args]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, cwd=Path(__file__).parents[2])
-    assert process.stdout is not None and process.stderr is not None
+    log = artifact.with_suffix(".log")
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=Path(__file__).parents[2]
+        )
+    assert process.stdout is not None
     try:
         first = process.stdout.readline()
-        yield Running(process, json.loads(first or process.stderr.read()))
+        assert first, log.read_text()
+        yield Running(process, json.loads(first), log)
     finally:
         process.kill()
         process.communicate()
@@ -154,8 +159,7 @@ def test_serves_until_it_is_told_to_end(artifact: Path, how: signal.Signals) -> 
         parts = chat.create(model="made", messages=messages, max_tokens=20, seed=5, stream=True)
         assert {"".join(part.choices[0].delta.content or "" for part in parts)} == texts
         served.process.send_signal(how)
-        _, errors = served.process.communicate(timeout=30)
-        assert (served.process.returncode, errors) == (0, "")
+        assert (served.process.wait(timeout=30), served.log.read_text()) == (0, "")
 
 
 @pytest.mark.slow

@@ -54,8 +54,10 @@ def run(engine: Grouped, prefix: Prefix, ids: list[int], generated: list[int], e
         prefix.hold([*ids, *done], len(ids), kept)
 
 
+BASE = [0, 1, 1, 0, 1, 0, 0, 1, 1, 1, 0, 0, 0, 1, 0, 1, 1, 1]
 texts = st.tuples(
-    st.lists(st.integers(0, 1), min_size=1, max_size=18),
+    # Mostly the same beginning, as conversations have it
+    st.builds(lambda n, rest: BASE[:n] + rest, st.integers(1, len(BASE)), st.lists(st.integers(0, 1), max_size=6)),
     st.lists(st.integers(0, 1), max_size=6),
     st.booleans(),
     st.integers(0, 9),
