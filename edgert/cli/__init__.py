@@ -18,6 +18,7 @@ COMMANDS = {
     "bench": "Time an artifact, also beside other runtimes.",
     "generate": "Write a text with a language model, or talk to it.",
     "perplexity": "Measure how well a language model predicts a text.",
+    "serve": "Answer HTTP requests with a language model, as OpenAI's clients expect it.",
     "targets": "List the targets to compile for.",
     "devices": "List the devices to run on.",
 }
