@@ -11,9 +11,8 @@ from edgert.errors import EdgertError, UsageError
 from edgert.interface.bench import total_macs
 from edgert.interface.inputs import describe
 from edgert.interface.inspect_gguf import inspect_gguf
-from edgert.interface.language import is_gguf
 from edgert.interface.memory import memory_of, memory_text, split_of, split_text
-from edgert.interface.model import is_model
+from edgert.interface.model import is_gguf, is_model
 from edgert.interface.plot import memory_html, memory_svg
 from edgert.interface.plot_panel import Panel
 from edgert.units import format_bytes

@@ -7,14 +7,10 @@ from pathlib import Path
 
 from edgert import __version__, cpu
 from edgert.errors import EdgertError
+from edgert.interface.model import is_gguf
 from edgert.llm.text_model import TextModel, open_text_model
 
 Progress = Callable[[str, int, int], None]
-
-
-def is_gguf(path: str | Path) -> bool:
-    """Whether `path` is a GGUF file, by its ending."""
-    return Path(path).suffix.lower() == ".gguf"
 
 
 def open_language_model(

@@ -17,6 +17,11 @@ def is_model(path: str | Path) -> bool:
     return Path(path).suffix.lower() in MODEL_ENDINGS
 
 
+def is_gguf(path: str | Path) -> bool:
+    """Whether `path` is a GGUF file, a language model, by its ending."""
+    return Path(path).suffix.lower() == ".gguf"
+
+
 @contextlib.contextmanager
 def open_model(
     path: str,
@@ -32,6 +37,8 @@ def open_model(
     from edgert.interface.devices import check_device
 
     check_device(device)
+    if is_gguf(path):
+        raise UsageError(f"{path} is a language model: see `edgert generate`, or compile it first")
     if not is_model(path):
         if shapes or dims:
             raise UsageError(f"{path} is an artifact, its shapes are fixed: --shape and --dim are for models")

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgert import npy
 from edgert.atomic import write_atomic
-from edgert.errors import EdgertError
+from edgert.errors import EdgertError, UsageError
 from edgert.interface.facts import Facts, find_facts
 from edgert.interface.inputs import gather
 from edgert.interface.model import open_model
@@ -74,6 +74,8 @@ def run(
     with open_model(path, shapes or {}, dims or {}, threads, device) as model:
         loaded = time.perf_counter()
         manifest = model.manifest
+        if "decoder" in manifest:
+            raise UsageError(f"{path} is a language model: `edgert generate` runs it")
         facts = find_facts(path, manifest)
         frames = gather(sources, manifest, facts)
         begin = time.perf_counter()

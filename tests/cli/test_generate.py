@@ -230,3 +230,12 @@ def test_smaller_caches(edgert: Edgert, kv: str) -> None:
     plain, small = json.loads(edgert(*options).stdout), json.loads(edgert(*options, "--kv", kv).stdout)
     assert small["cache_bytes"] < plain["cache_bytes"]
     assert small["turns"][0]["statistics"]["tokens"] == 12
+
+
+@pytest.mark.parametrize("command", ["run", "bench", "verify"])
+def test_other_commands_say_what_to_use(edgert: Edgert, command: str) -> None:
+    assert_one_line(edgert(command, gguf()), 2, "is a language model", "edgert generate")
+
+
+def test_run_says_what_to_use(edgert: Edgert) -> None:
+    assert_one_line(edgert("run", artifact(), "--input", "ids=zeros"), 2, "edgert generate")
