@@ -37,6 +37,7 @@ class Settings:
     api_key: str | None = None
     context: int | None = None
     threads: int | None = None
+    kv: str = "f16"  # how the cache keeps keys and values
     max_queue: int = 16
     max_body: int = 4 << 20  # bytes
 
@@ -76,7 +77,7 @@ def serve(path: str | os.PathLike[str], settings: Settings, ready: Callable[[dic
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each write after a client has hung up
     with contextlib.ExitStack() as stack:
         stack.callback(listener.close)
-        model = stack.enter_context(open_text_model(path, settings.threads))
+        model = stack.enter_context(open_text_model(path, settings.threads, settings.kv))
         engine = model.engine(settings.context)
         template = None
         if model.tokenizer.config.get("chat_template"):
@@ -91,6 +92,7 @@ def serve(path: str | os.PathLike[str], settings: Settings, ready: Callable[[dic
                 "url": address(listener),
                 "model": name,
                 "context": engine.context,
+                "kv": settings.kv,
                 "cache_bytes": engine.cache_bytes,
                 "arena_bytes": model.model.arena_bytes,
                 "threads": model.model.threads,

@@ -23,10 +23,6 @@ from edgert.cli.serve import command
 from edgert.errors import EdgertError, UsageError
 from tests.serve.serving import client
 
-# Under the name that `edgert` gives it
-MAIN = "from edgert.cli.errors import run_safely\nfrom edgert.cli.serve import command\n"
-MAIN += "run_safely(command.main, None, 'edgert serve')"
-
 GROWTH = 3 << 20
 """Bytes that 200 requests may add: what Python's and the C library's heaps still settle by after the first twenty. A
 leak of 16 KB a request, one prompt's text or one table, is more."""
@@ -103,7 +99,19 @@ class Running:
 
 @contextmanager
 def running(artifact: Path, *args: str) -> Iterator[Running]:
-    line = [sys.executable, "-c", MAIN, str(artifact), "--port", "0", "--threads", "1", "--json", *args]
+    line = [
+        sys.executable,
+        "-m",
+        "edgert.cli",
+        "serve",
+        str(artifact),
+        "--port",
+        "0",
+        "--threads",
+        "1",
+        "--json",
+        *args,
+    ]
     log = artifact.with_suffix(".log")
     with log.open("w") as errors:
         process = subprocess.Popen(
@@ -146,8 +154,8 @@ def ask(served: Running, prompt: str = "the hall", **more: Any) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_serves_until_it_is_told_to_end(artifact: Path, how: signal.Signals) -> None:
-    with running(artifact, "--context", "256") as served:
-        assert served.facts["context"] == 256
+    with running(artifact, "--context", "256", "--kv", "i8") as served:
+        assert (served.facts["context"], served.facts["kv"]) == (256, "i8")
         long = "in the hall and then " * 9  # more than one chunk with the template
         messages: Any = [{"role": "user", "content": long}]
         chat = served.client.chat.completions
@@ -207,3 +215,25 @@ def test_no_language_model(tmp_path: Path) -> None:
     edgert.compile(small(tmp_path / "small.onnx"), tmp_path / "small.edge", golden=False)
     error, code = failure(str(tmp_path / "small.edge"), "--port", "0")
     assert code == 2 and "not a language model" in str(error)
+
+
+@pytest.mark.slow
+@pytest.mark.registry
+def test_a_real_model(tmp_path: Path) -> None:
+    pytest.importorskip("tvm")
+    import edgert
+    from compiler.zoo import pull
+
+    model = pull("smollm2", tmp_path)
+    edgert.compile(model, tmp_path / "smollm2.edge", context=1024, golden=False)
+    with running(tmp_path / "smollm2.edge") as served:
+        found = ask(served, model="smollm2", prompt="The capital of France is", temperature=0, stop=".")
+        assert found.choices[0].text == " Paris"
+        messages: Any = [{"role": "user", "content": "Say hello."}]
+        first = served.client.chat.completions.create(model="smollm2", messages=messages, max_tokens=30)
+        messages += [{"role": "assistant", "content": first.choices[0].message.content}]
+        messages += [{"role": "user", "content": "Now say it louder."}]
+        second = served.client.chat.completions.create(model="smollm2", messages=messages, max_tokens=30)
+        assert first.usage is not None and second.usage is not None
+        details = second.usage.prompt_tokens_details
+        assert details is not None and (details.cached_tokens or 0) >= first.usage.prompt_tokens

@@ -10,6 +10,7 @@ import openai
 import pytest
 
 from edgert.errors import DoesNotFit
+from edgert.serve import guard
 from tests.serve.serving import HTTP, Serving, TableEngine, answer, head, raw, serving, wait_until
 
 USER: Any = {"role": "user", "content": "a"}
@@ -117,6 +118,11 @@ def test_a_large_body_of_unknown_length_is_not_read() -> None:
         # What the system's own buffers took on both sides is the rest
         assert sent < 50_000_000
         assert made.client().models.list().data
+
+
+def test_a_body_that_does_not_come(made: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.05)
+    assert b" 408 " in answer(raw(made.port, head("/v1/completions", 100) + b"{"))
 
 
 def test_a_large_body_as_the_client_sees_it(made: Serving) -> None:
