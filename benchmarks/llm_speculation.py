@@ -34,8 +34,12 @@ def measure(name: str, artifact: Path, rounds: int, tokens: int = 128) -> list[S
     """
     found: dict[str, Speculation] = {}
     with open_text_model(artifact, 1) as model:
-        ids = chat_ids(model.tokenizer, model.chat_template(), [{"role": "user", "content": summarising_prompt()}])
-        options = Options(max_tokens=tokens, sampling=SamplingOptions(temperature=0.0), ignore_end=True)
+        message = summarising_prompt()
+        if model.tokenizer.config.get("chat_template"):
+            ids = chat_ids(model.tokenizer, model.chat_template(), [{"role": "user", "content": message}])
+        else:
+            ids = model.tokenizer.encode(f"{message}\n\nSummary: ", bos=True)
+        options = Options(max_tokens=tokens, sampling=SamplingOptions(temperature=0.0))
         with model.engine(len(ids) + tokens + 32) as engine:
             plain: list[int] = []
             for _ in range(rounds):
