@@ -1,12 +1,16 @@
 """Open what a command for language models was given: an artifact, or a .gguf file that is compiled into the cache."""
 
 import hashlib
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import edgert
 from edgert import __version__, cpu
-from edgert.errors import EdgertError
+from edgert.errors import DoesNotFit, EdgertError, UnsupportedModel, UsageError
 from edgert.interface.model import is_gguf
 from edgert.llm.text_model import TextModel, open_text_model
 
@@ -25,8 +29,6 @@ def open_language_model(
         return open_text_model(path, threads, kv)
     kept = _cached(Path(path))
     if not kept.is_file():
-        from edgert.interface.build import build
-
         say(f"compiling {path} into {kept}, once")
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -34,8 +36,28 @@ def open_language_model(
             raise EdgertError(
                 f"cannot make the cache folder {kept.parent}: {error.strerror} (XDG_CACHE_HOME chooses another)"
             ) from None
-        build(path, str(kept), progress=progress)
+        if progress is not None:
+            progress("for this machine", 0, 0)
+        _compile(path, kept)
     return open_text_model(kept, threads, kv)
+
+
+def _compile(path: str, output: Path) -> None:
+    """In a process of its own, so that this one does not keep the compiler's memory beside the model's."""
+    # This very package, and no module that happens to lie in the current folder (-P)
+    search = os.pathsep.join([str(Path(edgert.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-P", "-m", "edgert.cli", "compile", os.path.abspath(path), "-o", str(output), "--json"]
+    environment = {**os.environ, "PYTHONPATH": search}
+    done = subprocess.run(command, check=False, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    if done.returncode:
+        try:
+            message = str(json.loads(done.stdout)["error"])
+        except (ValueError, KeyError, TypeError):
+            message = f"compiling {path} ended with {done.returncode}"  # killed, for example
+        raise _KINDS.get(done.returncode, EdgertError)(message)
+
+
+_KINDS = {kind.exit_code: kind for kind in (EdgertError, UsageError, UnsupportedModel, DoesNotFit)}
 
 
 def _cached(model: Path) -> Path:
