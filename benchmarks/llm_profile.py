@@ -92,7 +92,7 @@ def _by_kind(steps: list[dict[str, Any]], engine: CachedEngine, tokens: int) -> 
         products = step["macs"] // most[step["name"]]
         line.macs += products * (1 if step["name"] == "scores" else tokens)
         codes = re.match(r"gemm_s8(u\d+g\d+[a-z]*)_", kernel)
-        if codes:
+        if codes and "_and_" not in kernel:  # of two types side by side the shares are not known
             line.weight_bytes += products * CODE_BITS[codes[1]] / 8
     return sorted(found.values(), key=lambda line: -line.ns)
 
