@@ -190,6 +190,7 @@ class Artifact:
         for index, (offset, size, digest) in enumerate(self.spec.segments):
             parts.append((f"{WEIGHTS}, segment {index}", weights[offset : offset + size], digest))
         check_digests(parts)
+        self._mapping.madvise(mmap.MADV_DONTNEED)  # all of it was read now, but only what is used need stay
 
     def member(self, name: str) -> memoryview:
         """A member's bytes, in place."""

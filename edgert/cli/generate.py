@@ -41,6 +41,14 @@ SHARE = click.FloatRange(min=0, max=1)
     help="Check guesses: the same text in fewer passes.",
 )
 @kv_option
+@click.option(
+    "--kv-window",
+    type=click.IntRange(min=1),
+    help="Forget all but so many latest tokens, and the sinks, once they are that many: a text without end.",
+)
+@click.option(
+    "--sinks", type=click.IntRange(min=0), default=4, show_default=True, help="With --kv-window: first tokens to keep."
+)
 @threads_option
 @json_option
 def command(
@@ -81,6 +89,8 @@ def command(
         context=given["context"],
         speculate=given["speculate"],
         kv=given["kv"],
+        kv_window=given["kv_window"],
+        sinks=given["sinks"],
     )
     write = None if as_json else terminal_writer()
 

@@ -35,11 +35,13 @@ FILE = click.Path(exists=True, dir_okay=False)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 threads_option = click.option("--threads", type=click.IntRange(min=1), help="Threads to run with (default: all cores).")
 target_option = click.option("--target", default="host", show_default=True, help="A name from `edgert targets`.")
+KV_CACHES = {"fp16": "f16", "int8": "i8", "int4": "i4"}  # as users name them -> as the artifact's programs are named
 kv_option = click.option(
     "--kv",
-    type=click.Choice(["f16", "i8", "i4"]),
-    default="f16",
+    type=click.Choice(list(KV_CACHES)),
+    default="fp16",
     show_default=True,
+    callback=lambda context, option, value: KV_CACHES[value],
     help="How the cache keeps keys and values.",
 )
 device_option = click.option("--device", default="local", show_default=True, help="A URI from `edgert devices`.")

@@ -61,6 +61,7 @@ def command(
 def _text(facts: dict[str, Any]) -> str:
     cache = format_bytes(facts["cache_bytes"])
     return (
-        f"serving {facts['model']} at {facts['url']} (context {facts['context']} tokens, {facts['kv']} KV cache {cache}, "
+        f"serving {facts['model']} at {facts['url']} (context {facts['context']} tokens, "
+        f"{facts['kv']} KV cache {cache}, "
         f"threads {facts['threads']}); Ctrl-C ends it"
     )

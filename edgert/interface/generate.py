@@ -12,6 +12,7 @@ import click
 from edgert.errors import UsageError
 from edgert.interface.language import Progress, open_language_model
 from edgert.interface.process import memory
+from edgert.llm.cache import SinksAndWindow
 from edgert.llm.chat_session import ChatSession
 from edgert.llm.constrain import Constraint
 from edgert.llm.engine import CachedEngine
@@ -45,6 +46,8 @@ class Request:
     context: int | None = None
     speculate: str = "none"
     kv: str = "f16"
+    kv_window: int | None = None  # the latest tokens to keep once there are more (StreamingLLM)
+    sinks: int = 4  # and so many of the first
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ def _refuse(request: Request) -> None:
         raise UsageError("give --prompt TEXT, --prompt-file FILE or --chat")
     if request.lines is None and request.system is not None:
         raise UsageError("--system is for --chat: a plain prompt is taken as it is")
+    if request.lines is not None and request.kv_window is not None:
+        raise UsageError("--kv-window is for plain prompts: a conversation forgets whole exchanges")
     if request.json_schema is not None and request.regex is not None:
         raise UsageError("give either --json-schema or --regex, not both")
     if request.speculate != "none" and request.options.sampling.temperature > 0:
@@ -116,7 +121,9 @@ def _text(model: TextModel, request: Request, write: Write | None) -> GenerateRe
     model.tokenizer.release()
     # No more cache than this text can fill; a prompt that is too long is told as such
     needed = min(model.most, max(1, len(ids) + request.options.max_tokens))
-    with model.engine(request.context or needed) as engine:
+    policy = None if request.kv_window is None else SinksAndWindow(request.sinks, request.kv_window)
+    context = request.context or (needed if policy is None else request.sinks + policy.window)
+    with model.engine(context, policy) as engine:
         drafter = SPECULATION[request.speculate](engine.vocab)
         generation = Generation(engine, ids, model.tokenizer, request.options, constraint, drafter)
         pieces, finish = [], None

@@ -39,6 +39,7 @@ def compile_decoder(
     from compiler.decoder import open_gguf
     from compiler.decoder.graph import to_graph
     from compiler.pipeline import compile_model
+    from targets.kernels.cached_attention_formats import FORMATS
 
     if context is not None and context < 2:
         raise UsageError(f"--context {context}: give at least 2 tokens")
@@ -47,6 +48,7 @@ def compile_decoder(
     text, config = tokenizer_from_gguf(opened.metadata)
     most = decoder.context if context is None else min(context, decoder.context)
     dims = {"seq": (1, CHUNK), "want": (1, WANTED), "context": (1, most)}
+    caches = [cache for cache in caches if decoder.head_dim % FORMATS[cache].multiple == 0]
     graphs = {cache: to_graph(decoder, opened.weights, most, cache) for cache in (FIRST, *caches)}
     done = compile_model(
         path, target, None, dims, decoder.name or path.stem, tiles, debug_dump, progress,

@@ -7,6 +7,7 @@ import os
 from typing import Any, Self
 
 from edgert.errors import EdgertError
+from edgert.llm.cache import Policy
 from edgert.llm.chat import ChatTemplate
 from edgert.llm.engine import CachedEngine, decoder_facts
 from edgert.llm.tokenizer import Tokenizer
@@ -29,9 +30,11 @@ class TextModel:
         config: dict[str, Any] = json.loads(bytes(model.artifact.member(CONFIG)))
         self.tokenizer = Tokenizer(bytes(model.artifact.member(TOKENIZER)).decode(), config)
 
-    def engine(self, context: int | None = None) -> CachedEngine:
-        """An engine with room for `context` tokens (default: the artifact's most). Raises what CachedEngine raises."""
-        return CachedEngine(self.model, context)
+    def engine(self, context: int | None = None, policy: Policy | None = None) -> CachedEngine:
+        """An engine with room for `context` tokens (default: the artifact's most); `policy`: what it forgets then.
+
+        Raises what CachedEngine raises."""
+        return CachedEngine(self.model, context, policy)
 
     def chat_template(self) -> ChatTemplate:
         """The model's own. Raises UsageError where it has none."""

@@ -226,7 +226,7 @@ def test_an_interrupt() -> None:
     assert errors.strip() == "edgert: interrupted"
 
 
-@pytest.mark.parametrize("kv", ["i8", "i4"])
+@pytest.mark.parametrize("kv", ["int8", "int4"])
 def test_smaller_caches(edgert: Edgert, kv: str) -> None:
     options = ("generate", artifact(), "--prompt", "the end", "--max-tokens", 12, "--json")
     plain, small = json.loads(edgert(*options).stdout), json.loads(edgert(*options, "--kv", kv).stdout)

@@ -37,7 +37,7 @@ def test_logits(case: str, tmp_path: Path) -> None:
     # some hundred in up to 7 layers), until one of them tips a number at a tie to its block's next code. That reaches
     # the tokens after it, so the first are free of it; and it costs less than rounding all numbers does.
     beside = spread(found - same, want)
-    assert np.quantile(beside, 0.2) < 1e-5
+    assert np.quantile(beside, 0.05) < 1e-5  # two tokens at least: with blocks of 256 a tie comes early
     assert beside.mean() < cost / 2
     # Errors of one size each, drawn a little differently (at most half of the variance): no further from exact
     assert spread(found - want, want).mean() < 1.25 * cost

@@ -154,7 +154,7 @@ def ask(served: Running, prompt: str = "the hall", **more: Any) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_serves_until_it_is_told_to_end(artifact: Path, how: signal.Signals) -> None:
-    with running(artifact, "--context", "256", "--kv", "i8") as served:
+    with running(artifact, "--context", "256", "--kv", "int8") as served:
         assert (served.facts["context"], served.facts["kv"]) == (256, "i8")
         long = "in the hall and then " * 9  # more than one chunk with the template
         messages: Any = [{"role": "user", "content": long}]
