@@ -50,7 +50,8 @@ def kinds() -> list[str]:
 
 def about() -> str:
     """Which llama.cpp, and how it is built."""
-    return f"llama.cpp {BUILD} ({PACKAGE.requirement}, built with -march=native and OpenMP by {_compiler()})"
+    how = f"built with -march=native and OpenMP by {_compiler()}"
+    return f"llama.cpp {BUILD} ({PACKAGE.requirement}, {how}; without AMX: {FLAGS[NO_AMX]})"
 
 
 def driver(kind: str) -> Path:

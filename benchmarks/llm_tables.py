@@ -26,7 +26,7 @@ def speed(figures: Sequence[Figures], limits: Sequence[Limits], against: str) ->
         for row in several:
             rows.append([
                 model, threads, row.rival, *(f"{row.prefill[size]:,.0f}" for size in PROMPTS),
-                f"{row.prefill[PROMPTS[-1]] / bound.prefill:.0%}", f"{row.decode:.0f}",
+                f"{row.prefill[PROMPTS[-1]] / bound.prefill:.1%}", f"{row.decode:.0f}",
                 f"{row.decode / bound.decode:.0%}", f"{row.first_seconds:.2f}", f"{row.memory_bytes / 1e6:.0f}",
                 f"{row.file_bytes / 1e6:.0f}",
             ])  # fmt: skip
