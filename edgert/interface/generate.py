@@ -27,10 +27,16 @@ from edgert.units import format_bytes
 SPECULATION: dict[str, Callable[[int], Drafter | None]] = {  # from the size of the vocabulary
     "none": lambda vocab: None,
     "lookup": lambda vocab: PromptLookup(),
-    "recycle": TokenRecycling,
-    "both": lambda vocab: FirstOf(PromptLookup(), TokenRecycling(vocab)),
+    "recycle": lambda vocab: _chains(vocab),
+    "both": lambda vocab: FirstOf(PromptLookup(), _chains(vocab)),
 }
 Write = Callable[[str], None]
+
+
+def _chains(vocab: int) -> TokenRecycling:
+    """The likeliest successors in a row: in a tree the cache's rows are summed in another order than in plain decoding,
+    and where two tokens nearly tie the text would differ."""
+    return TokenRecycling(vocab, nodes=7, hits=(0.5,))
 
 
 @dataclass(frozen=True)
