@@ -24,19 +24,20 @@ from edgert.llm.statistics import Statistics
 from edgert.llm.text_model import TextModel
 from edgert.units import format_bytes
 
-SPECULATION: dict[str, Callable[[int], Drafter | None]] = {  # from the size of the vocabulary
-    "none": lambda vocab: None,
-    "lookup": lambda vocab: PromptLookup(),
-    "recycle": lambda vocab: _chains(vocab),
-    "both": lambda vocab: FirstOf(PromptLookup(), _chains(vocab)),
-}
-Write = Callable[[str], None]
-
 
 def _chains(vocab: int) -> TokenRecycling:
     """The likeliest successors in a row: in a tree the cache's rows are summed in another order than in plain decoding,
     and where two tokens nearly tie the text would differ."""
     return TokenRecycling(vocab, nodes=7, hits=(0.5,))
+
+
+SPECULATION: dict[str, Callable[[int], Drafter | None]] = {  # from the size of the vocabulary
+    "none": lambda vocab: None,
+    "lookup": lambda vocab: PromptLookup(),
+    "recycle": _chains,
+    "both": lambda vocab: FirstOf(PromptLookup(), _chains(vocab)),
+}
+Write = Callable[[str], None]
 
 
 @dataclass(frozen=True)
