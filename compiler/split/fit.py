@@ -123,21 +123,15 @@ def _search(work: _Attempt, made: list[tuple[Program, Placement]]) -> Fit | None
     regions = Regions(edit, groups)
     estimate = Estimate(edit, groups, regions, work.base[0])
     ladder = [plan for plan in Search(regions, estimate).ladder() if plan.choices]
-    lowered: dict[int, tuple[Program, Placement]] = {}
-
-    def arena(rung: int) -> int:
-        if rung not in lowered:
-            lowered[rung] = work.lower(*_rewritten(work.graph, work.facts, work.target, ladder[rung]))
-            made.append(lowered[rung])
-        return lowered[rung][1].arena_bytes
-
     # estimates are now too high, now too low: plans a little above the budget get their chance too, and every plan
     # estimated near the least is tried before a floor is reported. A larger budget tries all that a smaller one does,
     # so that any budget from the floor on compiles
     most = NEAR * max(work.ram, ladder[-1].peak if work.last and ladder else 0)
-    for rung, plan in enumerate(ladder):  # from the least work on
-        if plan.peak <= most and arena(rung) <= work.ram:
-            return work.fit(plan, lowered[rung], ladder[-1].peak)
+    for plan in ladder:  # from the least work on
+        if plan.peak <= most:
+            made.append(work.lower(*_rewritten(work.graph, work.facts, work.target, plan)))
+            if made[-1][1].arena_bytes <= work.ram:
+                return work.fit(plan, made[-1], ladder[-1].peak)
     return None
 
 
