@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable
 
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -13,10 +14,34 @@ from edgert.serve.answers import DONE, Answer, encoded, event
 from edgert.serve.errors import ApiError
 from edgert.serve.jobs import Job, Piece
 
+LINGER_SECONDS, LINGER_BYTES = 10.0, 256 << 20  # for what a client still sends when it has been refused
+
 
 def error_response(error: ApiError) -> Response:
     """OpenAI's error object."""
-    return Response(encoded(error.as_dict()), error.status, error.headers, "application/json")
+    kind = LastResponse if error.headers.get("connection") == "close" else Response
+    return kind(encoded(error.as_dict()), error.status, error.headers, "application/json")
+
+
+class LastResponse(Response):
+    """A response after which the connection closes, though the request's body may still be coming.
+
+    Closing a socket with unread bytes resets the connection, and the client may lose the answer: so what it announced
+    is read and thrown away first, within bounds."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, read on, close."""
+        announced = Headers(scope=scope).get("content-length", "")
+        left = min(int(announced) if announced.isdecimal() else 0, LINGER_BYTES)
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await _send(send, bytes(self.body))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while left > 0 and (message := await receive())["type"] == "http.request":
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body"):
+                        break
+        await _send(send, b"", more=False)
 
 
 class JobResponse(Response):
