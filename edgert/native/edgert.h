@@ -24,6 +24,11 @@ struct edgert_ctx {
   /* Called after each step when profiling, else NULL. */
   void (*mark)(edgert_ctx *ctx, int64_t step);
   void *runtime;           /* the runtime's own; code leaves it alone */
+  /* For weights that are read while the model runs (stream.h); both NULL when all of them lie at `weights`.
+   * bases[k] + its offset in weights.bin is where weight k is now. Steps with such weights are run by `stream`, which
+   * sees to it that what tasks [0, n) read is there and splits them; not 0 when it could not be read. */
+  const uint8_t *const *bases;
+  int32_t (*stream)(edgert_ctx *ctx, int64_t step, edgert_task task, int64_t n, int64_t grain);
 };
 
 /* The entry symbol of every code object. 0 when right; otherwise 1 + the step that failed. */

@@ -1,0 +1,81 @@
+/* Weights read from flash while the model runs, through a ring of memory, inside a budget.
+ *
+ * weights.bin consists of segments. The model's steps visit them in one order, run after run; a visit is a part of one
+ * step (units [begin, end) of its tasks) with the segments it reads. Some segments stay in memory (pinned), reader
+ * threads bring the others into the ring ahead of the visits. LRU would drop each before its next turn. */
+#ifndef EDGERT_STREAM_H
+#define EDGERT_STREAM_H
+#include "edgert.h"
+#include "source.h"
+
+typedef struct edgert_stream edgert_stream;
+
+typedef struct {
+  int64_t offset, size; /* in weights.bin; offset is a multiple of 4096 */
+  int64_t resident;     /* 1: in memory whatever the budget */
+  uint8_t sha256[32];
+} edgert_segment;
+
+/* `task`s [n * begin / units, n * end / units) of a step, with segments pieces[first .. first + count). */
+typedef struct {
+  int64_t step, begin, end, units;
+  int64_t first, count;
+} edgert_visit;
+
+typedef struct {
+  int64_t segment, weight; /* of which weight it is a part: the index into ctx->bases */
+} edgert_piece;
+
+/* A step whose task i reads only row indices[i] of a table: `rows` of them lie together in `bytes` bytes. */
+typedef struct {
+  int64_t step, weight, offset; /* the table's index into ctx->bases and its place in weights.bin */
+  int64_t extent, rows, bytes;  /* rows of the table; an index may count from the end */
+  int64_t io, at;               /* where the indices are: io[io], or, io being -1, byte `at` of the arena */
+  int64_t item_bytes;           /* 4 or 8: signed integers */
+} edgert_lookup;
+
+typedef struct {
+  int64_t weights, segment_count, visit_count, piece_count, lookup_count; /* weights: length of ctx->bases */
+  const edgert_segment *segments;
+  const edgert_visit *visits; /* in the order of a run */
+  const edgert_piece *pieces;
+  const edgert_lookup *lookups;
+} edgert_layout;
+
+/* What the planner decides (flashload/plan.py). */
+typedef struct {
+  int64_t start;        /* of weights.bin in the source */
+  int64_t pinned_bytes; /* at most so much of what is not resident stays in memory, spread evenly over a run */
+  int64_t ring_bytes;   /* at least the largest visit */
+  int64_t block_bytes;  /* neighbours are read together up to this size */
+  int64_t threads;      /* reads at once, 1 to 16 */
+  int64_t timeout_ms;   /* after so long without a byte a run fails */
+} edgert_streaming;
+
+typedef struct {
+  int64_t pinned_bytes, ring_bytes; /* as made */
+  int64_t read_bytes, reads;        /* since opening; pinned and resident ones among them */
+  int64_t wait_ns;                  /* that runs waited for segments */
+  int64_t lookups, lookup_reads;    /* rows looked up, and those that were not at hand */
+} edgert_stream_stats;
+
+/* Reads and checks what stays in memory and starts the readers. Takes `source`, also when it fails. Layout and plan are
+ * not used after the call but for layout's tables, which must stay. NULL on failure, with one line in `message`. */
+edgert_stream *edgert_stream_open(const edgert_layout *layout, const edgert_streaming *plan, edgert_source *source,
+                                  char *message, int64_t message_bytes);
+
+/* Prepares ctx (bases and stream) for one run. At most one run at a time. */
+void edgert_stream_begin(edgert_stream *stream, edgert_ctx *ctx);
+
+/* What went wrong in the last run: which segment, where in the file, why. Empty when nothing did. */
+const char *edgert_stream_error(const edgert_stream *stream);
+
+edgert_stream_stats edgert_stream_figures(const edgert_stream *stream);
+
+/* Other sizes from now on; between runs. 0 when right; otherwise the stream can only be closed. */
+int32_t edgert_stream_resize(edgert_stream *stream, int64_t pinned_bytes, int64_t ring_bytes);
+
+/* Stops and joins the readers, gives all memory back. */
+void edgert_stream_close(edgert_stream *stream);
+
+#endif
