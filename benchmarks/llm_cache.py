@@ -20,11 +20,11 @@ import edgert
 from benchmarks.cases import FOLDER
 from benchmarks.readme import markdown
 from compiler.zoo import pull
-from edgert.interface.process import memory
 from edgert.llm.cache import Policy, SinksAndWindow
 from edgert.llm.engine import CachedEngine, decoder_facts, open_engine
 from edgert.llm.perplexity import measure, negative_log_likelihood
 from edgert.llm.tokenizer import Tokenizer
+from edgert.memory_use import memory
 from edgert.units import format_bytes
 
 CONTEXT = 2048

@@ -30,6 +30,7 @@ from compiler.passes import run_passes
 from compiler.placement import Placement, place, place_weights, weight_chunks
 from compiler.program import Buffer, Port, Program
 from compiler.split import fit
+from compiler.streaming import lay_weights, stream_entry
 from targets.errors import UnsupportedModel
 from targets.kernels.tensor import Index
 from targets.target import Target
@@ -101,7 +102,9 @@ def compile_model(
         raise_if_unsupported(more.problems)
         planned[f"{ENTRY}_{label}"] = plan_graph(known, more, target, tiles, Dump(None), clock, ram, weights)
     programs = {entry: made for entry, (made, _) in planned.items()}
-    placement = replace(placement, weights_bytes=place_weights(*programs.values()))
+    layout = lay_weights(list(programs.values()), target)
+    weights_bytes = place_weights(*programs.values()) if layout is None else layout.total
+    placement = replace(placement, weights_bytes=weights_bytes)
     # 6. code: every kernel to an object (cached by content), the entries that call them, one shared object
     objects = build_objects(programs, target, progress)
     clock.phase("kernels")
@@ -112,6 +115,15 @@ def compile_model(
         manifest["programs"] = {
             label: _variant(*planned[f"{ENTRY}_{label}"], target, f"{ENTRY}_{label}") for label in variants
         }
+    if layout is not None:
+        manifest["segments"] = [
+            {"offset": s.offset, "size": s.size, "residency": "resident" if s.resident else "streamed"}
+            for s in layout.segments
+        ]
+        whole = list(programs.values())
+        for entry, made in programs.items():
+            part = manifest if entry == ENTRY else manifest["programs"][entry.removeprefix(f"{ENTRY}_")]
+            part["stream"] = stream_entry(made, whole, layout)
     if program.split is not None:
         manifest["split"] = program.split
     manifest["source"] = {"opset": opset, "sha256": _sha256(Path(model))}

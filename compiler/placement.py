@@ -10,7 +10,7 @@ import numpy as np
 from compiler.memory.liveness import Step as Use
 from compiler.memory.liveness import liveness
 from compiler.memory.plan import plan
-from compiler.memory.request import ALIGNMENT, Request, align, lower_bound
+from compiler.memory.request import Request, align, lower_bound
 from compiler.program import Buffer, Program
 
 
@@ -43,14 +43,14 @@ def place(program: Program) -> Placement:
 def place_weights(*programs: Program) -> int:
     """Sets the offset of every weight of these programs, in order of use; gives back the bytes of all."""
     end = 0
-    for buffer in _weights(programs):
+    for buffer in weights_of(*programs):
         buffer.offset = end
         end = align(end + buffer.bytes)
     return end
 
 
-def _weights(programs: tuple[Program, ...]) -> list[Buffer]:
-    """Each once, though several programs use it."""
+def weights_of(*programs: Program) -> list[Buffer]:
+    """Each once, though several programs use it, in order of use."""
     return list({id(b): b for program in programs for b in program.buffers("weights")}.values())
 
 
@@ -80,8 +80,11 @@ def requests_of(program: Program) -> tuple[list[Buffer], list[Request]]:
 
 
 def weight_chunks(*programs: Program) -> Iterator[bytes | memoryview]:
-    """The bytes of weights.bin, one tensor at a time, in order of use."""
-    for buffer in _weights(programs):
+    """The bytes of weights.bin, one tensor at a time, as they were placed."""
+    end = 0
+    for buffer in sorted(weights_of(*programs), key=lambda b: b.offset):
+        if buffer.offset > end:
+            yield bytes(buffer.offset - end)
         assert buffer.data is not None
         array = np.ascontiguousarray(buffer.data())
         plain = array.ndim and array.size  # numpy views neither a scalar nor nothing as bytes
@@ -89,5 +92,5 @@ def weight_chunks(*programs: Program) -> Iterator[bytes | memoryview]:
         if raw.nbytes != buffer.bytes:
             raise RuntimeError(f"weight {buffer.name} has {raw.nbytes} bytes, planned {buffer.bytes}")
         yield raw.data
-        if pad := -raw.nbytes % ALIGNMENT:
-            yield bytes(pad)
+        end = align(buffer.offset + raw.nbytes)
+        yield bytes(end - buffer.offset - raw.nbytes)

@@ -35,6 +35,7 @@ class Buffer:
     data: Callable[[], np.ndarray] | None = None  # weights: made when they are written
     home: Buffer | None = None  # the buffer that holds this one's bytes, from byte `at` on; none: it has its own
     at: int = 0
+    base: int = -1  # of a weight that can be streamed: its index into ctx->bases
 
     def root(self) -> tuple[Buffer, int]:
         """The buffer with bytes of its own that holds this one, and the byte where it begins there."""

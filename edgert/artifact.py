@@ -136,9 +136,10 @@ class Artifact:
         self.spec: schema.Manifest
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], verify: bool = True) -> Artifact:
+    def open(cls, path: str | os.PathLike[str], verify: bool = True, weights: bool = True) -> Artifact:
         """Map and check the file at `path`: every header byte, the manifest's CRC and values, and, if `verify`, the
-        SHA-256 of every member and segment. Raises UsageError when there is no such file, EdgertError when it is
+        SHA-256 of every member and segment; without `weights` not of those that can be checked when they are used.
+        Raises UsageError when there is no such file, EdgertError when it is
         damaged or of another version."""
         where = Path(path)
         mapping = _map(where)
@@ -148,7 +149,7 @@ class Artifact:
             artifact = cls(where, mapping, {entry.name: entry for entry in entries})
             artifact._read_manifest(entries)
             if verify:
-                artifact.verify()
+                artifact.verify(weights or artifact.spec.stream is None)
         except ValueError as error:
             reason = " ".join(str(error).split())  # names out of a damaged file may hold anything, line ends too
             raise EdgertError(f"{where}: damaged artifact: {reason}") from None
@@ -183,11 +184,12 @@ class Artifact:
         except ValueError as error:
             raise EdgertError(f"{self.path}: damaged artifact: program {program}: {error}") from None
 
-    def verify(self) -> None:
-        """Check the SHA-256 of every member and weight segment; raises ValueError naming the first that differs."""
+    def verify(self, every: bool = True) -> None:
+        """Check the SHA-256 of every member and, if `every`, weight segment; raises ValueError naming the first that
+        differs."""
         weights = self.weights
         parts = [(name, self.member(name), digest) for name, (_, digest) in self.spec.members.items()]
-        for index, (offset, size, digest) in enumerate(self.spec.segments):
+        for index, (offset, size, digest) in enumerate(self.spec.segments if every else ()):
             parts.append((f"{WEIGHTS}, segment {index}", weights[offset : offset + size], digest))
         check_digests(parts)
         self._mapping.madvise(mmap.MADV_DONTNEED)  # all of it was read now, but only what is used need stay

@@ -18,6 +18,7 @@ from edgert.artifact import Artifact, Buffer, complete
 from edgert.atomic import atomic_file
 from edgert.errors import EdgertError, UsageError
 from edgert.native.build import NATIVE, zig_cc
+from edgert.native.build import SOURCES as RUNTIME
 from edgert.zipformat import PAGE
 
 SOURCES = (
@@ -29,8 +30,7 @@ SOURCES = (
     "golden.c",
     "timing.c",
     "npy.c",
-    "runtime.c",
-    "pool.c",
+    *RUNTIME,
 )
 TRAILER = struct.Struct("<8sQQ")  # edgert_trailer of model.h
 

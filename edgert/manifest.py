@@ -10,7 +10,10 @@ from math import prod
 from typing import Any
 
 from edgert import dtypes
+from edgert.manifest_stream import parse_stream
 from edgert.zipformat import PAGE
+from flashload.layout import Segment
+from flashload.visits import Stream
 
 FORMAT = 1
 ABI = 1
@@ -118,6 +121,7 @@ class Manifest:
     entry: str
     steps: tuple[Mapping[str, Any], ...]
     members: Mapping[str, tuple[int, str]]  # name -> size, SHA-256
+    stream: Stream | None  # what can be read while the model runs
     state: frozenset[str]  # inputs that the code changes where they are: the caller makes them as large as wanted
 
 
@@ -147,6 +151,11 @@ def parse(value: Any) -> Manifest:
     weights_bytes = top.key("weights_bytes").integer(0, MOST_BYTES)
     segments, resident_bytes = _segments(top.key("segments").items(), weights_bytes)
     steps = top.key("steps").items()
+    stream = None
+    if top.has("stream"):
+        kinds = [item.key("residency").text() == "resident" for item in top.key("segments").items()]
+        cut = [Segment(offset, size, kind) for (offset, size, _), kind in zip(segments, kinds, strict=True)]
+        stream = parse_stream(top.key("stream").value, cut, len(steps), len(inputs), arena_bytes)
     for step in steps:
         step.key("name").text()
     target = top.key("target")
@@ -177,6 +186,7 @@ def parse(value: Any) -> Manifest:
         entry=top.key("entry").matches(_SYMBOL, "a symbol"),
         steps=tuple(step.value for step in steps),
         members={name: (item.key("size").integer(0, MOST_BYTES), _sha256(item)) for name, item in sizes.items()},
+        stream=stream,
         state=state,
     )
 

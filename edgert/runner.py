@@ -14,10 +14,12 @@ import numpy as np
 from edgert import cpu
 from edgert.artifact import Artifact
 from edgert.binding import bind_inputs, make_output, shape_output
+from edgert.budget import Budget, OpenSource, parse_budget
 from edgert.errors import DoesNotFit, EdgertError, UsageError
 from edgert.native.code import Code
 from edgert.native.library import MOST_THREADS, runtime
-from edgert.units import format_bytes, parse_bytes
+from edgert.units import format_bytes
+from flashload.profile import FlashProfile
 from targets import host_features
 
 
@@ -39,9 +41,9 @@ class _Program:
 class Model:
     """A loaded model with its own arena. One run at a time; a second thread waits, or works on a `clone`."""
 
-    def __init__(self, program: _Program) -> None:
+    def __init__(self, program: _Program, budget: Budget | None = None) -> None:
         """Use `load` or `clone`."""
-        self._program = program
+        self._program, self._weights = program, budget
         spec = program.spec
         self._lock = threading.Lock()
         try:
@@ -110,10 +112,13 @@ class Model:
                 raise UsageError("an array in out overlaps an input")
             for index, array in enumerate(arrays + results):
                 io[index] = array.__array_interface__["data"][0]
-            failed = program.library.edgert_rt_run(
-                program.pool, program.code.entry, self._arena_at, program.weights_at, io, dims, counts,
+            stream = None if self._weights is None else self._weights.open()
+            failed = program.library.edgert_rt_run_streamed(
+                program.pool, program.code.entry, stream, self._arena_at, program.weights_at, io, dims, counts,
                 len(spec.steps),
             )  # fmt: skip
+            if failed and self._weights is not None and self._weights.error:
+                raise EdgertError(f"{program.artifact.path}: {self._weights.error}")
             if failed:
                 raise EdgertError(_failure(spec.steps, failed))
             return {
@@ -122,15 +127,36 @@ class Model:
             }
 
     def clone(self) -> Model:
-        """Another session with an arena of its own and the same weights and code, for use in another thread."""
+        """Another session with an arena of its own and the same weights and code, for use in another thread.
+
+        Raises UsageError where a budget was given: it is for one session."""
         if self._arena is None:
             raise UsageError("the model is closed")
+        if self._weights is not None:
+            raise UsageError("a model inside a budget has one session: load it again, with a budget of its own")
         return Model(self._program)
 
     def close(self) -> None:
         """Give the arena back, waiting for a run under way; code and weights go with the last session."""
         with self._lock:
             self._arena = None
+            if self._weights is not None:
+                self._weights.close()
+                self._weights = None
+
+    @property
+    def memory(self) -> Budget | None:
+        """The budget this model was loaded with and its plan; None without one, or where nothing can be streamed."""
+        return self._weights
+
+    def resize(self, dram: int | str) -> None:
+        """Shrink or grow to another budget for the whole process; waits for a run under way.
+
+        Raises DoesNotFit, leaving the old budget, UsageError for a model that was loaded without one."""
+        with self._lock:
+            if self._weights is None:
+                raise UsageError("the model has no budget of memory to change: load it with dram=...")
+            self._weights.resize(parse_budget(dram))
 
     def __enter__(self) -> Self:
         return self
@@ -157,21 +183,28 @@ def load(
     threads: int | None = None,
     dram: int | str | None = None,
     program: str | None = None,
+    profile: FlashProfile | None = None,
+    source: OpenSource | None = None,
 ) -> Model:
     """Load the artifact at `path`; of one with several programs, that of this name.
 
     `threads`: how many share the parallel loops (default: the cores this process may use). `dram`: a budget for
-    arena, resident weights, inputs and outputs together, in bytes or as `64M`. Everything is checked before anything
-    is allocated: the file's integrity, the processor, the budget. Raises UsageError for a missing file or wrong
-    option, EdgertError for a damaged file or a machine that cannot run it, DoesNotFit with what is needed and there."""
+    the whole process, in bytes, as `64M`, or `auto`: weights for which there is no room are read while the model runs.
+    (Of an artifact whose weights are all small, a budget for arena, weights, inputs and outputs.) `profile`: how fast
+    the flash is, to plan for; `source`: see Budget. Everything is checked before anything is allocated: the file's
+    integrity (with a budget, weights when they are first read), the processor, the budget. Raises UsageError for a
+    missing file or wrong option, EdgertError for a damaged file or a machine that cannot run it, DoesNotFit with what
+    is needed and there."""
     count = cpu.core_count() if threads is None else threads
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_THREADS:
         raise UsageError(f"threads is {count!r}: give a number from 1 to {MOST_THREADS}")
-    budget = None if dram is None else parse_bytes(dram)
-    artifact = Artifact.open(path)
+    budget = None if dram is None else parse_budget(dram)
+    artifact = Artifact.open(path, weights=budget is None)
     if program is not None:
         artifact.select(program)
     check_machine(artifact)
+    if budget is not None and artifact.spec.stream is not None:
+        return Model(_Program(artifact, count), Budget(artifact, budget, profile, source))
     check_memory(artifact, budget)
     return Model(_Program(artifact, count))
 

@@ -21,7 +21,8 @@ TASK = ir.FunctionType(ir.VoidType(), [PTR, I64, I64])
 SPLIT = ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, I64])
 DONE = ir.FunctionType(ir.VoidType(), [PTR, I64])
 # struct edgert_ctx of edgert/native/edgert.h, all members pointer-sized
-ARENA, WEIGHTS, IO, DIMS, PARALLEL, MARK = range(6)
+ARENA, WEIGHTS, IO, DIMS, PARALLEL, MARK, _, BASES, STREAM = range(9)
+STREAMED = ir.FunctionType(I32, [PTR, I64, PTR, I64, I64])
 
 
 def entry_ir(program: Program, target: Target, entry: str = ENTRY) -> str:
@@ -37,7 +38,9 @@ def entry_ir(program: Program, target: Target, entry: str = ENTRY) -> str:
     for i, step in enumerate(program.steps):
         task = _task(module, program, step, i, target)
         tasks = dims.value(step.stage.tasks)
-        if isinstance(step.stage.tasks, int) and step.stage.tasks <= max(1, step.stage.grain):
+        if any(buffer.base >= 0 for buffer in step.buffers):
+            _streamed(b, ctx, i, task, tasks, step)
+        elif isinstance(step.stage.tasks, int) and step.stage.tasks <= max(1, step.stage.grain):
             b.call(task, [ctx, I64(0), tasks])
         else:
             b.call(_member(b, ctx, PARALLEL, SPLIT.as_pointer()), [ctx, task, tasks, I64(step.stage.grain)])
@@ -47,6 +50,19 @@ def entry_ir(program: Program, target: Target, entry: str = ENTRY) -> str:
         b.store(dims.value(expr), dims.slot(len(program.dims) + i))
     b.ret(I32(0))
     return str(module)
+
+
+def _streamed(b: ir.IRBuilder, ctx: ir.Value, number: int, task: ir.Function, tasks: ir.Value, step: Step) -> None:
+    """A step with weights that may have to be read first: through ctx.stream where that is set."""
+    grain = I64(step.stage.grain)
+    stream = _member(b, ctx, STREAM, STREAMED.as_pointer())
+    with b.if_else(b.icmp_unsigned("!=", stream, ir.Constant(PTR, None)), likely=False) as (then, otherwise):
+        with then:
+            failed = b.call(stream, [ctx, I64(number), task, tasks, grain])
+            with b.if_then(b.icmp_unsigned("!=", failed, I32(0)), likely=False):
+                b.ret(I32(number + 1))
+        with otherwise:
+            b.call(_member(b, ctx, PARALLEL, SPLIT.as_pointer()), [ctx, task, tasks, grain])
 
 
 def entry_object(program: Program, target: Target, entry: str = ENTRY) -> bytes:
@@ -94,6 +110,14 @@ def _address(b: ir.IRBuilder, ctx: ir.Value, buffer: Buffer) -> ir.Value:
     if buffer.space == "dims":
         return b.gep(_member(b, ctx, DIMS), [I64(buffer.index)], source_etype=I64)
     base = _member(b, ctx, ARENA if buffer.space == "arena" else WEIGHTS)
+    if buffer.base >= 0:
+        bases = _member(b, ctx, BASES)
+        own = b.gep(bases, [I64(buffer.base)], source_etype=PTR)
+        here = b.alloca(PTR)
+        b.store(base, here)
+        with b.if_then(b.icmp_unsigned("!=", bases, ir.Constant(PTR, None)), likely=False):
+            b.store(b.load(own, typ=PTR), here)
+        base = b.load(here, typ=PTR)
     assert buffer.offset >= 0, f"{buffer.name} has no place"
     return b.gep(base, [I64(buffer.offset)], source_etype=I8)
 

@@ -11,7 +11,6 @@ import click
 
 from edgert.errors import UsageError
 from edgert.interface.language import Progress, open_language_model
-from edgert.interface.process import memory
 from edgert.llm.cache import SinksAndWindow
 from edgert.llm.chat_session import ChatSession
 from edgert.llm.constrain import Constraint
@@ -22,6 +21,7 @@ from edgert.llm.speculate_lookup import PromptLookup
 from edgert.llm.speculate_recycling import TokenRecycling
 from edgert.llm.statistics import Statistics
 from edgert.llm.text_model import TextModel
+from edgert.memory_use import memory
 from edgert.units import format_bytes
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import click
 
 from edgert.interface.language import Progress, open_language_model
-from edgert.interface.process import memory
 from edgert.interface.texts import read_text
 from edgert.llm.perplexity import Score, measure, windows
+from edgert.memory_use import memory
 from edgert.units import format_bytes
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgert.errors import EdgertError
 
-VERSION = 1  # EDGERT_RUNTIME_VERSION of runtime.h
+VERSION = 2  # EDGERT_RUNTIME_VERSION of runtime.h
 MOST_THREADS = 256
 
 
@@ -28,4 +28,6 @@ def runtime() -> ctypes.CDLL:
     library.edgert_rt_get.argtypes, library.edgert_rt_get.restype = [int32], pointer
     library.edgert_rt_run.argtypes = [pointer, pointer, pointer, pointer, pointer, pointer, pointer, int64]
     library.edgert_rt_run.restype = int32
+    library.edgert_rt_run_streamed.argtypes = [pointer] * 8 + [int64]
+    library.edgert_rt_run_streamed.restype = int32
     return library

@@ -14,6 +14,9 @@ typedef struct {
   int64_t *profile_ns; /* [steps] */
   int64_t steps;
   int64_t last_ns; /* when the step before ended */
+  edgert_stream *stream;
+  edgert_task task; /* of the streamed step under way, whose tasks are counted from `first` */
+  int64_t first, grain;
 } run_state;
 
 static void parallel(edgert_ctx *ctx, edgert_task task, int64_t n, int64_t grain) {
@@ -32,29 +35,56 @@ static void mark(edgert_ctx *ctx, int64_t step) {
   run->last_ns = now;
 }
 
+static void shifted(edgert_ctx *ctx, int64_t begin, int64_t end) {
+  run_state *run = ctx->runtime;
+  run->task(ctx, run->first + begin, run->first + end);
+}
+
+static void range(void *with, int64_t begin, int64_t end) {
+  run_state *run = with;
+  run->first = begin;
+  run->ctx.parallel(&run->ctx, shifted, end - begin, run->grain);
+}
+
+static int32_t stream(edgert_ctx *ctx, int64_t step, edgert_task task, int64_t n, int64_t grain) {
+  run_state *run = ctx->runtime;
+  run->task = task;
+  run->grain = grain;
+  return edgert_stream_step(run->stream, ctx, step, range, run, n);
+}
+
 int32_t edgert_rt_version(void) { return EDGERT_RUNTIME_VERSION; }
 
 edgert_rt *edgert_rt_get(int32_t threads) { return edgert_pool_get(threads); }
 
-int32_t edgert_rt_run(edgert_rt *rt, edgert_entry entry, uint8_t *arena, const uint8_t *weights, void *const *io,
-                      int64_t *dims, int64_t *profile_ns, int64_t steps) {
+int32_t edgert_rt_run_streamed(edgert_rt *rt, edgert_entry entry, edgert_stream *from, uint8_t *arena,
+                               const uint8_t *weights, void *const *io, int64_t *dims, int64_t *profile_ns,
+                               int64_t steps) {
   run_state run = {
       .ctx = {.arena = arena,
               .weights = weights,
               .io = io,
               .dims = dims,
               .parallel = rt ? parallel : serial,
-              .mark = profile_ns ? mark : NULL},
+              .mark = profile_ns ? mark : NULL,
+              .stream = from ? stream : NULL},
       .rt = rt,
       .profile_ns = profile_ns,
       .steps = steps,
+      .stream = from,
   };
   run.ctx.runtime = &run;
+  if (from) edgert_stream_begin(from, &run.ctx);
   if (profile_ns) {
     for (int64_t i = 0; i < steps; i++) profile_ns[i] = 0;
     run.last_ns = edgert_now_ns();
   }
   return entry(&run.ctx);
+}
+
+int32_t edgert_rt_run(edgert_rt *rt, edgert_entry entry, uint8_t *arena, const uint8_t *weights, void *const *io,
+                      int64_t *dims, int64_t *profile_ns, int64_t steps) {
+  return edgert_rt_run_streamed(rt, entry, NULL, arena, weights, io, dims, profile_ns, steps);
 }
 
 int32_t edgert_rt_permit_amx(void) {

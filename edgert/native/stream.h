@@ -64,8 +64,16 @@ typedef struct {
 edgert_stream *edgert_stream_open(const edgert_layout *layout, const edgert_streaming *plan, edgert_source *source,
                                   char *message, int64_t message_bytes);
 
-/* Prepares ctx (bases and stream) for one run. At most one run at a time. */
+/* Runs tasks [begin, end) of the step at hand, on as many threads as the runtime has. */
+typedef void (*edgert_range)(void *with, int64_t begin, int64_t end);
+
+/* Starts a run of the model's code: sets ctx->bases, and ctx->weights for what is always resident and hence at the
+ * beginning of weights.bin. At most one run at a time. */
 void edgert_stream_begin(edgert_stream *stream, edgert_ctx *ctx);
+
+/* Runs the n tasks of a step in parts, each when its bytes are there. 0 when right. */
+int32_t edgert_stream_step(edgert_stream *stream, edgert_ctx *ctx, int64_t step, edgert_range run, void *with,
+                           int64_t n);
 
 /* What went wrong in the last run: which segment, where in the file, why. Empty when nothing did. */
 const char *edgert_stream_error(const edgert_stream *stream);

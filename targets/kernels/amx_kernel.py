@@ -93,7 +93,7 @@ class AmxKernel:
         for extent in left.shape:
             length = length * extent
         self.left = b.arg(left, (simplify(length),))
-        self.weights = b.arg(packed, (size,))
+        self.packed, self.weights = packed, b.arg(packed, (size,))
         heights, self.entry = self.configuration()
         self.table = b.arg(amx.configurations(self.width, heights))
         self.sums = amx.sums(b)
@@ -122,6 +122,8 @@ class AmxKernel:
         b, share = self.b, self.share
         bands = simplify((self.blocks + (share.blocks - 1)) // share.blocks)
         columns = -(-self.whole // share.groups) + (self.rest > 0)
+        if self.by_columns and (not self.rest or self.whole % share.groups == 0):
+            b.reading.span(self.packed, columns, share.groups * 2 * self.count * self.width * SIDE)
         with b:
             amx.configure(b, self.table, self.entry)
             with b.parallel(simplify(bands * columns)) as p:

@@ -200,7 +200,7 @@ class Reader:
 
     def __init__(self, b: Builder, weights: BlockCodes) -> None:
         self.b, self.w, self.lanes = b, weights, weights.lanes
-        const = weights.const()
+        self.const = const = weights.const()
         self.data = b.arg(const)
         self.flat = b.arg(const, (weights.panels * weights.panel_bytes,))
 

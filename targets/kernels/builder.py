@@ -23,7 +23,8 @@ from tvm.tirx import ForKind
 
 from targets.dtypes import item_size
 
-from .stage import Leaf, Stage
+from .reading import Reading
+from .stage import Const, Leaf, Stage
 from .storage import expression_dtype, from_bits, storage_dtype, to_bits
 from .tensor import Index, Tensor, as_expr, bind_reader, simplify
 
@@ -48,6 +49,7 @@ class Builder:
         self._tasks: Index | None = None
         self._grain = 1
         self._stack_bytes = 0
+        self.reading = Reading()
 
     # ---- operands -------------------------------------------------------------------------------------------------
     def arg(self, leaf: Leaf, shape: Sequence[Index] | None = None) -> tirx.Var:
@@ -67,6 +69,10 @@ class Builder:
         view = tirx.decl_buffer(_shape(shape), buffer.dtype, "view")
         self._blocks[0].append(tirx.DeclBuffer(view, data=self._operands[key][1]))
         return view
+
+    def constants(self) -> list[Const]:
+        """The operands so far that are made at compile time."""
+        return [leaf for leaf, _, _ in self._operands.values() if isinstance(leaf, Const)]
 
     def bind(self, tensor: Tensor, reader: Callable[..., tirx.Expr]) -> None:
         """While this kernel is built, reading `tensor` at indices gives `reader(*indices)` (an accumulator, say)."""
@@ -269,7 +275,7 @@ class Builder:
         func = tirx.PrimFunc([*pointers, *dims, self._begin, self._end], statement)
         func = func.with_attr("tirx.noalias", True)
         tasks = 1 if self._tasks is None else self._tasks
-        return Stage(self.kernel, func, operands, dims, tasks, self._grain, once=once)
+        return Stage(self.kernel, func, operands, dims, tasks, self._grain, once=once, reading=self.reading)
 
 
 def _constant(index: Index) -> int | None:

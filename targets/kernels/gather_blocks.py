@@ -14,6 +14,7 @@ from .builder import Builder
 from .dot import QUAD, load_vector, store_vector
 from .loops import GRAIN
 from .nibbles import splat
+from .reading import Rows
 from .registry import Call, template
 from .stage import Stage
 from .tails import MatrixTail
@@ -44,7 +45,9 @@ class _Gather:
         """The kernel."""
         b, w, ids = self.b, self.w, self.call.need(0)
         rows, lanes = product(ids.shape), min(self.target.lanes("float32"), STEP)
-        numbers, self.data = b.arg(ids, (rows,)), b.arg(w.const())
+        numbers, table = b.arg(ids, (rows,)), w.const()
+        self.data = b.arg(table)
+        b.reading.rows = Rows(table, ids, w.cols, w.lanes, w.panel_bytes)
         tail, tile = MatrixTail(b, self.call), Tile(1, STEP // lanes, lanes)
         with b, b.parallel(rows, max(1, GRAIN // w.depth)) as row:
             given = b.let(numbers[row].astype("int64"))

@@ -83,6 +83,7 @@ class GemmBlocks:
         band = min(fit, -(-known_rows(rows) // tile)) * tile
         bands = simplify((rows + (band - 1)) // band)
         grain = max(1, TASK_BYTES // (w.panel_bytes * SINGLE)) if rows == 1 else 1
+        b.reading.span(self.reader.const, self.groups, SINGLE * w.panel_bytes)
         with b.parallel(simplify(self.groups * bands), grain) as p:
             group, part = unravel(b, p, [self.groups, bands])
 

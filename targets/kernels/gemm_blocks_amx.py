@@ -18,7 +18,7 @@ from .amx import COLS, ROW, ROWS, SIDE, SUMS
 from .block_codes import LINE, QUADS, STEP, SUPER, BlockCodes
 from .builder import Builder
 from .dot import load_vector, store_vector
-from .gemm_blocks import AHEAD, GemmBlocks
+from .gemm_blocks import AHEAD, SINGLE, GemmBlocks
 from .gemm_tasks import known_rows
 from .nibbles import splat
 from .registry import Call
@@ -70,6 +70,7 @@ class _AmxBlocks(GemmBlocks):
         self.factors = _aligned(b, (self.chunk * self.each, SIDE), "float32")
         self.totals = _aligned(b, (BAND, SIDE), "float32")
         bands = simplify((rows + (BAND - 1)) // BAND)
+        b.reading.span(self.reader.const, self.groups, SINGLE * w.panel_bytes)
         with b.parallel(simplify(self.groups * bands)) as p:
             group, band = unravel(b, p, [self.groups, bands])
             first = b.let(band * BAND)

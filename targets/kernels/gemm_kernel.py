@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from tvm import tirx
 
+from targets.dtypes import item_size
 from targets.target import Target
 
 from .builder import Builder
@@ -67,7 +68,7 @@ class _Kernel:
         shared = 1 if self.walk == "rows" else self.panels
         self.block = call.config.get("mc") or rows_a_task(known_rows(rows), tile, depth, shared, target)
         self.b = Builder(f"{kernel}_{self.types(left)}_{tile.rows}x{tile.cols}_{target.isa}")
-        packed = weights(tile.cols)
+        self.packed_const = packed = weights(tile.cols)
         self.left, self.weights = self.b.arg(left, (rows, self.depth)), self.b.arg(packed)
         self.flat = self.b.arg(packed, (math.prod(packed.shape),))
         self.tail = MatrixTail(self.b, call)
@@ -79,6 +80,9 @@ class _Kernel:
             with b, b.parallel(blocks) as p:
                 row_tiles(b, self.rows, b.let(p * self.block), self.block, self.tile.rows, self.all_panels)
             return b.stage(once=True)
+        if self.walk == "panels":
+            size = math.prod(self.packed_const.shape) * item_size(self.packed_const.dtype)
+            b.reading.span(self.packed_const, self.panels, size // self.panels)
         with b, b.parallel(simplify(blocks * self.panels)) as p:
             if self.walk == "panels":
                 panel, block = unravel(b, p, [self.panels, blocks])

@@ -123,9 +123,9 @@ class _Uses:
             self._count += 1
             loops = (*loops, self._count)
         if isinstance(node, Expr) and getattr(getattr(node, "op", None), "name", "") == ADDRESS:
-            loads = [child for child in _children(node) if isinstance(child, TensorLoad)]
+            loads = [child for child in children(node) if isinstance(child, TensorLoad)]
             self.opaque |= {i for i in (self._operand(load.source) for load in loads) if i is not None}
-        for child in _children(node):
+        for child in children(node):
             self._visit(child, loops)
 
     def _touch(self, buffer: tirx.Var, indices: list[Index], stores: bool, loops: tuple[int, ...]) -> None:
@@ -142,7 +142,7 @@ class _Uses:
         self.found.append((operand, _Use(element, self._count, stores, loops)))
 
 
-def _children(node: object) -> Iterator[object]:
+def children(node: object) -> Iterator[object]:
     """The statements and expressions directly within one."""
     seen = set()
     for kind in type(node).__mro__:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tvm import tirx
 
 from targets.target import Target
 
+from .reading import Reading
 from .registry import Call, stages_for, template
 from .stage import Stage
-from .tensor import Index, Tensor, as_expr, compute, simplify
+from .tensor import Index, Tensor, as_expr, compute, same_dim, simplify
 
 EACH = 7  # inputs of one product: sums; codes, scale, minimum, super scale, super minimum; bias
 
@@ -65,8 +67,21 @@ def side_by_side(stages: Sequence[Stage]) -> Stage:
     dims.sort(key=lambda v: v.name)
     func = tirx.PrimFunc([*pointers, *dims, begin, end], tirx.SeqStmt(body)).with_attr("tirx.noalias", True)
     operands = [leaf for stage in stages for leaf in stage.operands]
+    reading = _reading(stages)
     name = "_and_".join(dict.fromkeys(stage.kernel for stage in stages)) + "_side_by_side"
-    return Stage(name, func, operands, dims, start, min(stage.grain for stage in stages))
+    return Stage(name, func, operands, dims, start, min(stage.grain for stage in stages), reading=reading)
+
+
+def _reading(stages: Sequence[Stage]) -> Reading:
+    """Of several stages' tasks one after the other; nothing where a unit is not as many tasks in each."""
+    made, one = Reading(), stages[0]
+    for stage in stages:
+        own = stage.reading
+        if not own.units or not same_dim(stage.tasks * one.reading.units, one.tasks * own.units):
+            return Reading()
+        made.spans += [replace(span, first=span.first + made.units) for span in own.spans]
+        made.units += own.units
+    return made
 
 
 def _biased(out: Tensor, bias: Tensor) -> Tensor:

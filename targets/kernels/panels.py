@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from tvm import tirx
 
+from targets.dtypes import item_size
 from targets.target import Target
 
 from .builder import Builder
@@ -64,6 +66,9 @@ def walk(
         with b.otherwise():
             emit(1, row, panel, last, width)
 
+    for leaf in b.constants():
+        if len(leaf.shape) == 3 and leaf.shape[0] == panels:  # packed as the walk goes
+            b.reading.span(leaf, groups, group * (math.prod(leaf.shape) // panels) * item_size(leaf.dtype))
     with b.parallel(simplify(blocks * groups), grain) as p:
         at, part = unravel(b, p, [groups, blocks])
         if not maybe:

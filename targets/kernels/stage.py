@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .reading import Reading
 from .tensor import Index, Tensor
 
 if TYPE_CHECKING:
@@ -68,3 +69,4 @@ class Stage:
     text: str | None = None  # the function as text, once somebody asked
     once: bool = False
     slide: Slide | None = None
+    reading: Reading = field(default_factory=Reading)

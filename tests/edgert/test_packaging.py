@@ -34,7 +34,7 @@ def _python(python: Path | str, *arguments: object, **extra: str) -> str:
 def test_running_imports_no_compiler_and_nothing_for_terminals(fake_path: Path) -> None:
     done = json.loads(_python(sys.executable, "-c", RUN, fake_path, PYTHONPATH=str(ROOT)))
     assert done["right"]
-    assert not set(done["modules"]) & (COMPILER | {"compiler", "quant", "flashload", "rich", "click"})
+    assert not set(done["modules"]) & (COMPILER | {"compiler", "quant", "rich", "click"})
 
 
 @pytest.mark.slow

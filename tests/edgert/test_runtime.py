@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import edgert
-from edgert.native.build import zig_cc
+from edgert.native.build import SOURCES, zig_cc
 from tests.edgert import fake_artifact as fake
 
-POOL = [str(fake.NATIVE / name) for name in ("runtime.c", "pool.c")]
+POOL = [str(fake.NATIVE / name) for name in SOURCES]
 
 
 def _stress(folder: Path, *flags: str) -> str:

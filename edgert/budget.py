@@ -1,0 +1,133 @@
+"""A budget of memory for the whole process: what of it is gone, what stays in the rest, and what is read as it runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from edgert import cpu
+from edgert.errors import DoesNotFit, EdgertError
+from edgert.memory_use import memory
+from edgert.native.streams import Stream
+from edgert.units import format_bytes, parse_bytes
+from flashload.plan import TIMEOUT_MS, Plan, plan
+from flashload.profile import ASSUMED, FlashProfile
+
+if TYPE_CHECKING:
+    from edgert.artifact import Artifact
+
+AUTO = "auto"
+MARGIN = 1 << 20  # and a hundredth of the budget: what a process takes here and there once it runs
+OpenSource = Callable[[str], int]
+
+
+def parse_budget(dram: int | str) -> int:
+    """Bytes; `auto` is nine tenths of the memory now free and what this process has. Raises UsageError."""
+    if dram != AUTO:
+        return parse_bytes(dram)
+    free, taken = cpu.available_memory(), memory()
+    if free is None:
+        raise EdgertError("--dram auto: the system does not say how much memory is free: give an amount")
+    return (taken["rss_anon"] or 0) + free * 9 // 10
+
+
+class Budget:
+    """The memory of one session of an artifact that can be streamed. Its weights are opened at the first run, once all
+    else has been made that the process will need."""
+
+    def __init__(
+        self, artifact: Artifact, budget: int, profile: FlashProfile | None, source: OpenSource | None = None
+    ) -> None:
+        """source: gives an edgert_source (edgert/native/source.h) for a path, instead of the file. Raises DoesNotFit
+        where even the least that streaming takes does not fit."""
+        self._artifact, self._budget, self._source = artifact, budget, source
+        self._profile = profile or ASSUMED
+        self._reserved: dict[str, int] = {}
+        self._process: int | None = None
+        self._stream: Stream | None = None
+        self.plan = self._made()
+
+    def reserve(self, name: str, size: int) -> None:
+        """Counts `size` bytes that the caller goes on to use (a KV cache). Raises DoesNotFit."""
+        self._reserved[name] = size
+        self.plan = self._made()
+        if self._stream is not None:
+            self._resize()
+
+    def open(self) -> int:
+        """The stream's handle. At the first call reads what stays; raises EdgertError, DoesNotFit."""
+        if self._stream is None:
+            self.plan = self._made()
+            self._process = self.plan.parts["process"]
+            self._stream = self._opened()
+        assert self._stream.handle is not None
+        return self._stream.handle
+
+    def resize(self, budget: int) -> None:
+        """Another budget from now on. Raises DoesNotFit, leaving the old one, EdgertError."""
+        before, self._budget = self._budget, budget
+        try:
+            self.plan = self._made()
+        except DoesNotFit:
+            self._budget = before
+            raise
+        if self._stream is not None:
+            self._resize()
+
+    @property
+    def error(self) -> str:
+        """Why the last run got no weights; empty where it did."""
+        return "" if self._stream is None else self._stream.error
+
+    def figures(self) -> dict[str, int]:
+        """What was read so far (edgert_stream_stats of stream.h); nothing before the first run."""
+        return {} if self._stream is None else self._stream.figures()
+
+    def close(self) -> None:
+        """Give the memory back."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def _made(self) -> Plan:
+        spec = self._artifact.spec
+        assert spec.stream is not None
+        taken = memory()
+        process = self._process or (taken["rss_anon"] or 0) + (taken["rss_file"] or 0)
+        buffers = sum(t.bytes for t in (*spec.inputs, *spec.outputs) if t.name not in spec.state)
+        fixed = {
+            "process": process, "margin": MARGIN + self._budget // 100, "arena": spec.arena_bytes,
+            "inputs and outputs": buffers, **self._reserved,
+        }  # fmt: skip
+        try:
+            return plan(self._budget, fixed, spec.stream, self._profile, None)
+        except DoesNotFit as error:
+            raise DoesNotFit(f"{self._artifact.path}: {error}", **error.details) from None
+
+    def _opened(self) -> Stream:
+        artifact, made = self._artifact, self.plan
+        settings = {
+            "start": artifact.weights_offset, "pinned_bytes": made.pinned_bytes, "ring_bytes": made.ring_bytes,
+            "block_bytes": made.block_bytes, "threads": made.depth, "timeout_ms": TIMEOUT_MS,
+        }  # fmt: skip
+        digests = [digest for _, _, digest in artifact.spec.segments]
+        source = None if self._source is None else self._source(os.fspath(artifact.path))
+        assert artifact.spec.stream is not None
+        return Stream(artifact.path, artifact.spec.stream, digests, settings, source)
+
+    def _resize(self) -> None:
+        assert self._stream is not None
+        self._stream.resize(self.plan.pinned_bytes, self.plan.ring_bytes)
+
+
+def plan_text(made: Plan) -> str:
+    """A plan for people."""
+    parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in made.parts.items())
+    text = f"budget {format_bytes(made.budget)}: {parts}"
+    if not made.streams:
+        return f"{text}; all weights stay in memory"
+    return (
+        f"{text}; {format_bytes(made.read_bytes)} read in each pass, {made.depth} at once in blocks of "
+        f"{format_bytes(made.block_bytes)}; predicted for flash {made.profile}: {1 / made.run_seconds:.1f} passes/s "
+        f"(computing alone {1 / made.compute_seconds:.1f}), the first after {made.first_seconds:.2f} s"
+    )

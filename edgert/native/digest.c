@@ -1,0 +1,114 @@
+#include "digest.h"
+
+#include <string.h>
+
+static const uint32_t K[64] __attribute__((aligned(16))) = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5, 0xd807aa98,
+    0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174, 0xe49b69c1, 0xefbe4786,
+    0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da, 0x983e5152, 0xa831c66d, 0xb00327c8,
+    0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967, 0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13,
+    0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85, 0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819,
+    0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a,
+    0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
+    0xc67178f2};
+
+static uint32_t rotate(uint32_t x, int n) { return x >> n | x << (32 - n); }
+
+static void plain(uint32_t h[8], const uint8_t *at, int64_t blocks) {
+  for (; blocks > 0; blocks--, at += 64) {
+    uint32_t w[64], s[8];
+    for (int i = 0; i < 16; i++)
+      w[i] = (uint32_t)at[4 * i] << 24 | (uint32_t)at[4 * i + 1] << 16 | (uint32_t)at[4 * i + 2] << 8 | at[4 * i + 3];
+    for (int i = 16; i < 64; i++) {
+      uint32_t a = w[i - 15], b = w[i - 2];
+      w[i] = w[i - 16] + w[i - 7] + (rotate(a, 7) ^ rotate(a, 18) ^ a >> 3) + (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10);
+    }
+    memcpy(s, h, sizeof s);
+    for (int i = 0; i < 64; i++) {
+      uint32_t e = s[4], a = s[0];
+      uint32_t t = s[7] + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & s[5]) ^ (~e & s[6])) + K[i] + w[i];
+      uint32_t u = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & s[1]) ^ (a & s[2]) ^ (s[1] & s[2]));
+      memmove(s + 1, s, 7 * sizeof *s);
+      s[4] += t;
+      s[0] = t + u;
+    }
+    for (int i = 0; i < 8; i++) h[i] += s[i];
+  }
+}
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+
+static int has_sha(void) {
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && b >> 29 & 1;
+}
+
+/* The message schedule and rounds as Intel's manual of the SHA extensions describes them: four rounds a turn. */
+__attribute__((target("sha,sse4.1,ssse3"))) static void quick(uint32_t h[8], const uint8_t *at, int64_t blocks) {
+  const __m128i order = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
+  __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)h), 0xB1);        /* CDAB */
+  __m128i high = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(h + 4)), 0x1B); /* EFGH */
+  __m128i abef = _mm_alignr_epi8(low, high, 8), cdgh = _mm_blend_epi16(high, low, 0xF0);
+  for (; blocks > 0; blocks--, at += 64) {
+    __m128i w[4], abef_before = abef, cdgh_before = cdgh;
+    for (int i = 0; i < 4; i++)
+      w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(at + 16 * i)), order);
+    for (int i = 0; i < 16; i++) {
+      __m128i now = w[i & 3], with = _mm_add_epi32(now, _mm_load_si128((const __m128i *)(K + 4 * i)));
+      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, with);
+      abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(with, 0x0E));
+      if (i < 12) { /* words 16 + 4 i on take the place of words 4 i on */
+        __m128i next = _mm_sha256msg1_epu32(now, w[(i + 1) & 3]);
+        next = _mm_add_epi32(next, _mm_alignr_epi8(w[(i + 3) & 3], w[(i + 2) & 3], 4));
+        w[i & 3] = _mm_sha256msg2_epu32(next, w[(i + 3) & 3]);
+      }
+    }
+    abef = _mm_add_epi32(abef, abef_before);
+    cdgh = _mm_add_epi32(cdgh, cdgh_before);
+  }
+  low = _mm_shuffle_epi32(abef, 0x1B);  /* FEBA */
+  high = _mm_shuffle_epi32(cdgh, 0xB1); /* DCHG */
+  _mm_storeu_si128((__m128i *)h, _mm_blend_epi16(low, high, 0xF0));
+  _mm_storeu_si128((__m128i *)(h + 4), _mm_alignr_epi8(high, low, 8));
+}
+
+static void rounds(uint32_t h[8], const uint8_t *at, int64_t blocks) {
+  (has_sha() ? quick : plain)(h, at, blocks);
+}
+#else
+static void rounds(uint32_t h[8], const uint8_t *at, int64_t blocks) { plain(h, at, blocks); }
+#endif
+
+void edgert_sha256(const uint8_t *bytes, int64_t n, uint8_t digest[32]) {
+  uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  uint8_t last[128] = {0};
+  int64_t whole = n / 64, rest = n % 64, blocks = rest < 56 ? 1 : 2;
+  rounds(h, bytes, whole);
+  if (rest) memcpy(last, bytes + 64 * whole, (size_t)rest);
+  last[rest] = 0x80;
+  for (int i = 0; i < 8; i++) last[64 * blocks - 1 - i] = (uint8_t)((uint64_t)n * 8 >> 8 * i);
+  rounds(h, last, blocks);
+  for (int i = 0; i < 32; i++) digest[i] = (uint8_t)(h[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+uint64_t edgert_mix(const uint8_t *bytes, int64_t n) {
+  /* Eight lanes, each a bijection of its state for a given word and of the word for a given state: a single changed
+   * word always changes the result of its lane. */
+  enum { LANES = 8 };
+  uint64_t lane[LANES], word[LANES], all = (uint64_t)n;
+  for (int i = 0; i < LANES; i++) lane[i] = 0x9e3779b97f4a7c15u * (uint64_t)(i + 1);
+  for (; n >= 8 * LANES; n -= 8 * LANES, bytes += 8 * LANES) {
+    memcpy(word, bytes, sizeof word);
+    for (int i = 0; i < LANES; i++) lane[i] = (lane[i] << 29 | lane[i] >> 35) * 0xff51afd7ed558ccdu ^ word[i];
+  }
+  memset(word, 0, sizeof word);
+  memcpy(word, bytes, (size_t)n);
+  for (int i = 0; i < LANES; i++) {
+    lane[i] = (lane[i] << 29 | lane[i] >> 35) * 0xff51afd7ed558ccdu ^ word[i];
+    all = (all ^ lane[i]) * 0xc4ceb9fe1a85ec53u;
+    all ^= all >> 32;
+  }
+  return all;
+}

@@ -1,0 +1,195 @@
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
+
+#include "digest.h"
+#include "pool.h"
+#include "stream_parts.h"
+
+enum { STACK = 128 << 10, TRIES = 3, MS = 1000000 };
+
+static void nap(int64_t ns) { nanosleep(&(struct timespec){.tv_nsec = ns}, NULL); }
+
+int32_t ring_read(edgert_stream *s, int64_t offset, uint8_t *to, int64_t n, int64_t least) {
+  int64_t done = 0, start = edgert_now_ns();
+  for (int tries = 0; done < least;) {
+    int64_t got = s->source->read(s->source, s->plan.start + offset + done, to + done, n - done);
+    if (got == -EINTR || got == -EAGAIN) {
+      int late = edgert_now_ns() - start > s->plan.timeout_ms * MS;
+      if (!late && !atomic_load(&s->stop)) {
+        nap(got == -EAGAIN ? MS : 0);
+        continue;
+      }
+      got = -ETIMEDOUT;
+    }
+    int64_t before = done;
+    if (got > 0) done = done + got >= least ? done + got : (done + got) / PAGE * PAGE; /* ask again from a page's start */
+    if (got < 0 || (done == before && ++tries == TRIES)) {
+      stream_fail(s, "weights at byte %lld of the file: %s", (long long)(s->plan.start + offset + done),
+                  got < 0 ? strerror((int)-got) : "the file ends there");
+      return 1;
+    }
+    if (done > before) tries = 0;
+  }
+  return 0;
+}
+
+int32_t ring_check(edgert_stream *s, int64_t segment, const uint8_t *bytes) {
+  const edgert_segment *about = &s->layout.segments[segment];
+  uint64_t mark = edgert_mix(bytes, about->size);
+  if (atomic_load(&s->known[segment])) {
+    if (mark == s->marks[segment]) return 0;
+  } else {
+    uint8_t digest[32];
+    edgert_sha256(bytes, about->size, digest);
+    if (!memcmp(digest, about->sha256, sizeof digest)) {
+      s->marks[segment] = mark;
+      lookup_learn(s, segment, bytes);
+      atomic_store(&s->known[segment], 1);
+      return 0;
+    }
+  }
+  stream_fail(s, "segment %lld of the weights, at byte %lld of the file, is damaged", (long long)segment,
+              (long long)(s->plan.start + about->offset));
+  return 1;
+}
+
+/* Finds room for job `next`; 0 when there is none yet. `joined`: only right behind the job before. */
+static int claim(edgert_stream *s, int joined) {
+  int64_t size = pages(s->layout.segments[s->sequence[s->next % s->job_count]].size), room = s->plan.ring_bytes;
+  int64_t pos = s->head, left = room - pos % room;
+  if (joined && left == room) return 0; /* the job before ends where the ring does */
+  if (left < size) {
+    if (joined) return 0;
+    pos += left; /* a segment does not go over the ring's end */
+  }
+  if (pos + size - s->tail > room || s->next - s->released >= s->slots) return 0;
+  s->jobs[s->next % s->slots] = (ring_job){pos % room, pos + size, s->sequence[s->next % s->job_count], 0};
+  s->head = pos + size;
+  s->next++;
+  return 1;
+}
+
+/* Claims a job and its neighbours in the file up to a block. Gives how many; 0 when there is no room. */
+static int64_t claim_block(edgert_stream *s) {
+  if (!claim(s, 0)) return 0;
+  int64_t first = s->next - 1, size = 0;
+  for (;;) {
+    const edgert_segment *last = &s->layout.segments[s->jobs[(s->next - 1) % s->slots].segment];
+    const edgert_segment *then = &s->layout.segments[s->sequence[s->next % s->job_count]];
+    size += last->size;
+    if (last->offset + last->size != then->offset || size + then->size > s->plan.block_bytes || !claim(s, 1)) break;
+  }
+  return s->next - first;
+}
+
+static void *reader(void *argument) {
+  edgert_stream *s = argument;
+  prctl(PR_SET_NAME, "edgert-read", 0, 0, 0);
+  pthread_mutex_lock(&s->lock);
+  while (!atomic_load(&s->stop)) {
+    int64_t first = s->next, count = s->paused || s->failed || !s->job_count ? 0 : claim_block(s);
+    if (!count) {
+      pthread_cond_wait(&s->space, &s->lock);
+      continue;
+    }
+    s->reading++;
+    ring_job job = s->jobs[first % s->slots], last = s->jobs[(first + count - 1) % s->slots];
+    pthread_mutex_unlock(&s->lock);
+    const edgert_segment *begin = &s->layout.segments[job.segment], *end = &s->layout.segments[last.segment];
+    int64_t least = end->offset + end->size - begin->offset, n = pages(least);
+    int32_t wrong = ring_read(s, begin->offset, s->ring + job.at, n, least);
+    for (int64_t i = 0; i < count && !wrong; i++) {
+      int32_t segment = s->jobs[(first + i) % s->slots].segment; /* ours until it is ready */
+      wrong = ring_check(s, segment, s->ring + job.at + (s->layout.segments[segment].offset - begin->offset));
+    }
+    pthread_mutex_lock(&s->lock);
+    for (int64_t i = 0; i < count; i++) s->jobs[(first + i) % s->slots].ready = !wrong;
+    s->figures.read_bytes += n;
+    s->figures.reads++;
+    s->progress_ns = edgert_now_ns();
+    s->reading--;
+    pthread_cond_broadcast(&s->ready);
+  }
+  pthread_mutex_unlock(&s->lock);
+  return NULL;
+}
+
+int32_t ring_start(edgert_stream *s) {
+  pthread_attr_t attr;
+  sigset_t all, before;
+  int64_t wanted = s->job_count ? s->plan.threads : 0;
+  sigfillset(&all);
+  pthread_attr_init(&attr);
+  pthread_attr_setstacksize(&attr, STACK);
+  pthread_sigmask(SIG_SETMASK, &all, &before); /* signals stay with the program's own threads */
+  while (s->reader_count < wanted && !pthread_create(&s->readers[s->reader_count], &attr, reader, s)) s->reader_count++;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  pthread_attr_destroy(&attr);
+  return wanted && !s->reader_count;
+}
+
+void ring_reset(edgert_stream *s, int32_t again) {
+  pthread_mutex_lock(&s->lock);
+  s->paused = 1;
+  while (s->reading) pthread_cond_wait(&s->ready, &s->lock);
+  s->head = s->tail = s->next = s->released = s->run_job = s->cursor = 0;
+  if (again) {
+    s->failed = s->paused = 0;
+    s->message[0] = 0;
+    s->progress_ns = edgert_now_ns();
+    pthread_cond_broadcast(&s->space);
+  }
+  pthread_mutex_unlock(&s->lock);
+}
+
+void ring_stop(edgert_stream *s) {
+  pthread_mutex_lock(&s->lock);
+  atomic_store(&s->stop, 1);
+  pthread_cond_broadcast(&s->space);
+  pthread_mutex_unlock(&s->lock);
+  while (s->reader_count) pthread_join(s->readers[--s->reader_count], NULL);
+  atomic_store(&s->stop, 0);
+}
+
+const uint8_t *ring_wait(edgert_stream *s, int64_t n) {
+  ring_job *job = &s->jobs[n % s->slots];
+  pthread_mutex_lock(&s->lock);
+  int64_t start = 0;
+  while (!s->failed && !(n < s->next && job->ready)) {
+    int64_t now = edgert_now_ns(), since = now - s->progress_ns;
+    if (!start) start = now;
+    if (start > s->progress_ns) since = now - start; /* nothing was asked of the device between the runs */
+    int64_t left = s->plan.timeout_ms * MS - since;
+    if (left <= 0) {
+      const edgert_segment *about = &s->layout.segments[s->sequence[n % s->job_count]];
+      pthread_mutex_unlock(&s->lock);
+      stream_fail(s, "segment %d of the weights, at byte %lld of the file, did not come within %.1f s",
+                  s->sequence[n % s->job_count], (long long)(s->plan.start + about->offset), s->plan.timeout_ms / 1e3);
+      return NULL;
+    }
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    int64_t at = until.tv_nsec + (left < 100 * MS ? left : 100 * MS); /* short waits: the wall's clock may be set */
+    until.tv_sec += at / 1000000000;
+    until.tv_nsec = at % 1000000000;
+    pthread_cond_timedwait(&s->ready, &s->lock, &until);
+  }
+  if (start) s->figures.wait_ns += edgert_now_ns() - start;
+  const uint8_t *at = s->failed ? NULL : s->ring + job->at;
+  pthread_mutex_unlock(&s->lock);
+  return at;
+}
+
+void ring_release_to(edgert_stream *s, int64_t n) {
+  pthread_mutex_lock(&s->lock);
+  if (n > s->released) {
+    s->tail = s->jobs[(n - 1) % s->slots].end;
+    s->released = n;
+    pthread_cond_broadcast(&s->space);
+  }
+  pthread_mutex_unlock(&s->lock);
+}

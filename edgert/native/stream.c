@@ -1,0 +1,253 @@
+#define _GNU_SOURCE
+#include "stream.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "stream_parts.h"
+
+uint8_t *stream_memory(int64_t bytes) {
+  void *at = mmap(NULL, (size_t)(bytes > 0 ? bytes : 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return at == MAP_FAILED ? NULL : at;
+}
+
+void stream_release(void *at, int64_t bytes) {
+  if (at) munmap(at, (size_t)(bytes > 0 ? bytes : 1));
+}
+
+void stream_fail(edgert_stream *s, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  pthread_mutex_lock(&s->lock);
+  if (!s->failed) vsnprintf(s->message, sizeof s->message, format, arguments);
+  s->failed = 1;
+  pthread_cond_broadcast(&s->ready);
+  pthread_mutex_unlock(&s->lock);
+  va_end(arguments);
+}
+
+/* Whether each segment is to stay: the resident ones, and of the others so many bytes, spread evenly over a run, so
+ * that reading and computing alternate. Gives the bytes of all of them. */
+static int64_t choose(edgert_stream *s, uint8_t *stays) {
+  const edgert_layout *l = &s->layout;
+  int64_t total = 0, kept = 0, pinned = 0, seen = 0;
+  for (int64_t i = 0; i < l->segment_count; i++) {
+    stays[i] = (uint8_t)l->segments[i].resident;
+    if (!stays[i]) total += pages(l->segments[i].size);
+  }
+  for (int64_t v = 0; v < l->visit_count; v++)
+    for (int64_t p = l->visits[v].first; p < l->visits[v].first + l->visits[v].count; p++) {
+      int64_t i = l->pieces[p].segment, size = pages(l->segments[i].size);
+      if (stays[i]) continue; /* or met before */
+      seen += size;
+      /* so far a share of pinned_bytes / total is due */
+      int all = s->plan.pinned_bytes >= total;
+      if (all || (pinned + size <= s->plan.pinned_bytes &&
+                  (double)(pinned + size) <= (double)seen * ((double)s->plan.pinned_bytes / (double)total))) {
+        stays[i] = 1;
+        pinned += size;
+      }
+    }
+  for (int64_t i = 0; i < l->segment_count; i++)
+    if (stays[i]) kept += pages(l->segments[i].size);
+  return kept;
+}
+
+/* Reads what stays, neighbours at once. */
+static int32_t load(edgert_stream *s, const uint8_t *stays) {
+  const edgert_segment *segments = s->layout.segments;
+  int64_t at = 0;
+  for (int64_t i = 0, to; i < s->layout.segment_count; i = to) {
+    to = i + 1;
+    s->where[i] = NULL;
+    if (!stays[i]) continue;
+    uint8_t *place = s->kept + at;
+    int64_t least = segments[i].size;
+    while (to < s->layout.segment_count && stays[to] && pages(least) == least &&
+           least + segments[to].size <= s->plan.block_bytes)
+      least += segments[to++].size;
+    if (ring_read(s, segments[i].offset, place, pages(least), least)) return 1;
+    for (int64_t j = i; j < to; j++) {
+      s->where[j] = place + (segments[j].offset - segments[i].offset);
+      if (ring_check(s, j, s->where[j])) return 1;
+    }
+    at += pages(least);
+    s->figures.read_bytes += pages(least);
+    s->figures.reads++;
+  }
+  return 0;
+}
+
+/* The visits with what stays joined to one where it lies in one piece, and the segments that come through the ring. */
+static void arrange(edgert_stream *s) {
+  const edgert_layout *l = &s->layout;
+  s->visit_count = s->job_count = 0;
+  for (int64_t v = 0; v < l->visit_count; v++) {
+    const edgert_visit *from = &l->visits[v];
+    stream_visit made = {from->step, from->begin, from->end, from->units, from->first, from->count, 0};
+    for (int64_t p = from->first; p < from->first + from->count; p++)
+      if (!s->where[l->pieces[p].segment]) {
+        s->sequence[s->job_count++] = (int32_t)l->pieces[p].segment;
+        made.jobs++;
+      }
+    stream_visit *last = s->visit_count ? &s->visits[s->visit_count - 1] : NULL;
+    int joins = last && last->step == made.step && last->end == made.begin && !last->jobs && !made.jobs &&
+                last->count == made.count;
+    for (int64_t p = 0; joins && p < made.count; p++) {
+      const edgert_piece *a = &l->pieces[last->first + p], *b = &l->pieces[made.first + p];
+      joins = a->weight == b->weight &&
+              s->where[b->segment] - s->where[a->segment] == l->segments[b->segment].offset - l->segments[a->segment].offset;
+    }
+    if (joins) last->end = made.end;
+    else s->visits[s->visit_count++] = made;
+  }
+}
+
+/* Gives back what stays and the ring. */
+static void drop(edgert_stream *s) {
+  stream_release(s->kept, s->kept_bytes);
+  stream_release(s->ring, s->plan.ring_bytes);
+  free(s->jobs);
+  s->kept = s->ring = NULL;
+  s->jobs = NULL;
+}
+
+/* Makes memory for the plan, reads what stays, starts the readers. 0 when right. */
+static int32_t fill(edgert_stream *s) {
+  uint8_t *stays = malloc((size_t)s->layout.segment_count + 1);
+  if (!stays) return stream_fail(s, "no memory for streaming"), 1;
+  s->kept_bytes = choose(s, stays);
+  s->kept = stream_memory(s->kept_bytes);
+  int32_t wrong = !s->kept;
+  if (wrong) stream_fail(s, "no memory for %lld bytes of weights", (long long)s->kept_bytes);
+  wrong = wrong || load(s, stays);
+  free(stays);
+  if (wrong) return 1;
+  arrange(s);
+  int64_t need = 0;
+  for (int64_t v = 0; v < s->layout.visit_count; v++) {
+    int64_t size = 0, most = 0;
+    const edgert_visit *visit = &s->layout.visits[v];
+    for (int64_t p = visit->first; p < visit->first + visit->count; p++) {
+      int64_t segment = s->layout.pieces[p].segment, bytes = pages(s->layout.segments[segment].size);
+      if (s->where[segment]) continue;
+      size += bytes;
+      most = bytes > most ? bytes : most;
+    }
+    need = size + most > need ? size + most : need; /* one of them may have to start over at the ring's begin */
+  }
+  if (!s->job_count) s->plan.ring_bytes = 0;
+  else if (s->plan.ring_bytes < need)
+    return stream_fail(s, "a ring of %lld bytes is needed, it has %lld", (long long)need, (long long)s->plan.ring_bytes), 1;
+  s->slots = s->plan.ring_bytes / PAGE + 2;
+  s->jobs = calloc((size_t)s->slots, sizeof *s->jobs);
+  s->ring = stream_memory(s->plan.ring_bytes);
+  if (!s->jobs || !s->ring) return stream_fail(s, "no memory for a ring of %lld bytes", (long long)s->plan.ring_bytes), 1;
+  s->figures.pinned_bytes = s->kept_bytes;
+  s->figures.ring_bytes = s->plan.ring_bytes;
+  ring_reset(s, 1);
+  if (ring_start(s)) return stream_fail(s, "no thread to read weights with"), 1;
+  return 0;
+}
+
+edgert_stream *edgert_stream_open(const edgert_layout *layout, const edgert_streaming *plan, edgert_source *source,
+                                  char *message, int64_t message_bytes) {
+  edgert_stream *s = calloc(1, sizeof *s);
+  if (!s) {
+    snprintf(message, (size_t)message_bytes, "no memory for streaming");
+    if (source) source->close(source);
+    return NULL;
+  }
+  s->layout = *layout;
+  s->plan = *plan;
+  s->source = source;
+  s->plan.threads = plan->threads < 1 ? 1 : plan->threads > MOST_READERS ? MOST_READERS : plan->threads;
+  s->plan.ring_bytes = plan->ring_bytes / PAGE * PAGE;
+  pthread_mutex_init(&s->lock, NULL);
+  pthread_cond_init(&s->ready, NULL);
+  pthread_cond_init(&s->space, NULL);
+  size_t segments = (size_t)layout->segment_count + 1;
+  s->where = calloc(segments, sizeof *s->where);
+  s->marks = calloc(segments, sizeof *s->marks);
+  s->known = calloc(segments, 1);
+  s->bases = calloc((size_t)layout->weights + 1, sizeof *s->bases);
+  s->visits = calloc((size_t)layout->visit_count + 1, sizeof *s->visits);
+  s->sequence = calloc((size_t)layout->piece_count + 1, sizeof *s->sequence);
+  int32_t wrong = !s->where || !s->marks || !s->known || !s->bases || !s->visits || !s->sequence;
+  if (wrong) stream_fail(s, "no memory for streaming");
+  if (wrong || lookup_open(s) || fill(s)) {
+    snprintf(message, (size_t)message_bytes, "%s", s->message);
+    edgert_stream_close(s);
+    return NULL;
+  }
+  return s;
+}
+
+void edgert_stream_begin(edgert_stream *s, edgert_ctx *ctx) {
+  if (s->cursor || s->failed) ring_reset(s, 1); /* the run before ended in its middle */
+  ctx->bases = s->bases;
+  ctx->weights = s->kept;
+}
+
+int32_t edgert_stream_step(edgert_stream *s, edgert_ctx *ctx, int64_t step, edgert_range run, void *with, int64_t n) {
+  const edgert_layout *l = &s->layout;
+  for (int64_t i = 0; i < l->lookup_count; i++)
+    if (l->lookups[i].step == step) return lookup_step(s, ctx, &l->lookups[i], run, with, n);
+  if (s->cursor == s->visit_count || s->visits[s->cursor].step != step)
+    return stream_fail(s, "step %lld comes out of turn", (long long)step), 1;
+  for (; s->cursor < s->visit_count && s->visits[s->cursor].step == step; s->cursor++) {
+    const stream_visit *visit = &s->visits[s->cursor];
+    if (n % visit->units)
+      return stream_fail(s, "step %lld has %lld tasks, not a multiple of %lld", (long long)step, (long long)n,
+                         (long long)visit->units), 1;
+    for (int64_t p = visit->first; p < visit->first + visit->count; p++) {
+      const edgert_piece *piece = &l->pieces[p];
+      const uint8_t *at = s->where[piece->segment];
+      if (!at && !(at = ring_wait(s, s->run_job++))) return 1;
+      s->bases[piece->weight] = at - l->segments[piece->segment].offset;
+    }
+    run(with, n / visit->units * visit->begin, n / visit->units * visit->end);
+    if (visit->jobs) ring_release_to(s, s->run_job);
+  }
+  if (s->cursor == s->visit_count) s->cursor = 0;
+  return 0;
+}
+
+const char *edgert_stream_error(const edgert_stream *s) { return s->message; }
+
+edgert_stream_stats edgert_stream_figures(const edgert_stream *s) {
+  pthread_mutex_lock((pthread_mutex_t *)&s->lock);
+  edgert_stream_stats figures = s->figures;
+  pthread_mutex_unlock((pthread_mutex_t *)&s->lock);
+  return figures;
+}
+
+int32_t edgert_stream_resize(edgert_stream *s, int64_t pinned_bytes, int64_t ring_bytes) {
+  ring_reset(s, 0);
+  ring_stop(s);
+  drop(s);
+  s->plan.pinned_bytes = pinned_bytes;
+  s->plan.ring_bytes = ring_bytes / PAGE * PAGE;
+  s->failed = 0;
+  return fill(s);
+}
+
+void edgert_stream_close(edgert_stream *s) {
+  ring_stop(s);
+  drop(s);
+  lookup_close(s);
+  if (s->source) s->source->close(s->source);
+  pthread_cond_destroy(&s->space);
+  pthread_cond_destroy(&s->ready);
+  pthread_mutex_destroy(&s->lock);
+  free(s->sequence);
+  free(s->visits);
+  free(s->bases);
+  free((void *)s->known);
+  free(s->marks);
+  free(s->where);
+  free(s);
+}

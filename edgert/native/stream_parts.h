@@ -1,0 +1,88 @@
+/* The inside of a stream: shared by stream.c (visits), ring.c (readers) and lookup.c (rows of tables). */
+#ifndef EDGERT_STREAM_PARTS_H
+#define EDGERT_STREAM_PARTS_H
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "stream.h"
+
+enum { PAGE = 4096, MOST_READERS = 16, MESSAGE = 256 };
+
+typedef struct {
+  int64_t at, end; /* in the ring; the end counts on round after round */
+  int32_t segment, ready;
+} ring_job;
+
+typedef struct {
+  int64_t step, begin, end, units, first, count; /* as edgert_visit, neighbours in memory joined */
+  int64_t jobs;                                  /* of its pieces, how many come through the ring */
+} stream_visit;
+
+struct edgert_stream {
+  edgert_layout layout;
+  edgert_streaming plan;
+  edgert_source *source;
+
+  uint8_t *kept, *ring; /* pinned segments; the ring */
+  int64_t kept_bytes;
+  uint8_t **where;         /* [segments] in `kept`, or NULL */
+  const uint8_t **bases;   /* [weights] */
+  stream_visit *visits;    /* [visits] */
+  int64_t visit_count, cursor; /* of the run under way: the next visit */
+  int32_t *sequence;       /* [job_count] the segments that come through the ring in a run, in order */
+  int64_t job_count;
+  int64_t run_job;         /* number of the run's first job */
+
+  uint64_t *marks;         /* [segments] edgert_mix of each segment, once checked */
+  _Atomic uint8_t *known;  /* [segments] 1: `marks` holds */
+
+  /* The ring: jobs are numbered on and on; [released, next) are in flight or ready. Under `lock`. */
+  pthread_mutex_t lock;
+  pthread_cond_t ready, space;
+  pthread_t readers[MOST_READERS];
+  int32_t reader_count, reading; /* reads under way */
+  int32_t paused, failed;
+  _Atomic int32_t stop;
+  ring_job *jobs;                /* [slots] job n is jobs[n % slots] */
+  int64_t slots, next, released, head, tail;
+  int64_t progress_ns;           /* when bytes last came */
+  edgert_stream_stats figures;
+  char message[MESSAGE];
+
+  struct row_table *tables; /* [lookup_count] */
+  uint8_t *scratch;         /* a whole segment, for the first row of it */
+  int64_t scratch_bytes;
+};
+
+static inline int64_t pages(int64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
+
+/* Memory of whole pages, zeros; NULL when there is none. */
+uint8_t *stream_memory(int64_t bytes);
+void stream_release(void *at, int64_t bytes);
+
+/* Keeps the first reason for which a run fails. */
+void stream_fail(edgert_stream *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ring.c. Reads bytes [offset, offset + n) of weights.bin, n a multiple of a page; at least `least` of them must be
+ * there. 0 when right. */
+int32_t ring_read(edgert_stream *s, int64_t offset, uint8_t *to, int64_t n, int64_t least);
+/* Checks a segment's bytes. 0 when right. */
+int32_t ring_check(edgert_stream *s, int64_t segment, const uint8_t *bytes);
+int32_t ring_start(edgert_stream *s);
+/* Waits until the readers are idle, forgets all that is in flight, and, given `again`, sets them to the first job. */
+void ring_reset(edgert_stream *s, int32_t again);
+void ring_stop(edgert_stream *s);
+/* Waits for job n: where it lies, or NULL when it failed. */
+const uint8_t *ring_wait(edgert_stream *s, int64_t n);
+/* Jobs below n are done with. */
+void ring_release_to(edgert_stream *s, int64_t n);
+
+/* lookup.c */
+int32_t lookup_open(edgert_stream *s);
+void lookup_close(edgert_stream *s);
+/* A segment came whole and right: remembers the marks of the rows in it. */
+void lookup_learn(edgert_stream *s, int64_t segment, const uint8_t *bytes);
+int32_t lookup_step(edgert_stream *s, edgert_ctx *ctx, const edgert_lookup *table, edgert_range run, void *with,
+                    int64_t n);
+
+#endif

@@ -1,0 +1,116 @@
+"""What stays in memory and what is streamed, for a budget of a whole process.
+
+Every streamed byte costs a run the same time, so it does not matter which weights stay (an LRU cache over weights that
+are read in turn would miss them all); how large the ring is does, since its bytes cannot stay. The planner plays the
+runtime's queue for a few rings and takes the fastest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flashload.profile import FlashProfile
+from flashload.visits import Stream, chosen, ring_jobs
+from targets.errors import DoesNotFit
+
+RINGS = tuple(n << 20 for n in (1, 2, 3, 4, 6, 8, 12))
+BLOCKS = tuple(n << 10 for n in (256, 512, 1024))
+DEPTHS = (1, 2, 4)
+TIMEOUT_MS = 30_000
+GEMV = 0.75  # of the memory's speed that products with one row reach, about
+READER_BYTES = 160 << 10  # a reader's stack and the system's records of it
+NEAR = 1.02  # within so much of the fastest, the plan of the fewest reads at once
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes in bytes. parts: what the budget goes to, by name. read_bytes: of one run. predicted times in seconds:
+    run_seconds of one run of few tokens, of which compute_seconds computing; first_seconds until a fresh process has
+    read what stays and run once.
+    """
+
+    budget: int
+    parts: dict[str, int]
+    pinned_bytes: int
+    ring_bytes: int
+    block_bytes: int
+    depth: int
+    read_bytes: int
+    run_seconds: float
+    compute_seconds: float
+    first_seconds: float
+    profile: str
+
+    @property
+    def streams(self) -> bool:
+        """Whether anything is read while the model runs."""
+        return self.read_bytes > 0
+
+
+def plan(budget: int, fixed: Mapping[str, int], stream: Stream, profile: FlashProfile, compute: float | None) -> Plan:
+    """The fastest plan for `budget` bytes, of which `fixed` (by what for) are gone already.
+
+    compute: seconds that a run computes when nothing has to be waited for, where known. Raises DoesNotFit with what is
+    needed and there.
+    """
+    always = {**fixed, "resident weights": stream.resident_bytes}
+    if stream.table_bytes:
+        always["rows of tables"] = stream.table_bytes
+    total, taken = stream.streamed_bytes, sum(always.values())
+    compute = (stream.resident_bytes + total) / (GEMV * profile.dram) if compute is None else compute
+    if taken + total <= budget:
+        parts = {**always, "pinned weights": total}
+        first = (stream.resident_bytes + total) / profile.speed(BLOCKS[-1], 1) + compute
+        return Plan(budget, parts, total, 0, BLOCKS[-1], 1, 0, compute, compute, first, profile.name)
+    need = taken + stream.least_ring + READER_BYTES
+    if need > budget:
+        listed = ", ".join(f"{name} {size}" for name, size in always.items())
+        raise DoesNotFit(
+            f"needs at least {need} bytes ({listed}, ring {stream.least_ring}), the budget is {budget}",
+            need=need, have=budget,
+        )  # fmt: skip
+    found: list[tuple[float, int, Plan]] = []
+    for ring in sorted({stream.least_ring, *(size for size in RINGS if size > stream.least_ring)}):
+        for depth in DEPTHS:
+            pinned = budget - taken - ring - depth * READER_BYTES
+            if pinned < 0:
+                continue
+            jobs = ring_jobs(stream, chosen(stream, pinned))
+            read = sum(map(sum, jobs))
+            for block in BLOCKS:
+                if block * depth > ring and block > BLOCKS[0]:
+                    continue
+                speed = profile.speed(block, depth)
+                seconds = play(jobs, [compute / len(jobs)] * len(jobs), ring, speed)
+                parts = {**always, "pinned weights": pinned, "ring": ring, "readers": depth * READER_BYTES}
+                first = (stream.resident_bytes + pinned) / speed + seconds
+                made = Plan(budget, parts, pinned, ring, block, depth, read, seconds, compute, first, profile.name)
+                found.append((seconds, depth, made))
+    best = min(seconds for seconds, _, _ in found)
+    return min((f for f in found if f[0] <= NEAR * best), key=lambda f: (f[1], f[0]))[2]
+
+
+def play(jobs: Sequence[Sequence[int]], computes: Sequence[float], ring: int, speed: float, runs: int = 3) -> float:
+    """Seconds of the last of a few runs: of each visit, the bytes of what comes through the ring and the seconds that
+    it computes; one reader of `speed` bytes a second.
+    """
+    ends: list[tuple[int, float]] = []  # where in the ring a job ends, counted on and on, and when it is released
+    head = tail = released = 0
+    reader = now = before = 0.0
+    for _ in range(runs):
+        before = now
+        for sizes, compute in zip(jobs, computes, strict=True):
+            begun = len(ends)
+            for size in sizes:
+                left = ring - head % ring
+                at = head + left if left < size else head
+                while at + size - tail > ring and released < begun:
+                    tail, free = ends[released]
+                    reader, released = max(reader, free), released + 1
+                head = at + size
+                reader += size / speed
+                ends.append((head, reader))
+            now = max(now, reader if sizes else 0.0) + compute
+            ends[begun:] = [(end, now) for end, _ in ends[begun:]]
+    return now - before

@@ -1,0 +1,106 @@
+"""What a run reads of its weights, and when: the manifest's entry `stream`, as the planner and the runtime want it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from flashload.layout import PAGE, Segment, up
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Units [begin, end) of a step's `units` equal runs of tasks, and the (segment, weight) pairs that they read."""
+
+    step: int
+    begin: int
+    end: int
+    units: int
+    pieces: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """A step whose task i reads row indices[i] of a table of `extent` rows, of which `rows` lie together in `bytes`.
+
+    The indices, of `item_bytes`, are input number `io`, or, that being -1, at byte `at` of the arena.
+    """
+
+    step: int
+    weight: int
+    offset: int
+    extent: int
+    rows: int
+    bytes: int
+    io: int
+    at: int
+    item_bytes: int
+
+
+@dataclass(frozen=True)
+class Stream:
+    """weights: how many have a base of their own. visits: in the order of a run."""
+
+    weights: int
+    segments: tuple[Segment, ...]
+    visits: tuple[Visit, ...]
+    lookups: tuple[Lookup, ...]
+
+    @cached_property
+    def resident_bytes(self) -> int:
+        """What stays in memory whatever the budget."""
+        return sum(up(s.size, PAGE) for s in self.segments if s.resident)
+
+    @cached_property
+    def streamed_bytes(self) -> int:
+        """What a run reads when nothing more stays."""
+        seen = {segment for visit in self.visits for segment, _ in visit.pieces}
+        return sum(up(self.segments[i].size, PAGE) for i in seen if not self.segments[i].resident)
+
+    def sizes(self, visit: Visit) -> list[int]:
+        """Bytes of a visit's segments that are not resident, in whole pages."""
+        sizes = [self.segments[i] for i, _ in visit.pieces]
+        return [up(s.size, PAGE) for s in sizes if not s.resident]
+
+    @cached_property
+    def least_ring(self) -> int:
+        """Bytes of the smallest ring: the largest visit, of which one segment may have to start over at its begin."""
+        return max((sum(sizes) + max(sizes) for v in self.visits if (sizes := self.sizes(v))), default=0)
+
+    @cached_property
+    def table_bytes(self) -> int:
+        """What the runtime holds for looking up rows: the latest blocks, a mark of each, one whole segment."""
+        found = 0
+        for table in self.lookups:
+            blocks = -(-table.extent // table.rows)
+            end = table.offset + blocks * table.bytes
+            inside = [s.size for s in self.segments if s.offset < end and table.offset < s.offset + s.size]
+            found += SLOTS * (up(table.bytes, PAGE) + PAGE) + 9 * blocks + up(max(inside, default=0), PAGE)
+        return found
+
+
+SLOTS = 32  # of lookup.c
+
+
+def chosen(stream: Stream, pinned_bytes: int) -> list[bool]:
+    """Which segments stay in memory when `pinned_bytes` of those that need not may: as stream.c chooses them, spread
+    evenly over a run."""
+    stays = [s.resident for s in stream.segments]
+    total = sum(up(s.size, PAGE) for s in stream.segments if not s.resident)
+    seen = pinned = 0
+    for visit in stream.visits:
+        for i, _ in visit.pieces:
+            if stays[i]:
+                continue
+            size = up(stream.segments[i].size, PAGE)
+            seen += size
+            due = seen * (pinned_bytes / total)
+            if pinned_bytes >= total or (pinned + size <= pinned_bytes and pinned + size <= due):
+                stays[i], pinned = True, pinned + size
+    return stays
+
+
+def ring_jobs(stream: Stream, stays: Sequence[bool]) -> list[list[int]]:
+    """Bytes of each visit's segments that come through the ring."""
+    return [[up(stream.segments[i].size, PAGE) for i, _ in visit.pieces if not stays[i]] for visit in stream.visits]
