@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from edgert.llm.encode_apart import EncodedApart
 from edgert.llm.engine import CachedEngine
 from edgert.llm.perplexity import measure
 from edgert.llm.text_model import open_text_model
@@ -22,11 +24,12 @@ def main(artifact: str, threads: str, context: str, kv: str = "f16") -> None:
         for line in sys.stdin:
             command, _, rest = line.rstrip("\n").partition(" ")
             if command == "first":
-                ids = model.tokenizer.encode(rest, special=True, bos=True)
-                model.tokenizer.release()  # as `edgert generate` does
+                found = EncodedApart(artifact, rest).ids()  # as `edgert generate` does, which begins with it
+                assert found is not None
+                ids = model.tokenizer.with_bos(found)
                 engine.reset()
                 token = int(engine.prefill(ids).argmax())
-                answer = {"cpu_ns": time.process_time_ns(), "token": token, "ids": ids}
+                answer = {"cpu_ns": time.process_time_ns() + _children_ns(), "token": token, "ids": ids}
             else:
                 answer = COMMANDS[command](engine, *rest.split())
             print(json.dumps(answer), flush=True)
@@ -72,6 +75,11 @@ def _greedy(engine: CachedEngine, count: str, path: str) -> dict[str, Any]:
 def _memory(engine: CachedEngine) -> dict[str, int]:
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return {"bytes": 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))}
+
+
+def _children_ns() -> int:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return int(1e9 * (used.ru_utime + used.ru_stime))
 
 
 def _timed(work: Callable[[], object]) -> dict[str, int]:

@@ -10,17 +10,18 @@ from typing import Any
 import click
 
 from edgert.errors import UsageError
-from edgert.interface.language import Progress, open_language_model
+from edgert.interface.language import Progress, artifact_of
 from edgert.llm.cache import SinksAndWindow
 from edgert.llm.chat_session import ChatSession
 from edgert.llm.constrain import Constraint
+from edgert.llm.encode_apart import EncodedApart
 from edgert.llm.engine import CachedEngine
 from edgert.llm.generate import Generation, Options
 from edgert.llm.speculate import Drafter, FirstOf
 from edgert.llm.speculate_lookup import PromptLookup
 from edgert.llm.speculate_recycling import TokenRecycling
 from edgert.llm.statistics import Statistics
-from edgert.llm.text_model import TextModel
+from edgert.llm.text_model import TextModel, open_text_model
 from edgert.memory_use import memory
 from edgert.units import format_bytes
 
@@ -96,10 +97,15 @@ def generate(
     context or prompt that is too large, and what loading, compiling or generating raises.
     """
     _refuse(request)
-    with open_language_model(path, threads, request.kv, say, progress) as model:
-        if request.lines is None:
-            return _text(model, request, write)
-        return _chat(model, request, request.lines, write, say)
+    artifact = artifact_of(path, say, progress)
+    # The user wrote the whole prompt of a single text, so control tokens written out in it are meant
+    apart = EncodedApart(artifact, request.prompt or "") if request.lines is None else None
+    with open_text_model(artifact, threads, request.kv) as model:
+        if apart is not None:
+            ids = apart.ids()
+            ids = model.tokenizer.encode(request.prompt or "", special=True) if ids is None else ids
+            return _text(model, model.tokenizer.with_bos(ids), request, write)
+        return _chat(model, request, request.lines or (), write, say)
 
 
 def _refuse(request: Request) -> None:
@@ -121,9 +127,7 @@ def _constraint(model: TextModel, request: Request) -> Constraint | None:
     return Constraint(model.tokenizer, json_schema=request.json_schema, regex=request.regex)
 
 
-def _text(model: TextModel, request: Request, write: Write | None) -> GenerateResult:
-    # The user wrote the whole prompt, so control tokens written out in it are meant
-    ids = model.tokenizer.encode(request.prompt or "", special=True, bos=True)
+def _text(model: TextModel, ids: list[int], request: Request, write: Write | None) -> GenerateResult:
     constraint = _constraint(model, request)
     model.tokenizer.release()
     # No more cache than this text can fill; a prompt that is too long is told as such

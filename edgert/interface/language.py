@@ -20,13 +20,18 @@ Progress = Callable[[str, int, int], None]
 def open_language_model(
     path: str, threads: int | None, kv: str, say: Callable[[str], None], progress: Progress | None = None
 ) -> TextModel:
-    """The language model at `path`. A .gguf file is compiled for this machine first, once: the artifact stays in the
-    user's cache folder and is used again while file, compiler and processor are the same; `say` is told where.
+    """The language model at `path`, an artifact or a .gguf file. Raises what `artifact_of` and loading raise."""
+    return open_text_model(artifact_of(path, say, progress), threads, kv)
 
-    Raises what loading or compiling raises, EdgertError where the cache folder cannot be written.
+
+def artifact_of(path: str, say: Callable[[str], None], progress: Progress | None = None) -> str:
+    """The artifact for `path`. A .gguf file is compiled for this machine first, once: the artifact stays in the user's
+    cache folder and is used again while file, compiler and processor are the same; `say` is told where.
+
+    Raises what compiling raises, EdgertError where the cache folder cannot be written.
     """
     if not is_gguf(path):
-        return open_text_model(path, threads, kv)
+        return path
     kept = _cached(Path(path))
     if not kept.is_file():
         say(f"compiling {path} into {kept}, once")
@@ -39,7 +44,7 @@ def open_language_model(
         if progress is not None:
             progress("for this machine", 0, 0)
         _compile(path, kept)
-    return open_text_model(kept, threads, kv)
+    return str(kept)
 
 
 def _compile(path: str, output: Path) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgert.errors import UsageError
+from edgert.llm.text_model import CONFIG, TEXTS, TOKENIZER
+from edgert.llm.token_texts import pack_texts
 from edgert.llm.tokenizer_gguf import tokenizer_from_gguf
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 FIRST = "f16"  # how the cache is stored unless asked otherwise
 CHUNK = 256  # tokens of a prompt that go through the model at once
 WANTED = 64  # of which so many give logits, for checking guesses and measuring perplexity
-TOKENIZER, CONFIG = "tokenizer.json", "tokenizer.config.json"  # members of the artifact
 
 
 def compile_decoder(
@@ -57,7 +58,9 @@ def compile_decoder(
     for cache, part in {FIRST: done.manifest, **done.manifest.get("programs", {})}.items():
         part["state"] = [tensor["name"] for tensor in part["inputs"] if tensor["name"].startswith("cache.")]
         part["decoder"] = {**_facts(decoder, most), "cache": cache}
-    return done, {TOKENIZER: text.encode(), CONFIG: json.dumps(config).encode()}
+    return done, {
+        TOKENIZER: text.encode(), CONFIG: json.dumps(config).encode(), TEXTS: pack_texts(text, config)
+    }  # fmt: skip
 
 
 def _facts(decoder: Any, context: int) -> dict[str, Any]:

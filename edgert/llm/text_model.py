@@ -9,11 +9,12 @@ from typing import Any, Self
 from edgert.errors import EdgertError
 from edgert.llm.cache import Policy
 from edgert.llm.chat import ChatTemplate
+from edgert.llm.encode_apart import TOKENIZER
 from edgert.llm.engine import CachedEngine, decoder_facts
 from edgert.llm.tokenizer import Tokenizer
 from edgert.runner import Model, load
 
-TOKENIZER, CONFIG = "tokenizer.json", "tokenizer.config.json"  # members of the artifact
+CONFIG, TEXTS = "tokenizer.config.json", "tokenizer.texts"  # members of the artifact, beside TOKENIZER
 KV = ("f16", "i8", "i4")  # an artifact's programs by how they store keys and values; the first is the main one
 
 
@@ -25,10 +26,10 @@ class TextModel:
         facts = decoder_facts(model)
         self.model, self.most = model, int(facts["context"])
         members = model.artifact.spec.members
-        if missing := {TOKENIZER, CONFIG} - members.keys():
+        if missing := {TOKENIZER, CONFIG, TEXTS} - members.keys():
             raise EdgertError(f"{model.artifact.path} has no {min(missing)}: compile the .gguf file again")
         config: dict[str, Any] = json.loads(bytes(model.artifact.member(CONFIG)))
-        self.tokenizer = Tokenizer(bytes(model.artifact.member(TOKENIZER)).decode(), config)
+        self.tokenizer = Tokenizer(model.artifact.member(TOKENIZER), config, model.artifact.member(TEXTS))
 
     def engine(self, context: int | None = None, policy: Policy | None = None) -> CachedEngine:
         """An engine with room for `context` tokens (default: the artifact's most); `policy`: what it forgets then.

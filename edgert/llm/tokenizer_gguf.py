@@ -36,7 +36,8 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> tuple[str, dict[str, Any
     """(tokenizer.json, config) from GGUF's metadata.
 
     The config: `kind` ("bytes" or "pieces"), `vocab`, `bos`, `eos` (ids or None), `end_ids` (every id that ends
-    generation, sorted), `add_bos`, `add_eos`, `space_prefix`, `chat_template` (or None). Raises UnsupportedModel for
+    generation, sorted), `added` ([id, text, is control] of those found as they stand), `add_bos`, `add_eos`,
+    `space_prefix`, `chat_template` (or None). Raises UnsupportedModel for
     a tokenizer model or pre-tokenizer that is not known, EdgertError for metadata that contradicts itself."""
     model = metadata.get("tokenizer.ggml.model")
     if not isinstance(model, str) or model not in _MODELS:
@@ -63,6 +64,7 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any]) -> tuple[str, dict[str, Any
         )
     whole = {"version": "1.0", "truncation": None, "padding": None, "post_processor": None} | parts
     whole["added_tokens"] = _added(tokens, types)
+    config["added"] = [[token["id"], token["content"], token["special"]] for token in whole["added_tokens"]]
     return json.dumps(whole, ensure_ascii=False, separators=(",", ":")), config
 
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from edgert.llm.tokenizer import _BYTES, Tokenizer
+from edgert.llm.token_texts import _BYTES
+from edgert.llm.tokenizer import Tokenizer
 from edgert.llm.tokenizer_gguf import tokenizer_from_gguf
 
 CHATML = (

@@ -1,6 +1,7 @@
 """Tokenizers made from GGUF metadata: text comes back whole, control tokens stay out of it, damage is refused."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from edgert.errors import EdgertError, UnsupportedModel
 from edgert.llm.pieces import merges_of
+from edgert.llm.token_texts import pack_texts
 from edgert.llm.tokenizer import Tokenizer
 from edgert.llm.tokenizer_gguf import tokenizer_from_gguf
 from tests.llm.made import byte_metadata, byte_tokenizer, piece_metadata, piece_tokenizer
@@ -56,6 +58,7 @@ def test_known_ids() -> None:
 )
 def test_rules_cut_digits_as_they_say(pre: str, cut: list[str]) -> None:
     tokenizer = byte_tokenizer(pre=pre)
+    tokenizer.encode("")  # loads the library's
     words = [word for word, _ in tokenizer._inner.pre_tokenizer.pre_tokenize_str(" 1234")]
     assert words == cut
 
@@ -182,3 +185,26 @@ def test_any_metadata_is_taken_or_refused_clearly(pieces: bool, change: dict, te
         Tokenizer(*tokenizer_from_gguf(metadata | {"tokenizer.chat_template": template})).encode("the 12 🎉")
     except EdgertError as error:
         assert "\n" not in str(error)
+
+
+def test_the_table_of_texts_is_the_librarys() -> None:
+    for tokenizer in MADE.values():
+        tokenizer.encode("")
+        for token in set(range(tokenizer.vocab)) - tokenizer._added.keys():
+            text = tokenizer._inner.id_to_token(token) or ""
+            written = tokenizer.token_bytes(token)
+            if len(text) == 6 and text.startswith("<0x"):
+                assert written == bytes([int(text[3:5], 16)])
+            elif tokenizer.config["kind"] == "pieces":
+                assert written.decode() == text.replace("▁", " ")
+            else:
+                assert tokenizer._inner.decode([token]) == written.decode("utf-8", "replace")
+        added = {i: (t.content, t.special) for i, t in tokenizer._inner.get_added_tokens_decoder().items()}
+        assert added == tokenizer._added
+
+
+@pytest.mark.parametrize("damage", [lambda t: t[:-1], lambda t: t + b"x", lambda t: b"", lambda t: b"\xff" * 4 + t[4:]])
+def test_a_damaged_table_of_texts_is_refused(damage: Callable[[bytes], bytes]) -> None:
+    json, config = tokenizer_from_gguf(byte_metadata())
+    with pytest.raises(EdgertError, match="table of token texts is damaged"):
+        Tokenizer(json, config, damage(pack_texts(json, config)))
