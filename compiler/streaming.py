@@ -38,6 +38,8 @@ def lay_weights(programs: Sequence[Program], target: Target) -> Layout | None:
             if not all(_true(step.stage, span, program, checked) for span in step.stage.reading.spans):
                 step.stage.reading = Reading()
             spans = [(span, buffer) for span, buffer in _spans(step) if buffer.bytes >= LEAST]
+            if (table := _table(step)) is not None:
+                pieces.setdefault(id(table[0]), cut([table[1]]) * table[1])
             for span, buffer in spans:
                 beside = [other.bytes for other, _ in spans if (other.first, other.units) == (span.first, span.units)]
                 pieces.setdefault(id(buffer), cut(beside) * span.bytes)
@@ -54,9 +56,7 @@ def _uses(buffer: Buffer, programs: Sequence[Program]) -> int:
     """The most steps of a program that read more of a weight than single rows."""
 
     def reads(step: Step) -> bool:
-        rows = step.stage.reading.rows
-        pairs = zip(step.stage.operands, step.buffers, strict=True)
-        return any(b is buffer and (rows is None or leaf is not rows.leaf) for leaf, b in pairs)
+        return buffer in step.buffers and (_table(step) or (None,))[0] is not buffer
 
     return max(sum(reads(step) for step in program.steps) for program in programs)
 
@@ -73,6 +73,13 @@ def stream_entry(program: Program, programs: Sequence[Program], layout: Layout) 
         elif any(id(buffer) in parts for buffer in step.buffers):
             visits += [[number, *visit] for visit in _visits(step, parts, layout)]
     return {"weights": len(parts), "visits": visits, "lookups": lookups}
+
+
+def _table(step: Step) -> tuple[Buffer, int] | None:
+    """The table of which a step reads single rows, and the bytes of those that lie together."""
+    rows = step.stage.reading.rows
+    pairs = zip(step.stage.operands, step.buffers, strict=True)
+    return None if rows is None else next((buffer, rows.bytes) for leaf, buffer in pairs if leaf is rows.leaf)
 
 
 def _spans(step: Step) -> Iterator[tuple[Span, Buffer]]:
@@ -136,6 +143,7 @@ def _lookup(step: Step) -> dict[str, Any] | None:
         return None
     place = {"io": indices.index, "at": at} if indices.space == "io" else {"io": -1, "at": indices.offset + at}
     return {
-        "weight": table.base, "offset": table.offset, "extent": rows.extent, "rows": rows.rows, "bytes": rows.bytes,
+        "weight": table.base, "offset": table.offset, "size": table.bytes, "extent": rows.extent,
+        "rows": rows.rows, "bytes": rows.bytes,
         "item_bytes": item_size(rows.indices.dtype), **place,
     }  # fmt: skip

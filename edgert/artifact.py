@@ -60,7 +60,7 @@ def write(
             file.seek(entry.data)
             if entry.name == WEIGHTS:
                 chunks = [weights] if isinstance(weights, Buffer) else weights
-                done.append(replace(entry, crc=_write_weights(file, chunks, full["segments"], path)))
+                done.append(replace(entry, crc=write_weights(file, chunks, full["segments"], path)))
             else:
                 data = others[entry.name]
                 file.write(data)
@@ -100,7 +100,7 @@ def complete(manifest: Mapping[str, Any], others: Mapping[str, Buffer]) -> dict[
     return full
 
 
-def _write_weights(file: BinaryIO, chunks: Iterable[Buffer], segments: list[dict[str, Any]], path: object) -> int:
+def write_weights(file: BinaryIO, chunks: Iterable[Buffer], segments: list[dict[str, Any]], path: object) -> int:
     """Write `chunks` at the file's position, fill in each segment's SHA-256, give the CRC-32 of the whole."""
     crc, index, hasher = 0, 0, hashlib.sha256()
     left = segments[0]["size"] if segments else 0

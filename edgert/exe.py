@@ -14,9 +14,10 @@ import numpy as np
 
 from edgert import cpu, dtypes, elfimage, npy
 from edgert import manifest as schema
-from edgert.artifact import Artifact, Buffer, complete
+from edgert.artifact import Artifact, Buffer, complete, write_weights
 from edgert.atomic import atomic_file
 from edgert.errors import EdgertError, UsageError
+from edgert.exe_layout import layout_tables
 from edgert.native.build import NATIVE, zig_cc
 from edgert.native.build import SOURCES as RUNTIME
 from edgert.zipformat import PAGE
@@ -26,6 +27,7 @@ SOURCES = (
     "options.c",
     "cpu.c",
     "memory.c",
+    "weights.c",
     "tensors.c",
     "golden.c",
     "timing.c",
@@ -77,11 +79,10 @@ def build_from(
             shutil.copyfileobj(linked, file)
             start = -(-file.tell() // PAGE) * PAGE
             file.write(bytes(start - file.tell()))
-            for chunk in [weights] if isinstance(weights, Buffer) else weights:
-                file.write(chunk)
-            written = file.tell() - start
-            if written != spec.weights_bytes:
-                raise EdgertError(f"cannot write {out}: {written} bytes of weights came, not {spec.weights_bytes}")
+            segments = parts["segments"]
+            write_weights(file, [weights] if isinstance(weights, Buffer) else weights, segments, out)
+            for segment in segments:
+                file.write(bytes.fromhex(segment["sha256"]))
             file.write(TRAILER.pack(b"EDGERTW1", start, spec.weights_bytes))
     return Path(out)
 
@@ -143,7 +144,9 @@ def _tables(
     counts = (len(spec.dims), spec.dim_slots, len(spec.inputs), len(spec.outputs), len(spec.steps))
     sizes = f"{spec.arena_bytes}, {spec.weights_bytes}, {', '.join(map(str, counts))}"
     lines.append(f"const edgert_model edgert_the_model = {{{_c(spec.name)}, features, {sizes},")
-    lines.append(f"  {tolerance!r}, dims, inputs, outputs, steps}};")
+    tables, layout = layout_tables(spec.stream, len(spec.segments))
+    lines.append(f"  {tolerance!r}, dims, inputs, outputs, steps, {layout}}};")
+    lines.insert(-2, tables)
     return "\n".join(lines) + "\n", "\n".join(assembler) + "\n"
 
 

@@ -9,7 +9,7 @@ from flashload.layout import Segment
 from flashload.visits import Lookup, Stream, Visit
 
 MOST = 1 << 46
-KEYS = {"step", "weight", "offset", "extent", "rows", "bytes", "io", "at", "item_bytes"}
+KEYS = {"step", "weight", "offset", "size", "extent", "rows", "bytes", "io", "at", "item_bytes"}
 
 
 def parse_stream(value: Any, segments: Sequence[Segment], steps: int, inputs: int, arena_bytes: int) -> Stream:
@@ -39,10 +39,14 @@ def parse_stream(value: Any, segments: Sequence[Segment], steps: int, inputs: in
         if not isinstance(entry, dict) or entry.keys() != KEYS:
             raise ValueError(f"{where} is not an object of {', '.join(sorted(KEYS))}")
         limits = {"step": steps - 1, "weight": weights - 1, "io": inputs - 1, "at": arena_bytes, "item_bytes": 8}
-        least = {"io": -1, "extent": 1, "rows": 1, "bytes": 1, "item_bytes": 4}
+        least = {"io": -1, "size": 1, "extent": 1, "rows": 1, "bytes": 1, "item_bytes": 4}
         found = {key: _whole(entry[key], least.get(key, 0), limits.get(key, MOST), f"{where}.{key}") for key in KEYS}
         table = Lookup(**found)
-        if table.item_bytes not in (4, 8) or table.offset + -(-table.extent // table.rows) * table.bytes > total:
+        if (
+            table.item_bytes not in (4, 8)
+            or table.offset + table.size > total
+            or (-(-table.extent // table.rows) > -(-table.size // table.bytes))
+        ):
             raise ValueError(f"{where} is not a table within the weights")
         lookups.append(table)
     return Stream(weights, tuple(segments), tuple(visits), tuple(lookups))

@@ -60,6 +60,7 @@ def plan(budget: int, fixed: Mapping[str, int], stream: Stream, profile: FlashPr
     total, taken = stream.streamed_bytes, sum(always.values())
     compute = (stream.resident_bytes + total) / (GEMV * profile.dram) if compute is None else compute
     if taken + total <= budget:
+        total += min(stream.table_only_bytes, budget - taken - total)
         parts = {**always, "pinned weights": total}
         first = (stream.resident_bytes + total) / profile.speed(BLOCKS[-1], 1) + compute
         return Plan(budget, parts, total, 0, BLOCKS[-1], 1, 0, compute, compute, first, profile.name)

@@ -22,7 +22,8 @@ class Visit:
 
 @dataclass(frozen=True)
 class Lookup:
-    """A step whose task i reads row indices[i] of a table of `extent` rows, of which `rows` lie together in `bytes`.
+    """A step whose task i reads row indices[i] of a table of `size` bytes and `extent` rows, of which `rows` lie
+    together in `bytes`.
 
     The indices, of `item_bytes`, are input number `io`, or, that being -1, at byte `at` of the arena.
     """
@@ -30,6 +31,7 @@ class Lookup:
     step: int
     weight: int
     offset: int
+    size: int
     extent: int
     rows: int
     bytes: int
@@ -53,6 +55,11 @@ class Stream:
         return sum(up(s.size, PAGE) for s in self.segments if s.resident)
 
     @cached_property
+    def table_only_bytes(self) -> int:
+        """Of segments that are only looked up in."""
+        return sum(up(s.size, PAGE) for s in self.segments) - self.resident_bytes - self.streamed_bytes
+
+    @cached_property
     def streamed_bytes(self) -> int:
         """What a run reads when nothing more stays."""
         seen = {segment for visit in self.visits for segment, _ in visit.pieces}
@@ -73,8 +80,7 @@ class Stream:
         """What the runtime holds for looking up rows: the latest blocks, a mark of each, one whole segment."""
         found = 0
         for table in self.lookups:
-            blocks = -(-table.extent // table.rows)
-            end = table.offset + blocks * table.bytes
+            blocks, end = -(-table.size // table.bytes), table.offset + table.size
             inside = [s.size for s in self.segments if s.offset < end and table.offset < s.offset + s.size]
             found += SLOTS * (up(table.bytes, PAGE) + PAGE) + 9 * blocks + up(max(inside, default=0), PAGE)
         return found
@@ -87,8 +93,7 @@ def chosen(stream: Stream, pinned_bytes: int) -> list[bool]:
     """Which segments stay in memory when `pinned_bytes` of those that need not may: as stream.c chooses them, spread
     evenly over a run."""
     stays = [s.resident for s in stream.segments]
-    total = sum(up(s.size, PAGE) for s in stream.segments if not s.resident)
-    seen = pinned = 0
+    total, seen, pinned = stream.streamed_bytes, 0, 0
     for visit in stream.visits:
         for i, _ in visit.pieces:
             if stays[i]:
@@ -98,6 +103,10 @@ def chosen(stream: Stream, pinned_bytes: int) -> list[bool]:
             due = seen * (pinned_bytes / total)
             if pinned_bytes >= total or (pinned + size <= pinned_bytes and pinned + size <= due):
                 stays[i], pinned = True, pinned + size
+    for i, segment in enumerate(stream.segments):  # tables of rows come last: most of them is never read
+        size = up(segment.size, PAGE)
+        if not stays[i] and pinned >= total and pinned + size <= pinned_bytes:
+            stays[i], pinned = True, pinned + size
     return stays
 
 

@@ -44,6 +44,7 @@ from . import (
     spell_quantized,
     sums,
     swish,
+    table_rows,
     tables,
     transposes,
     unsigned,
@@ -82,7 +83,7 @@ PHASES: list[tuple[str, list[Pass]]] = [
         ],
     ),
     # weights of few bits that are left, for kernels that unpack them; and what that leaves of transposes
-    ("weights", [blocked.late, transposes.run, merge_views.run]),
+    ("weights", [blocked.late, transposes.run, merge_views.run, table_rows.run]),
 ]
 
 

@@ -17,6 +17,12 @@ typedef struct row_table {
   int64_t block[SLOTS], used[SLOTS], clock;
 } row_table;
 
+/* All blocks are equal but for the last one. */
+static int64_t block_bytes(const row_table *t, int64_t block) {
+  int64_t left = t->about->size - block * t->about->bytes;
+  return left < t->about->bytes ? left : t->about->bytes;
+}
+
 int32_t lookup_open(edgert_stream *s) {
   const edgert_layout *l = &s->layout;
   int64_t most = 0;
@@ -25,7 +31,7 @@ int32_t lookup_open(edgert_stream *s) {
   for (int64_t i = 0; i < l->lookup_count; i++) {
     row_table *t = &s->tables[i];
     t->about = &l->lookups[i];
-    t->blocks = (t->about->extent + t->about->rows - 1) / t->about->rows;
+    t->blocks = (t->about->size + t->about->bytes - 1) / t->about->bytes;
     t->room = pages(t->about->bytes) + PAGE;
     t->marks = calloc((size_t)t->blocks, sizeof *t->marks);
     t->known = calloc((size_t)t->blocks, 1);
@@ -34,7 +40,7 @@ int32_t lookup_open(edgert_stream *s) {
     for (int j = 0; j < SLOTS; j++) t->block[j] = -1;
     for (int64_t j = 0; j < l->segment_count; j++) {
       int64_t begin = l->segments[j].offset - t->about->offset, end = begin + l->segments[j].size;
-      if (begin < t->blocks * t->about->bytes && end > 0 && l->segments[j].size > most) most = l->segments[j].size;
+      if (begin < t->about->size && end > 0 && l->segments[j].size > most) most = l->segments[j].size;
     }
   }
   s->scratch_bytes = pages(most);
@@ -57,10 +63,11 @@ void lookup_learn(edgert_stream *s, int64_t segment, const uint8_t *bytes) {
   const edgert_segment *about = &s->layout.segments[segment];
   for (int64_t i = 0; i < s->layout.lookup_count; i++) {
     row_table *t = &s->tables[i];
-    int64_t each = t->about->bytes, begin = about->offset - t->about->offset;
-    if (begin + about->size <= 0 || begin >= t->blocks * each) continue;
-    for (int64_t b = begin > 0 ? (begin + each - 1) / each : 0; b < t->blocks && (b + 1) * each <= begin + about->size; b++) {
-      t->marks[b] = edgert_mix(bytes + (b * each - begin), each);
+    int64_t each = t->about->bytes, begin = about->offset - t->about->offset, end = begin + about->size;
+    if (end <= 0 || begin >= t->about->size) continue;
+    for (int64_t b = begin > 0 ? (begin + each - 1) / each : 0; b < t->blocks; b++) {
+      if (b * each + block_bytes(t, b) > end) break;
+      t->marks[b] = edgert_mix(bytes + (b * each - begin), block_bytes(t, b));
       atomic_store(&t->known[b], 1);
     }
   }
@@ -80,7 +87,7 @@ static int64_t segment_of(const edgert_stream *s, int64_t offset, int64_t bytes)
 
 /* The bytes of a block, checked; NULL when they cannot be had. */
 static const uint8_t *block_at(edgert_stream *s, row_table *t, int64_t block) {
-  int64_t bytes = t->about->bytes, offset = t->about->offset + block * bytes;
+  int64_t bytes = block_bytes(t, block), offset = t->about->offset + block * t->about->bytes;
   int64_t segment = segment_of(s, offset, bytes), least_used = 0;
   if (segment < 0) return stream_fail(s, "rows at byte %lld of the weights cross a segment's end", (long long)offset), NULL;
   const edgert_segment *about = &s->layout.segments[segment];

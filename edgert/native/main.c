@@ -42,7 +42,6 @@ int main(int count, char **words) {
   check_features(model->features);
   check_memory(model);
   session s = {.model = model};
-  s.weights = map_weights(model->weights_bytes);
   s.dims = anonymous(model->dim_slots * (int64_t)sizeof *s.dims, "dimensions");
   s.io = anonymous((model->input_count + model->output_count) * (int64_t)sizeof *s.io, "buffers");
   bind_inputs(&s, &given);
@@ -50,11 +49,16 @@ int main(int count, char **words) {
   for (int64_t i = 0; i < model->output_count; i++)
     s.io[model->input_count + i] = anonymous(model->outputs[i].bytes, "an output");
   s.rt = edgert_rt_get((int32_t)given.threads);
+  int64_t later = model->arena_bytes;
+  for (int64_t i = 0; i < model->output_count; i++) later += model->outputs[i].bytes;
+  open_weights(&s, given.dram, later);
   run_once(&s);
   int good = !given.verify || compare_golden(&s);
   if (given.output) write_outputs(&s, given.output);
   if (given.runs) time_runs(&s, &given);
   if (given.profile) print_profile(&s);
+  if (given.dram && !given.json) print_streaming(&s);
+  if (s.stream) edgert_stream_close(s.stream);
   if (fflush(stdout) || ferror(stdout)) return FAILED;
   return good ? RIGHT : FAILED;
 }

@@ -39,18 +39,36 @@ const uint8_t *map_file(const char *path, size_t *size) {
   return at;
 }
 
-const uint8_t *map_weights(int64_t bytes) {
-  static const char own[] = "/proc/self/exe";
+/* Opens its own file and finds the weights in it. */
+static int own_weights(const edgert_model *model, off_t *start) {
   edgert_trailer trailer;
   struct stat status;
-  int file = open(own, O_RDONLY | O_CLOEXEC);
+  int file = open(OWN_FILE, O_RDONLY | O_CLOEXEC);
   if (file < 0 || fstat(file, &status)) fail(FAILED, "cannot read its own file: %s", strerror(errno));
-  off_t end = status.st_size - (off_t)sizeof trailer;
-  if (end < 0 || pread(file, &trailer, sizeof trailer, end) != sizeof trailer ||
-      memcmp(trailer.magic, "EDGERTW1", 8) || trailer.bytes != (uint64_t)bytes || trailer.offset % 4096 ||
+  off_t last = status.st_size - (off_t)sizeof trailer, end = last - 32 * model->segment_count;
+  if (end < 0 || pread(file, &trailer, sizeof trailer, last) != sizeof trailer ||
+      memcmp(trailer.magic, "EDGERTW1", 8) || trailer.bytes != (uint64_t)model->weights_bytes || trailer.offset % 4096 ||
       trailer.offset > (uint64_t)end || trailer.bytes != (uint64_t)end - trailer.offset)
     fail(FAILED, "its file is damaged: the weights at its end are not those it was built with");
-  void *at = bytes ? mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, (off_t)trailer.offset) : NULL;
+  *start = (off_t)trailer.offset;
+  return file;
+}
+
+int64_t weights_start(const edgert_model *model) {
+  off_t start;
+  int file = own_weights(model, &start);
+  for (int64_t i = 0; model->segments && i < model->segment_count; i++)
+    if (pread(file, model->segments[i].sha256, 32, start + model->weights_bytes + 32 * i) != 32)
+      fail(FAILED, "cannot read its own file: %s", strerror(errno));
+  close(file);
+  return start;
+}
+
+const uint8_t *map_weights(const edgert_model *model) {
+  off_t start;
+  int file = own_weights(model, &start);
+  int64_t bytes = model->weights_bytes;
+  void *at = bytes ? mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, start) : NULL;
   if (at == MAP_FAILED) fail(FAILED, "cannot map its weights: %s", strerror(errno));
   close(file);
   return at;

@@ -2,6 +2,7 @@
 #ifndef EDGERT_MODEL_H
 #define EDGERT_MODEL_H
 #include "edgert.h"
+#include "stream.h"
 
 typedef struct {
   int32_t slot;   /* the dim slot of a symbolic extent, or -1 */
@@ -38,11 +39,15 @@ typedef struct {
   const edgert_dim *dims;
   const edgert_tensor *inputs, *outputs;
   const edgert_step *steps;
+  const edgert_layout *layout; /* of weights that can be read while it runs, or NULL */
+  edgert_segment *segments;    /* layout's, whose SHA-256 are filled in at the start, or NULL */
+  int64_t segment_count;
 } edgert_model;
 
 extern const edgert_model edgert_the_model;
 
-/* The last bytes of the program's file; the weights lie before, from a page's start. Little endian. */
+/* The last bytes of the program's file. Before lie the SHA-256 of each segment of the weights, and before those the
+ * weights, from a page's start. Little endian. */
 typedef struct {
   char magic[8]; /* EDGERTW1 */
   uint64_t offset, bytes;

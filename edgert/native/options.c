@@ -19,8 +19,8 @@ static void print_shape(const edgert_tensor *tensor, const edgert_model *model) 
 }
 
 static noreturn void help(const char *program, const edgert_model *model) {
-  printf("Usage: %s --input NAME=FILE.npy ... [--output DIR] [--time N] [--threads N] [--profile] [--json]\n", program);
-  printf("       %s --verify [--threads N]\n\n", program);
+  printf("Usage: %s --input NAME=FILE.npy ... [--output DIR] [--time N] [--threads N] [--dram 64M] [--profile] [--json]\n", program);
+  printf("       %s --verify [--threads N] [--dram 64M]\n\n", program);
   printf("Runs the model %s. --verify runs it on the inputs it carries and compares the outputs.\n", model->name);
   printf("Exit codes: 0 right, 1 failed, 2 wrong use, 4 does not fit.\n\nInputs:\n");
   for (int64_t i = 0; i < model->input_count; i++) print_shape(&model->inputs[i], model);
@@ -37,6 +37,20 @@ static int64_t number(const char *option, const char *text, int64_t most) {
   if (!*text || *end || value < 1 || value > most)
     fail(WRONG_USE, "%s %s: give a number from 1 to %lld", option, text, (long long)most);
   return value;
+}
+
+/* An amount of memory: 262144, 256K, 64M, 1.5G. */
+static int64_t amount(const char *option, const char *text) {
+  char *end;
+  double value = strtod(text, &end), most = 1e15;
+  const char *units = "KMGT", *unit = *end ? strchr(units, *end >= 'a' ? *end - 'a' + 'A' : *end) : NULL;
+  for (const char *u = units; unit && u <= unit; u++) value *= 1024;
+  if (unit) end++;
+  if (unit && *end == 'i') end++;
+  if (unit && *end == 'B') end++;
+  if (*text < '0' || *text > '9' || *end || !(value >= 1 && value < most))
+    fail(WRONG_USE, "%s %s: write an amount of memory as 262144, 256K, 64M or 1.5G", option, text);
+  return (int64_t)value;
 }
 
 static void input(const char *text, const edgert_model *model, const char **files) {
@@ -59,13 +73,15 @@ options parse_options(int count, char **words, const edgert_model *model) {
     if (!strcmp(word, "--profile")) given.profile = 1;
     else if (!strcmp(word, "--verify")) given.verify = 1;
     else if (!strcmp(word, "--json")) given.json = 1;
-    else if (strcmp(word, "--input") && strcmp(word, "--output") && strcmp(word, "--time") && strcmp(word, "--threads"))
+    else if (strcmp(word, "--input") && strcmp(word, "--output") && strcmp(word, "--time") && strcmp(word, "--threads") &&
+             strcmp(word, "--dram"))
       fail(WRONG_USE, "%s is not an option: see --help", word);
     else if (!value) fail(WRONG_USE, "%s needs a value: see --help", word);
     else {
       i++;
       if (!strcmp(word, "--input")) input(value, model, given.inputs);
       else if (!strcmp(word, "--output")) given.output = value;
+      else if (!strcmp(word, "--dram")) given.dram = amount(word, value);
       else if (!strcmp(word, "--time")) given.runs = number(word, value, 1000000);
       else given.threads = number(word, value, 256);
     }

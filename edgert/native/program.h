@@ -14,6 +14,7 @@ typedef struct {
   const char **inputs; /* [input_count] file of each input, NULL when not given */
   const char *output;  /* folder for the outputs, or NULL */
   int64_t threads, runs;
+  int64_t dram; /* bytes for the whole process; 0: no budget */
   int32_t profile, verify, json;
 } options;
 
@@ -23,6 +24,7 @@ typedef struct {
   edgert_rt *rt;
   uint8_t *arena;
   const uint8_t *weights;
+  edgert_stream *stream; /* where weights come from instead, or NULL */
   void **io;     /* [input_count + output_count] */
   int64_t *dims; /* [dim_slots] */
   int64_t *profile_ns; /* [step_count], or NULL */
@@ -40,8 +42,15 @@ int64_t core_count(void);
 /* memory.c: leaves when the arena, inputs and outputs exceed the memory now free; zeros from a page's start; the weights at the program's end, mapped; a whole file, mapped. */
 void check_memory(const edgert_model *model);
 void *anonymous(int64_t bytes, const char *what);
-const uint8_t *map_weights(int64_t bytes);
+const uint8_t *map_weights(const edgert_model *model);
+#define OWN_FILE "/proc/self/exe"
+int64_t weights_start(const edgert_model *model); /* where in its own file they are; fills in segments' SHA-256 */
 const uint8_t *map_file(const char *path, size_t *size);
+
+/* weights.c: maps the weights, or, given a budget for the whole process, reads what has room and the rest as the model
+ * runs. later: bytes that were made but not touched yet (the arena, outputs, a cache). Leaves when that does not fit. */
+void open_weights(session *s, int64_t dram, int64_t later);
+void print_streaming(const session *s);
 
 /* tensors.c: binds input `index` to .npy bytes (from `source`, for messages), or leaves with what does not fit. */
 void bind_input(session *s, int64_t index, const uint8_t *file, size_t size, const char *source, const char **owner);

@@ -34,10 +34,9 @@ void stream_fail(edgert_stream *s, const char *format, ...) {
 static int64_t choose(edgert_stream *s, uint8_t *stays) {
   const edgert_layout *l = &s->layout;
   int64_t total = 0, kept = 0, pinned = 0, seen = 0;
-  for (int64_t i = 0; i < l->segment_count; i++) {
-    stays[i] = (uint8_t)l->segments[i].resident;
-    if (!stays[i]) total += pages(l->segments[i].size);
-  }
+  for (int64_t i = 0; i < l->segment_count; i++) stays[i] = (uint8_t)l->segments[i].resident;
+  for (int64_t p = 0; p < l->piece_count; p++)
+    if (!stays[l->pieces[p].segment]) total += pages(l->segments[l->pieces[p].segment].size);
   for (int64_t v = 0; v < l->visit_count; v++)
     for (int64_t p = l->visits[v].first; p < l->visits[v].first + l->visits[v].count; p++) {
       int64_t i = l->pieces[p].segment, size = pages(l->segments[i].size);
@@ -51,8 +50,14 @@ static int64_t choose(edgert_stream *s, uint8_t *stays) {
         pinned += size;
       }
     }
-  for (int64_t i = 0; i < l->segment_count; i++)
-    if (stays[i]) kept += pages(l->segments[i].size);
+  for (int64_t i = 0; i < l->segment_count; i++) { /* tables of rows come last: most of them is never read */
+    int64_t size = pages(l->segments[i].size);
+    if (!stays[i] && pinned >= total && pinned + size <= s->plan.pinned_bytes) {
+      stays[i] = 1;
+      pinned += size;
+    }
+    if (stays[i]) kept += size;
+  }
   return kept;
 }
 

@@ -29,6 +29,7 @@ typedef struct {
 /* A step whose task i reads only row indices[i] of a table: `rows` of them lie together in `bytes` bytes. */
 typedef struct {
   int64_t step, weight, offset; /* the table's index into ctx->bases and its place in weights.bin */
+  int64_t size;                 /* bytes of the table */
   int64_t extent, rows, bytes;  /* rows of the table; an index may count from the end */
   int64_t io, at;               /* where the indices are: io[io], or, io being -1, byte `at` of the arena */
   int64_t item_bytes;           /* 4 or 8: signed integers */

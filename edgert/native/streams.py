@@ -13,7 +13,7 @@ from flashload import visits
 
 I64, PTR = ctypes.c_int64, ctypes.c_void_p
 MESSAGE_BYTES = 512
-LOOKUP = ("step", "weight", "offset", "extent", "rows", "bytes", "io", "at", "item_bytes")
+LOOKUP = ("step", "weight", "offset", "size", "extent", "rows", "bytes", "io", "at", "item_bytes")
 STATS = ("pinned_bytes", "ring_bytes", "read_bytes", "reads", "wait_ns", "lookups", "lookup_reads")
 
 

@@ -9,8 +9,9 @@ extern int32_t edgert_run(edgert_ctx *ctx);
 void run_once(session *s) {
   const edgert_model *model = s->model;
   for (int64_t i = model->dim_count; i < model->dim_slots; i++) s->dims[i] = -1; /* for the code to fill in */
-  int32_t failed = edgert_rt_run(s->rt, edgert_run, s->arena, s->weights, s->io, s->dims, s->profile_ns,
-                                 model->step_count);
+  int32_t failed = edgert_rt_run_streamed(s->rt, edgert_run, s->stream, s->arena, s->weights, s->io, s->dims,
+                                          s->profile_ns, model->step_count);
+  if (failed && s->stream && edgert_stream_error(s->stream)[0]) fail(FAILED, "%s", edgert_stream_error(s->stream));
   if (failed >= 1 && failed <= model->step_count) {
     const edgert_step *step = &model->steps[failed - 1];
     fail(FAILED, "step %d, '%s' (%s), failed on these inputs", failed - 1, step->name, step->op);

@@ -1,0 +1,98 @@
+/* The standalone program's weights: mapped whole, or read as it runs inside a budget for the whole process. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "program.h"
+
+enum { PAGE = 4096, READERS = 2, READER_BYTES = 160 << 10, BLOCK = 256 << 10, TIMEOUT_MS = 30000, SLOTS = 32 };
+
+static int64_t pages(int64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
+
+/* Bytes that this process holds now: its own and pages of files. */
+static int64_t held(void) {
+  long long size = 0, resident = 0;
+  FILE *file = fopen("/proc/self/statm", "r");
+  if (!file || fscanf(file, "%lld %lld", &size, &resident) != 2) fail(FAILED, "cannot read /proc/self/statm");
+  fclose(file);
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+/* What a layout takes of memory whatever the budget (flashload/visits.py has the same sums). */
+static int64_t least_ring(const edgert_layout *layout) {
+  int64_t ring = 0;
+  for (int64_t v = 0; v < layout->visit_count; v++) {
+    int64_t sum = 0, most = 0;
+    for (int64_t p = 0; p < layout->visits[v].count; p++) {
+      const edgert_segment *segment = &layout->segments[layout->pieces[layout->visits[v].first + p].segment];
+      int64_t size = segment->resident ? 0 : pages(segment->size);
+      sum += size;
+      most = size > most ? size : most;
+    }
+    ring = sum + most > ring ? sum + most : ring;
+  }
+  return ring;
+}
+
+static int64_t table_bytes(const edgert_layout *layout) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < layout->lookup_count; i++) {
+    const edgert_lookup *table = &layout->lookups[i];
+    int64_t most = 0;
+    for (int64_t j = 0; j < layout->segment_count; j++) {
+      const edgert_segment *segment = &layout->segments[j];
+      if (segment->offset < table->offset + table->size && table->offset < segment->offset + segment->size)
+        most = segment->size > most ? segment->size : most;
+    }
+    sum += SLOTS * (pages(table->bytes) + PAGE) + 9 * (table->size / table->bytes + 1) + pages(most);
+  }
+  return sum;
+}
+
+void open_weights(session *s, int64_t dram, int64_t later) {
+  const edgert_model *model = s->model;
+  if (!dram || !model->layout) {
+    if (dram && held() + later + model->weights_bytes > dram)
+      fail(DOES_NOT_FIT, "needs %lld bytes (%lld of them weights, which are too small to be streamed), the budget is %lld",
+           (long long)(held() + later + model->weights_bytes), (long long)model->weights_bytes, (long long)dram);
+    s->weights = map_weights(model);
+    return;
+  }
+  const edgert_layout *layout = model->layout;
+  int64_t resident = 0, all = 0, ring = least_ring(layout), readers = READERS * READER_BYTES;
+  for (int64_t i = 0; i < layout->segment_count; i++) {
+    int64_t size = pages(layout->segments[i].size);
+    all += size;
+    if (layout->segments[i].resident) resident += size;
+  }
+  int64_t margin = (1 << 20) + dram / 100;
+  int64_t taken = held() + later + margin + table_bytes(layout), left = dram - taken - resident;
+  edgert_streaming plan = {.start = weights_start(model), .block_bytes = BLOCK, .threads = READERS,
+                           .timeout_ms = TIMEOUT_MS};
+  if (left >= all - resident) {
+    plan.pinned_bytes = all - resident;
+  } else {
+    if (left < ring + readers)
+      fail(DOES_NOT_FIT, "needs at least %lld bytes (process, arena and buffers %lld, resident weights %lld, ring %lld), "
+           "the budget is %lld", (long long)(taken + resident + ring + readers), (long long)(taken), (long long)resident,
+           (long long)ring, (long long)dram);
+    int64_t wanted = dram / 24; /* enough for a few blocks ahead; what is above the least takes from what stays */
+    if (wanted > ring && left >= wanted + readers) ring = wanted;
+    plan.ring_bytes = ring;
+    plan.pinned_bytes = left - ring - readers;
+  }
+  edgert_source *source = edgert_source_file(OWN_FILE);
+  if (!source) fail(FAILED, "cannot read its own file: %s", strerror(errno));
+  char message[512];
+  s->stream = edgert_stream_open(layout, &plan, source, message, sizeof message);
+  if (!s->stream) fail(FAILED, "%s", message);
+}
+
+void print_streaming(const session *s) {
+  if (!s->stream) return;
+  edgert_stream_stats f = edgert_stream_figures(s->stream);
+  printf("streaming: %lld bytes stay, ring %lld, read %lld in %lld reads, waited %.3f s; rows looked up %lld, read %lld\n",
+         (long long)f.pinned_bytes, (long long)f.ring_bytes, (long long)f.read_bytes, (long long)f.reads, f.wait_ns / 1e9,
+         (long long)f.lookups, (long long)f.lookup_reads);
+}
