@@ -1,7 +1,10 @@
 /* The standalone program's weights: mapped whole, or read as it runs inside a budget for the whole process. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "program.h"
@@ -50,6 +53,18 @@ static int64_t table_bytes(const edgert_layout *layout) {
   return sum;
 }
 
+/* The system reads ahead, by megabytes on some machines, where a program's own pages are first used: with the code come
+ * weights, which would take memory of the budget. */
+static void forget_read_ahead(int64_t start, int64_t bytes) {
+  extern char __executable_start[], __bss_start[];
+  uintptr_t from = (uintptr_t)__executable_start / PAGE * PAGE, to = ((uintptr_t)__bss_start + PAGE - 1) / PAGE * PAGE;
+  madvise((void *)from, to - from, MADV_RANDOM);
+  int file = open(OWN_FILE, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return;
+  posix_fadvise(file, (off_t)start, (off_t)bytes, POSIX_FADV_DONTNEED);
+  close(file);
+}
+
 void open_weights(session *s, int64_t dram, int64_t later) {
   const edgert_model *model = s->model;
   if (!dram || !model->layout) {
@@ -84,6 +99,7 @@ void open_weights(session *s, int64_t dram, int64_t later) {
   }
   edgert_source *source = edgert_source_file(OWN_FILE);
   if (!source) fail(FAILED, "cannot read its own file: %s", strerror(errno));
+  forget_read_ahead(plan.start, model->weights_bytes);
   char message[512];
   s->stream = edgert_stream_open(layout, &plan, source, message, sizeof message);
   if (!s->stream) fail(FAILED, "%s", message);
