@@ -174,7 +174,8 @@ class Lowering:
                 stages = stages or outcome.emit(self.target, everything)
                 break
             made_outputs: list[Tensor | None] = [outcome] if isinstance(outcome, Tensor) else list(outcome)
-            macs += sum(self._macs(t) for t in made_outputs if t is not None)
+            if node is first:
+                macs = sum(self._macs(t) for t in made_outputs if t is not None)
             if node is first and group.anchor and (self.target.family, key) in TEMPLATES:
                 stages = self._template(group, key, made, made_outputs, results)
                 if stages is not None:
@@ -182,6 +183,8 @@ class Lowering:
             pairs = zip(node.outputs, made_outputs, strict=False)
             env.update({v.name: t for v, t in pairs if v.name and t is not None})
         if stages is None:
+            # what a later node reads of an earlier one is counted with the node that it ends in
+            macs = max((self._macs(env[name]) for name in group.outputs), default=macs)
             stages = lower_nest([(env[name], self.leaf(name)) for name in group.outputs], self.target, _name(group))
         label = first.name or next(v.name for v in first.outputs if v.name)
         self.append(str(label), first.op_type, [n.name or n.op_type for n in group.nodes], stages, macs)

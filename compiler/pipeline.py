@@ -16,9 +16,11 @@ import onnx_ir as ir
 import tvm
 
 from compiler.arrange import arrange
+from compiler.codegen.c_names import identifier
 from compiler.codegen.entry import ENTRY, entry_object
 from compiler.codegen.link import link_shared
 from compiler.codegen.lower import compile_object, symbol
+from compiler.codegen.static_entry import static_entry_object
 from compiler.debug import Dump
 from compiler.frontend import load
 from compiler.frontend.dims import largest
@@ -33,6 +35,7 @@ from compiler.split import fit
 from compiler.streaming import lay_weights, stream_entry
 from targets.errors import UnsupportedModel
 from targets.kernels.tensor import Index
+from targets.microcontroller import Microcontroller
 from targets.target import Target
 
 Progress = Callable[[str, int, int], None]  # phase, done, of
@@ -42,13 +45,15 @@ Progress = Callable[[str, int, int], None]  # phase, done, of
 class Compiled:
     """A compiled model as plain data: what goes into the artifact."""
 
+    target: Target
     manifest: dict[str, Any]
-    code: bytes
+    code: bytes  # of a microcontroller: nothing, `objects` are linked with what they run on
     weights: Callable[[], Iterator[bytes | memoryview]]
     program: Program
     placement: Placement
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)  # per phase
+    objects: dict[str, bytes] = field(default_factory=dict)  # of a microcontroller, by file name
 
 
 class Clock:
@@ -96,7 +101,13 @@ def compile_model(
     # 2. to 5.
     weights: dict[str, Buffer] = {}
     program, placement = plan_graph(graph, facts, target, tiles, dump, clock, ram, weights)
-    planned = {ENTRY: (program, placement)}
+    bare = isinstance(target, Microcontroller)
+    if bare and program.dims:
+        named = ", ".join(v.name for v in program.dims)
+        raise UnsupportedModel(f"{target.name} takes static shapes, and {named} is open: fix it with --shape")
+    label = name or Path(model).stem
+    entry = f"{identifier(label)}_run" if bare else ENTRY
+    planned = {entry: (program, placement)}
     for label, other in (variants or {}).items():
         known, more = load(other, dict(shapes or {}), dict(dims or {}))
         raise_if_unsupported(more.problems)
@@ -108,9 +119,9 @@ def compile_model(
     # 6. code: every kernel to an object (cached by content), the entries that call them, one shared object
     objects = build_objects(programs, target, progress)
     clock.phase("kernels")
-    code = link_shared(objects, target, *programs)
+    code = b"" if bare else link_shared(objects, target, *programs)
     clock.phase("link")
-    manifest = make_manifest(program, placement, target, name or Path(model).stem)
+    manifest = make_manifest(program, placement, target, label) | {"entry": entry}
     if variants:
         manifest["programs"] = {
             label: _variant(*planned[f"{ENTRY}_{label}"], target, f"{ENTRY}_{label}") for label in variants
@@ -128,8 +139,9 @@ def compile_model(
         manifest["split"] = program.split
     manifest["source"] = {"opset": opset, "sha256": _sha256(Path(model))}
     return Compiled(
-        manifest, code, lambda: weight_chunks(*programs.values()), program, placement, list(facts.notes), clock.seconds
-    )
+        target, manifest, code, lambda: weight_chunks(*programs.values()), program, placement, list(facts.notes),
+        clock.seconds, objects if bare else {},
+    )  # fmt: skip
 
 
 def plan_graph(
@@ -204,7 +216,8 @@ def build_objects(
             done[name] = data
             if progress:
                 progress("kernels", len(done), len(owners))
-    return done | {f"entry.{entry}": entry_object(program, target, entry) for entry, program in programs.items()}
+    made = static_entry_object if isinstance(target, Microcontroller) else entry_object
+    return done | {f"entry.{entry}": made(program, target, entry) for entry, program in programs.items()}
 
 
 def _variant(program: Program, placement: Placement, target: Target, entry: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgert import __version__, artifact
+from edgert import __version__
 from edgert.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,15 +63,15 @@ def compile(
         from compiler import golden as golden_data
         from compiler.pipeline import compile_model
         from compiler.tune import Records, Tuner
+        from edgert.emit import emitter_of
         from edgert.quantized import quantized_copy
         from targets import get_target
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("edgert", "compiler", "targets"):
             raise  # a part of this project: a bug, not a missing extra
         raise UsageError(f"compiling needs the compiler: pip install 'edgert[compiler]' ({error})") from None
-    if emit not in ("edge", "exe"):
-        raise UsageError(f"--emit {emit}: there are edge and exe")
     chosen = get_target(target)
+    emitter = emitter_of(emit, chosen)
     if quant is None and calibrate is not None:
         raise UsageError("calibration data is for quantization: give --quant SCHEME as well")
     if quant is not None:
@@ -109,13 +109,7 @@ def compile(
         feeds, answers, tolerance = golden_data.make(Path(model), done.manifest, done.notes)
         done.seconds["golden"] = round(time.perf_counter() - started_golden, 4)
         done.manifest["golden"] = {"tolerance": tolerance}
-    if emit == "exe":
-        from edgert import exe
-
-        exe.build_from(done.manifest, done.code, done.weights(), path, feeds, answers)
-        manifest = done.manifest
-    else:
-        manifest = artifact.write(path, done.manifest, done.code, done.weights(), feeds, answers, more)
+    manifest = emitter(done, path, feeds, answers, more)
     done.seconds["total"] = round(time.perf_counter() - started, 4)
     return CompileReport(path, manifest, path.stat().st_size, done.seconds, done.notes)
 

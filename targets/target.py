@@ -22,6 +22,8 @@ class Target:
     dot: str = "portable"  # how int8 products are summed; targets/kernels/dot.py has the ways
     tiles: str = ""  # the matrix unit, where there is one
     base: str = ""  # a target with fewer features whose tuning records hold here too
+    pointer_bytes: int = 8
+    alignment: int = 64  # of buffers: a cache line and an AVX-512 register
 
     @property
     def isa(self) -> str:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from targets.microcontroller import Microcontroller
 from targets.target import Target
 
 from .cache import cached
@@ -30,12 +31,15 @@ def zig(*arguments: str, cwd: Path) -> str:
 
 def math_library(target: Target) -> bytes:
     """The static library of math.zig and compiler_rt for `target`. Built once, then cached."""
-    arch = target.triple.split("-")[0]
+    machine, cpu = f"{target.triple.split('-')[0]}-freestanding", target.cpu.replace("-", "_")
+    kind = ["-O", "ReleaseFast", "-fPIC"]
+    if isinstance(target, Microcontroller):
+        machine, cpu, kind = target.zig_target, target.zig_cpu, ["-O", "ReleaseSmall"]
 
     def make() -> bytes:
         with tempfile.TemporaryDirectory() as folder:
-            zig("build-lib", str(MATH), "-O", "ReleaseFast", "-fPIC", "-fcompiler-rt", "-ffunction-sections",
-                "-fstrip", "-target", f"{arch}-freestanding", "-mcpu", target.cpu.replace("-", "_"), "--name", "m",
+            zig("build-lib", str(MATH), *kind, "-fcompiler-rt", "-ffunction-sections",
+                "-fstrip", "-target", machine, "-mcpu", cpu, "--name", "m",
                 cwd=Path(folder))  # fmt: skip
             return Path(folder, "libm.a").read_bytes()
 

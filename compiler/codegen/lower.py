@@ -21,7 +21,8 @@ def source(stage: Stage, target: Target) -> str:
     """The kernel's TIR as text, and the target: equal texts give equal code."""
     if stage.text is None:
         stage.text = _text(StructuralKey(stage.func))  # type: ignore[call-arg]
-    return f"{target}\0{stage.text}"
+    # on a microcontroller the whole loop is one call, so how long it is belongs to the kernel
+    return f"{target}\0{stage.text}" + (f"\0{stage.tasks}" if target.pointer_bytes == 4 else "")
 
 
 @lru_cache(1024)
@@ -32,6 +33,13 @@ def _text(func: StructuralKey) -> str:
 def symbol(stage: Stage, target: Target) -> str:
     """The kernel's name in its object: equal kernels share it, different ones never do."""
     return "k_" + hashlib.sha256(source(stage, target).encode()).hexdigest()[:20]
+
+
+def whole(stage: Stage) -> tirx.PrimFunc:
+    """The kernel of all of a stage's iterations, without parameters for begin, end and dims: shapes are static."""
+    *_, begin, end = stage.func.params
+    assert not stage.dims and isinstance(stage.tasks, int), f"{stage.kernel} has open dimensions"
+    return stage.func.specialize({begin: tirx.const(0, "int64"), end: tirx.const(stage.tasks, "int64")})
 
 
 def lower(func: tirx.PrimFunc, name: str, target: Target) -> tvm.IRModule:
@@ -63,7 +71,8 @@ def compile_object(stage: Stage, target: Target) -> bytes:
     """The object file of one kernel, whose only global symbol is `symbol(stage, target)`. Cached."""
 
     def make() -> bytes:
-        lowered = lower(stage.func, symbol(stage, target), target)
+        func = whole(stage) if target.pointer_bytes == 4 else stage.func
+        lowered = lower(func, symbol(stage, target), target)
         # LLVM dies of a bfloat16 that legalisation passed over (one inside a bound value, say)
         if "bfloat16" in source(stage, target) and "bfloat16" in lowered.script():
             raise tvm.error.InternalError("bfloat16 inside a bound value")

@@ -14,6 +14,7 @@ from targets.target import Target
 from . import (
     attention,
     blocked,
+    byte_softmax,
     common_subexpressions,
     dead_code,
     dynamic_layout,
@@ -80,6 +81,7 @@ PHASES: list[tuple[str, list[Pass]]] = [
             gelu_for_bytes.run,
             integer.run,
             integer_products.run,
+            byte_softmax.run,
         ],
     ),
     # weights of few bits that are left, for kernels that unpack them; and what that leaves of transposes

@@ -14,6 +14,7 @@ from edgert.cli.options import FILE, device_option, json_option, shape_options, 
 @click.option(
     "--seconds", type=click.FloatRange(min=0.01), default=2.0, show_default=True, help="Time for each runtime."
 )
+@click.option("--profile", is_flag=True, help="On a simulator: the instructions of each step.")
 @shape_options
 @threads_option
 @device_option
@@ -23,6 +24,7 @@ def command(
     against: str,
     model: str | None,
     seconds: float,
+    profile: bool,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     dims: tuple[tuple[str, tuple[int, int]], ...],
     threads: int | None,
@@ -33,6 +35,11 @@ def command(
     from edgert.interface.bench import bench
     from edgert.interface.show import bench_text, show
 
+    if device.startswith("sim://"):
+        from edgert.interface.counted import count, counted_text
+
+        show(count(path, device, profile), as_json, counted_text)
+        return
     peers = [name.strip() for name in against.split(",") if name.strip()]
     result = bench(path, peers, model, seconds, dict(shapes), dict(dims), threads, device)
     show(result, as_json, bench_text)

@@ -19,7 +19,10 @@ from edgert.cli.options import BYTES, FILE, json_option, shape_options, target_o
 @click.option(
     "--tune", type=click.IntRange(min=0), default=0, metavar="TRIALS", help="Measure so many tilings a kernel."
 )
-@click.option("--emit", type=click.Choice(["edge", "exe"]), default="edge", show_default=True, help="exe: a program.")
+@click.option(
+    "--emit", default="edge", show_default=True, metavar="FORMAT",
+    help="exe: a program. For microcontrollers: elf, a firmware.",
+)  # fmt: skip
 @click.option("--golden/--no-golden", default=True, help="Put inputs and right answers in, for `edgert verify`.")
 @click.option(
     "--debug-dump", type=click.Path(file_okay=False), metavar="DIR", help="Write graph and plan of each phase."

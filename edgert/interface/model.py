@@ -36,6 +36,13 @@ def open_model(
     """
     from edgert.interface.devices import check_device
 
+    if device.startswith("sim://"):
+        from edgert.interface.simulated import open_simulated
+
+        if is_model(path) or is_gguf(path):
+            raise UsageError(f"{path}: compile it first, with --target {device.removeprefix('sim://')}")
+        yield open_simulated(path, device)  # type: ignore[misc]  # it has a Model's methods
+        return
     check_device(device)
     if is_gguf(path):
         raise UsageError(f"{path} is a language model: see `edgert generate`, or compile it first")

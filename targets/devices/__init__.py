@@ -1,1 +1,1 @@
-"""How an artifact gets to a device and runs there. The local machine needs nothing; others come with their targets."""
+"""How an artifact gets to a device and runs there. Simulators of microcontrollers: simulator.py has the interface."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from tvm import tirx
 
-from .vmath import let
+from .vmath import fma, let
 
 MAGIC = 12582912.0  # 1.5 * 2^23: added to a float32 below 2^22, its last bits are that number rounded to nearest even
 MAGIC_BITS = 0x4B400000
@@ -35,11 +35,6 @@ def quotient(x: tirx.Expr, minus: tirx.Expr, over: tirx.Expr) -> tirx.Expr:
 def divides_by_multiplying(scale: float) -> bool:
     """Whether `quantized` takes this scale: normal, and so is its reciprocal."""
     return 2.0**-100 < scale < 2.0**100
-
-
-def fma(a: tirx.Expr, b: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
-    """a * b + c of float32, rounded once."""
-    return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
 
 
 def _rounded(held: tirx.Expr, zero: int, dtype: str) -> tirx.Expr:

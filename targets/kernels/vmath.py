@@ -54,6 +54,29 @@ def exp_flush(x: tirx.Expr) -> tirx.Expr:
     return _float32(x, tirx.exp, lambda v: _exp(_at_least(v, -88.0), lambda p, n: p * _power(n)))
 
 
+def exp_portable(x: tirx.Expr) -> tirx.Expr:
+    """e^x of float32 for -88 <= x <= 0, less is taken as that: every sum is fused, so that all machines agree."""
+
+    def body(x: tirx.Expr, t: tirx.Expr) -> tirx.Expr:
+        n = t - _f(ROUND)
+        r = fma(n, _f(-LN2_LOW), fma(n, _f(-LN2_HIGH), x))
+
+        def of(r: tirx.Expr) -> tirx.Expr:
+            value = _f(EXP[-1])
+            for c in reversed(EXP[:-1]):
+                value = fma(value, r, _f(c))
+            return fma(value, r * r, r) + _f(1.0)
+
+        return let(r, of) * _power(tirx.reinterpret("int32", t) - _i(ROUND_BITS))
+
+    return let(_at_least(x, -88.0), lambda x: let(fma(x, _f(LOG2E), _f(ROUND)), lambda t: body(x, t)))
+
+
+def fma(a: tirx.Expr, b: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
+    """a * b + c of float32, rounded once."""
+    return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
+
+
 def log(x: tirx.Expr) -> tirx.Expr:
     """The natural logarithm."""
     return _float32(x, tirx.log, _log)

@@ -1,0 +1,127 @@
+"""A model, the harness and a board's linker script to one bare-metal ELF file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compiler.codegen.c_names import identifiers
+from compiler.codegen.link import LinkError, math_library, zig
+from edgert.errors import DoesNotFit
+from targets.boards import Board
+from targets.boards.script import linker_script
+from targets.microcontroller import Microcontroller
+
+from .header import c_type, header
+
+FIRMWARE = Path(__file__).parents[2] / "targets" / "firmware"
+MANIFEST, GOLDEN = ".edgert.manifest", ".edgert.golden"  # sections beside what is loaded
+START = {"thumb": "cortex_m.c", "riscv32": "riscv32.c"}
+CFLAGS = (
+    "-std=c11", "-Os", "-ffreestanding", "-fno-sanitize=undefined", "-ffunction-sections", "-fdata-sections",
+    "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-Wall", "-Wextra", "-Werror",
+    "-Wno-unused-command-line-argument",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Model:
+    """A compiled model for a microcontroller, before it is linked. name: what C calls it; objects: by file name."""
+
+    name: str
+    manifest: Mapping[str, Any]
+    target: Microcontroller
+    objects: Mapping[str, bytes]
+    weights: bytes
+    golden: Mapping[str, np.ndarray] = field(default_factory=dict)  # by `in/NAME` and `out/NAME`
+
+
+def model_io(model: Model) -> str:
+    """What the harness knows of the model: buffers for its tensors and arena, and the call."""
+    lines = ["#include <stdint.h>", f'#include "{model.name}.h"']
+    tables, calls = [], []
+    for kind in ("inputs", "outputs"):
+        ports, rows, members = model.manifest[kind], [], []
+        for i, (port, member) in enumerate(zip(ports, identifiers(p["name"] for p in ports), strict=True)):
+            buffer = f"edgert_{kind}_{i}"
+            elements = f"{port['bytes']} / sizeof({c_type(port['dtype'])})"
+            place = '__attribute__((section(".edgert.io"), aligned(16)))'
+            lines.append(f"static {c_type(port['dtype'])} {buffer}[{elements}] {place};")
+            rows.append(f"{{{buffer}, {port['bytes']}}}")
+            members.append(f".{member} = {buffer}")
+        tables.append(f"#define EDGERT_{kind.upper()} {len(rows)}u")
+        table = f"static const struct {{ void *data; uint32_t bytes; }} edgert_model_{kind}[]"
+        tables.append(f"{table} = {{{', '.join(rows) or '{0, 0}'}}};")
+        calls.append(f"{model.name}_{kind} {kind} = {{{', '.join(members) or '0'}}};")
+    words = -(-model.manifest["arena_bytes"] // 4)
+    lines += tables
+    lines += [
+        f"#define EDGERT_ARENA_WORDS {words}u",
+        f'static uint32_t edgert_model_arena[{max(1, words)}] __attribute__((section(".edgert.arena"), aligned(16)));',
+        "static inline int32_t edgert_model_run(void) {",
+        *(f"  {call}" for call in calls),
+        f"  return {model.name}_run(&inputs, &outputs, edgert_model_arena);",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def machine_flags(target: Microcontroller) -> list[str]:
+    """zig's flags for a core."""
+    return ["-target", target.zig_target, f"-mcpu={target.zig_cpu}"]
+
+
+def write_parts(model: Model, folder: Path) -> list[str]:
+    """Writes the model's objects, weights and header to `folder`; the names of what has to be linked."""
+    for name, data in model.objects.items():
+        (folder / f"{name}.o").write_bytes(data)
+    (folder / f"{model.name}.h").write_text(header(model.manifest, model.name, model.target.alignment))
+    (folder / "weights.bin").write_bytes(model.weights)
+    (folder / "weights.S").write_text(
+        '.section .edgert.weights,"a",%progbits\n.balign 16\n'
+        f'.globl {model.name}_weights\n{model.name}_weights:\n.incbin "weights.bin"\n'
+    )
+    return [*(f"{name}.o" for name in model.objects), "weights.S"]
+
+
+def _about(model: Model, folder: Path) -> str:
+    """What tools read of a firmware file and what never gets to the device: manifest, golden inputs and outputs."""
+    (folder / "manifest.json").write_text(json.dumps(model.manifest))
+    np.savez(folder / "golden.npz", allow_pickle=False, **model.golden)
+    lines = []
+    for section, file in ((MANIFEST, "manifest.json"), (GOLDEN, "golden.npz")):
+        lines += [f'.section {section},"",%progbits', f'.incbin "{file}"']
+    (folder / "about.S").write_text("\n".join(lines) + "\n")
+    return "about.S"
+
+
+def link_firmware(model: Model, board: Board, stack: int | None = None) -> tuple[bytes, str]:
+    """The ELF file and the linker's map. Raises DoesNotFit where a region overflows."""
+    with tempfile.TemporaryDirectory(prefix="edgert-") as name:
+        folder = Path(name)
+        parts = write_parts(model, folder)
+        (folder / "model_io.h").write_text(model_io(model))
+        (folder / "board.ld").write_text(linker_script(board, None, stack))
+        parts.append(_about(model, folder))
+        start = next(file for arch, file in START.items() if model.target.zig_target.startswith(arch))
+        sources = [start, "main.c", *([] if model.target.fma else ["fmaf.c"])]
+        for source in (*sources, "weights.S", "about.S"):
+            where = source if source in parts else str(FIRMWARE / source)
+            zig("cc", *machine_flags(model.target), *CFLAGS, f"-I{FIRMWARE}", "-I.", "-c", where, "-o", f"{source}.o",
+                cwd=folder)  # fmt: skip
+        (folder / "libm.a").write_bytes(math_library(model.target))
+        inputs = [part if part.endswith(".o") else f"{part}.o" for part in (*sources, *parts)]
+        try:
+            zig("ld.lld", "-T", "board.ld", "--gc-sections", "-Map=firmware.map", "-z", "noexecstack", "-o",
+                "firmware.elf", *inputs, "libm.a", cwd=folder)  # fmt: skip
+        except LinkError as error:
+            if "will not fit in region" in str(error):
+                raise DoesNotFit(f"does not fit on {board.name}: {error}") from None
+            raise
+        return (folder / "firmware.elf").read_bytes(), (folder / "firmware.map").read_text()

@@ -1,0 +1,7 @@
+"""Cortex-M33: Armv8-M mainline with DSP and a single-precision FPU."""
+
+from .microcontroller import cortex_m
+
+_TARGET = cortex_m("cortex-m33", "thumbv8m.main-unknown-none-eabihf", "mps2-an505", "cortex_m33")
+
+TARGETS = {_TARGET.name: _TARGET}

@@ -1,0 +1,10 @@
+"""Cortex-M55: Armv8.1-M mainline with MVE (Helium), integer and float."""
+
+from .microcontroller import cortex_m
+
+_TARGET = cortex_m(
+    "cortex-m55", "thumbv8.1m.main-unknown-none-eabihf", "mps3-an547", "cortex_m55+mve+mve_fp",
+    attrs=("+mve.fp", "-fp64"),
+)  # fmt: skip
+
+TARGETS = {_TARGET.name: _TARGET}

@@ -1,0 +1,69 @@
+"""Microcontrollers in QEMU: the only one with MVE, and a second opinion on unicorn.
+
+With -icount virtual time is a count of instructions, so the harness's clock counts them; the board file says how many
+instructions a tick is worth.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from targets.boards import Board
+from targets.errors import EdgertError
+
+from .simulator import SEMIHOSTING, Run, Task, parse_reports
+
+PROGRAMS = {"riscv32imac": "qemu-system-riscv32"}
+SECONDS = 600
+
+
+def program(board: Board) -> str:
+    """The QEMU that has the board's core."""
+    return PROGRAMS.get(board.core, "qemu-system-arm")
+
+
+class QemuSimulator:
+    """See the module."""
+
+    name = "qemu"
+
+    def missing(self, board: Board) -> str:
+        """Why not; empty where it can run the board."""
+        if not board.machine:
+            return f"QEMU has no {board.name}"
+        if shutil.which(program(board)) is None:
+            return f"{program(board)} is not installed (apt: qemu-system-arm, qemu-system-misc)"
+        return ""
+
+    def run(self, task: Task) -> list[Run]:
+        """A result per frame, without the instructions of each step."""
+        board = task.board
+        with tempfile.TemporaryDirectory(prefix="edgert-") as name:
+            folder = Path(name)
+            (folder / "firmware.elf").write_bytes(task.firmware.data)
+            (folder / SEMIHOSTING[0]).write_bytes(b"".join(task.frames))
+            config = ",".join(f"arg={word}" for word in ("model", *SEMIHOSTING))
+            command = [program(board), "-M", board.machine, "-nographic", "-monitor", "none", "-serial", "none"]
+            command += [
+                "-icount",
+                f"shift={board.icount},sleep=off",
+                "-semihosting-config",
+                f"enable=on,target=native,{config}",
+            ]
+            command += ["-bios", "none"] if board.core == "riscv32imac" else []
+            try:
+                done = subprocess.run(
+                    [*command, "-kernel", "firmware.elf"], cwd=folder, capture_output=True, text=True, check=False,
+                    timeout=SECONDS, stdin=subprocess.DEVNULL,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                raise EdgertError(f"QEMU did not finish {board.name} within {SECONDS} s") from None
+            out = folder / SEMIHOSTING[1]
+            if done.returncode or not out.is_file():
+                said = " ".join(done.stderr.split())[:300]
+                raise EdgertError(f"the firmware failed on {board.name} in QEMU ({done.returncode}): {said}")
+            reports = parse_reports(out.read_bytes(), task)
+        return [Run(outputs, round(ticks * board.ticks), stack, arena) for ticks, stack, arena, outputs in reports]

@@ -1,0 +1,231 @@
+"""Cortex-M and 32-bit RISC-V in this process, by unicorn (pip): answers and an exact number of instructions.
+
+Instructions are counted by basic blocks: a block that is entered runs to its end, whose length decoding it tells.
+Predicated instructions in an IT block count, as in QEMU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from targets.boards import Board
+from targets.errors import EdgertError
+
+from .firmware import Firmware
+from .semihosting import Semihosting
+from .simulator import SEMIHOSTING, Run, Task, parse_reports
+
+PAGE = 0x1000
+SYSTEM = 0xE000E000  # the system control space of a Cortex-M, with SysTick
+CORES = {
+    "cortex-m0plus": "UC_CPU_ARM_CORTEX_M0", "cortex-m3": "UC_CPU_ARM_CORTEX_M3", "cortex-m4": "UC_CPU_ARM_CORTEX_M4",
+    "cortex-m7": "UC_CPU_ARM_CORTEX_M7", "cortex-m33": "UC_CPU_ARM_CORTEX_M33", "riscv32imac": "",
+}  # fmt: skip
+
+
+def thumb_length(code: bytes, at: int) -> int:
+    """Bytes of the Thumb instruction at `at` (Armv7-M ARM, A5.1)."""
+    return 4 if code[at + 1] >> 3 in (0x1D, 0x1E, 0x1F) else 2
+
+
+def riscv_length(code: bytes, at: int) -> int:
+    """Bytes of the RISC-V instruction at `at` (unprivileged ISA, 1.5)."""
+    return 4 if code[at] & 3 == 3 else 2
+
+
+def thumb_call(code: bytes, at: int) -> bool:
+    """Whether the instruction is BL or BLX (register)."""
+    if thumb_length(code, at) == 2:
+        return code[at + 1] == 0x47 and code[at] & 0x87 == 0x80
+    return at + 4 <= len(code) and code[at + 1] >> 3 == 0x1E and code[at + 3] & 0xD0 == 0xD0
+
+
+def riscv_call(code: bytes, at: int) -> bool:
+    """Whether the instruction leaves its successor's address in ra."""
+    word = int.from_bytes(code[at : at + 4], "little")
+    if riscv_length(code, at) == 4:
+        return word & 0x7F in (0x67, 0x6F) and word >> 7 & 31 == 1
+    half = word & 0xFFFF
+    return half & 0xE003 == 0x2001 or (half & 0xF07F == 0x9002 and half >> 7 & 31 != 0)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How unicorn runs one architecture: its registers, and how its instructions read."""
+
+    stop: Any  # the register names of unicorn
+    pc: int
+    sp: int
+    link: int
+    argument: int
+    block: int
+    trap: bytes  # the instruction of a semihosting call
+    length: Any
+    call: Any
+    thumb: int
+
+
+def machine_of(core: str) -> tuple[Any, Machine]:
+    """An engine for that core, and what is to be known of it."""
+    import unicorn as uc
+
+    if core == "riscv32imac":
+        from unicorn import riscv_const as r
+
+        engine = uc.Uc(uc.UC_ARCH_RISCV, uc.UC_MODE_RISCV32)
+        return engine, Machine(
+            uc, r.UC_RISCV_REG_PC, r.UC_RISCV_REG_SP, r.UC_RISCV_REG_RA, r.UC_RISCV_REG_A0, r.UC_RISCV_REG_A1,
+            b"\x73\x00\x10\x00", riscv_length, riscv_call, 0,
+        )  # fmt: skip
+    from unicorn import arm_const as a
+
+    engine = uc.Uc(uc.UC_ARCH_ARM, uc.UC_MODE_THUMB | uc.UC_MODE_MCLASS)
+    engine.ctl_set_cpu_model(getattr(a, CORES[core]))
+    return engine, Machine(
+        uc, a.UC_ARM_REG_PC, a.UC_ARM_REG_SP, a.UC_ARM_REG_LR, a.UC_ARM_REG_R0, a.UC_ARM_REG_R1,
+        b"\xab\xbe", thumb_length, thumb_call, 1,
+    )  # fmt: skip
+
+
+class UnicornSimulator:
+    """See the module."""
+
+    name = "unicorn"
+
+    def missing(self, board: Board) -> str:
+        """Why not; empty where it can run the board."""
+        if board.core not in CORES:
+            return f"unicorn has no {board.core}"
+        try:
+            import elftools  # noqa: F401
+            import unicorn  # noqa: F401
+        except ModuleNotFoundError as error:
+            return f"{error.name} is not installed: pip install 'edgert[mcu]'"
+        return ""
+
+    def run(self, task: Task) -> list[Run]:
+        """A result per frame."""
+        return _Session(task).run()
+
+
+class _Session:
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.engine, self.machine = machine_of(task.board.core)
+        self._map(task.board)
+        for address, data in task.firmware.segments:
+            self.engine.mem_write(address, data)
+        files = {SEMIHOSTING[0]: b"".join(task.frames)}
+        command = " ".join(("model", *SEMIHOSTING))
+        self.host = Semihosting(
+            lambda at, size: bytes(self.engine.mem_read(at, size)), self.engine.mem_write, command, files
+        )
+        self.lengths: dict[tuple[int, int], int] = {}
+        self.count = 0
+        self.entry, self.entry_size = task.firmware.function(task.entry)
+        self.returns = _return_addresses(task.firmware, self.entry, self.entry_size, self.machine)
+        self.back = -1  # where the entry returns to, while it runs
+        self.marks: list[int] = []
+        self.calls: list[list[int]] = []
+        self.fault = ""
+
+    def _map(self, board: Board) -> None:
+        mapped: set[int] = set()
+        for region in board.regions:
+            pages = {*range(region.origin // PAGE, -(-region.end // PAGE))} - mapped
+            if pages:  # regions may share a page, which then the first brings
+                self.engine.mem_map(min(pages) * PAGE, (max(pages) + 1 - min(pages)) * PAGE)
+            mapped |= pages
+        if self.machine.thumb:
+            clock = {0x10: 7, 0x18: 1}  # SysTick runs; its ticks are not used, instructions are counted here
+            self.engine.mmio_map(
+                SYSTEM, PAGE, lambda u, at, size, d: clock.get(at, 0), None, lambda u, at, size, value, d: None, None
+            )
+
+    def _block(self, engine: Any, address: int, size: int, data: Any) -> None:
+        before = self.count
+        key = (address, size)
+        if key not in self.lengths:
+            self.lengths[key] = self._instructions(bytes(engine.mem_read(address, size)))
+        self.count += self.lengths[key]
+        if self.back < 0:
+            if address == self.entry:
+                self.back = engine.reg_read(self.machine.link) & ~self.machine.thumb
+                self.marks = [before]
+        elif address in self.returns:
+            self.marks.append(before)
+        elif address == self.back:
+            self.calls.append([*self.marks, before])
+            self.back = -1
+
+    def _instructions(self, code: bytes) -> int:
+        at = count = 0
+        while at < len(code):
+            at, count = at + self.machine.length(code, at), count + 1
+        return count
+
+    def _interrupt(self, engine: Any, number: int, data: Any) -> None:
+        pc = engine.reg_read(self.machine.pc)
+        if bytes(engine.mem_read(pc, len(self.machine.trap))) != self.machine.trap:
+            self.fault = f"exception {number} at {pc:#x}"
+            engine.emu_stop()
+            return
+        result = self.host.call(engine.reg_read(self.machine.argument), engine.reg_read(self.machine.block))
+        if self.host.code is not None:
+            engine.emu_stop()
+            return
+        engine.reg_write(self.machine.argument, result & 0xFFFFFFFF)
+        engine.reg_write(self.machine.pc, (pc + len(self.machine.trap)) | self.machine.thumb)
+
+    def _access(self, engine: Any, kind: int, address: int, size: int, value: int, data: Any) -> None:
+        if address % size and not self.fault:
+            self.fault = f"unaligned access of {size} bytes at {address:#x}, pc {engine.reg_read(self.machine.pc):#x}"
+            engine.emu_stop()
+
+    def run(self) -> list[Run]:
+        engine, uc = self.engine, self.machine.stop
+        engine.hook_add(uc.UC_HOOK_INTR, self._interrupt)
+        engine.hook_add(uc.UC_HOOK_BLOCK, self._block)
+        if self.task.check_alignment:
+            engine.hook_add(uc.UC_HOOK_MEM_READ | uc.UC_HOOK_MEM_WRITE, self._access)
+        start, _ = self.task.firmware.function("edgert_reset")
+        if self.machine.thumb:
+            engine.reg_write(self.machine.sp, self.task.firmware.symbols["edgert_stack_top"][0])
+        at = start | self.machine.thumb
+        while self.host.code is None and not self.fault:
+            try:
+                engine.emu_start(at, 0xFFFFFFFE)
+            except uc.UcError as error:
+                at = engine.reg_read(self.machine.pc)
+                if error.errno != uc.UC_ERR_INSN_INVALID:
+                    self.fault = self.fault or f"{error} at {at:#x}"
+                else:  # what unicorn takes RISC-V's EBREAK for
+                    self._interrupt(engine, 0, None)
+                    at += len(self.machine.trap)
+        if self.fault or self.host.code:
+            raise EdgertError(
+                f"the firmware failed on {self.task.board.name}: {self.fault or f'exit code {self.host.code}'}"
+            )
+        reports = parse_reports(bytes(self.host.files.get(SEMIHOSTING[1], b"")), self.task)
+        if len(self.calls) != len(reports):
+            raise EdgertError(f"{self.task.entry} was called {len(self.calls)} times for {len(reports)} runs")
+        runs = []
+        for marks, (_, stack, arena, outputs) in zip(self.calls, reports, strict=True):
+            first, last = marks[0], marks[-1]
+            # what the entry does before its first call counts for that, what it does after the last for the last
+            ends = [*marks[1:-2], last] if len(marks) > 2 else [last]
+            steps = [b - a for a, b in zip([first, *ends], ends, strict=False)]
+            runs.append(Run(outputs, last - first, stack, arena, steps))
+        return runs
+
+
+def _return_addresses(firmware: Firmware, start: int, size: int, machine: Machine) -> frozenset[int]:
+    """The addresses behind every call that the entry makes: when one is reached, a step is done."""
+    code, found, at = firmware.bytes_at(start, size), set(), 0
+    while at + 1 < len(code):
+        length = machine.length(code, at)
+        if machine.call(code, at):
+            found.add(start + at + length)
+        at += length
+    return frozenset(found)

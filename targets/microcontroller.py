@@ -1,0 +1,47 @@
+"""A target without an operating system: what its compiler, linker and simulators have to know beside the code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .target import Target
+
+
+@dataclass(frozen=True)
+class Microcontroller(Target):
+    """One core. Models for it have static shapes, are called as `NAME_run(inputs, outputs, arena)`, on one thread.
+
+    features: the core's own name, which no /proc/cpuinfo has. zig_target, zig_cpu: how zig calls it. float_abi: `hard`
+    where floats are passed in registers. fma: whether a * b + c is one instruction. board: the one firmware is for
+    where none is named.
+    """
+
+    pointer_bytes: int = 4
+    family: str = "mcu"
+    vector_bytes: int = 4
+    registers: int = 8
+    alignment: int = 8
+    zig_target: str = ""
+    zig_cpu: str = ""
+    float_abi: str = ""
+    abi: str = ""  # LLVM's -mabi, of RISC-V
+    fma: bool = False
+    board: str = ""
+
+    def tvm(self) -> dict:
+        """The target as TVM takes it."""
+        spec = super().tvm()
+        if self.float_abi:
+            spec["mfloat-abi"] = self.float_abi
+        if self.abi:
+            spec["mabi"] = self.abi
+        return spec
+
+
+def cortex_m(name: str, triple: str, board: str, zig_cpu: str, **more: object) -> Microcontroller:
+    """An Arm Cortex-M core; `hard` floats where the triple says so."""
+    hard = triple.endswith("eabihf")
+    return Microcontroller(
+        name, triple, name, (name,), board=board, zig_cpu=zig_cpu, float_abi="hard" if hard else "soft",
+        zig_target=f"thumb-freestanding-eabi{'hf' if hard else ''}", fma=hard, **more,  # type: ignore[arg-type]
+    )  # fmt: skip

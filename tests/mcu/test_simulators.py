@@ -1,0 +1,97 @@
+"""Firmware on simulated cores gives the laptop's answers to the bit; unicorn and QEMU agree; counts are exact."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgert
+from edgert.interface.simulated import open_simulated
+from targets.devices.registry import cores
+from targets.devices.simulator import Run
+from tests.mcu import nets
+from tests.mcu.conftest import Firmware
+from tests.models.quantized import SHARED, shared
+
+BY_UNICORN = sorted(set(cores()) - {"cortex-m55"})
+BY_QEMU = sorted(set(cores()) - {"cortex-m0plus"})
+
+
+def on_laptop(model: Path, folder: Path, inputs: list[dict[str, np.ndarray]]) -> list[np.ndarray]:
+    edgert.compile(model, folder / "laptop.edge", golden=False)
+    with edgert.load(folder / "laptop.edge", threads=1) as loaded:
+        return [next(iter(loaded.run(feeds).values())).copy() for feeds in inputs]
+
+
+def on_device(
+    path: Path, uri: str, inputs: list[dict[str, np.ndarray]], **options: bool
+) -> tuple[list[np.ndarray], list[Run]]:
+    outputs, costs = [], []
+    with open_simulated(str(path), uri) as model:
+        for made in model.run_all(list(inputs), **options):
+            assert model.last is not None
+            outputs.append(next(iter(made.values())))
+            costs.append(model.last)
+    return outputs, costs
+
+
+def need_qemu(core: str) -> None:
+    if shutil.which("qemu-system-riscv32" if core == "riscv32imac" else "qemu-system-arm") is None:
+        pytest.skip("QEMU is not installed")
+
+
+@pytest.mark.parametrize("core", BY_UNICORN)
+def test_answers_are_the_laptops_to_the_bit(core: str, tiny: Path, firmware: Firmware, tmp_path: Path) -> None:
+    inputs = nets.samples(3)
+    outputs, costs = on_device(firmware(core), f"sim://{core}", inputs, profile=True, check_alignment="m0" in core)
+    for got, want in zip(outputs, on_laptop(tiny, tmp_path, inputs), strict=True):
+        assert np.array_equal(got.view(np.uint32), want.view(np.uint32))
+    for cost in costs:
+        assert sum(cost.steps) == cost.instructions
+
+
+@pytest.mark.apt
+@pytest.mark.parametrize("core", BY_QEMU)
+def test_qemu_agrees(core: str, tiny: Path, firmware: Firmware, tmp_path: Path) -> None:
+    need_qemu(core)
+    inputs = nets.samples(2)
+    outputs, costs = on_device(firmware(core), f"sim://{core}?by=qemu", inputs)
+    for got, want in zip(outputs, on_laptop(tiny, tmp_path, inputs), strict=True):
+        assert np.array_equal(got.view(np.uint32), want.view(np.uint32))
+    if core in BY_UNICORN:
+        _, exact = on_device(firmware(core), f"sim://{core}?by=unicorn", inputs)
+        # the harness's clock also sees the instructions of the call, and ticks are not whole instructions
+        for rough, cost in zip(costs, exact, strict=True):
+            assert abs(rough.instructions - cost.instructions) < 40
+            assert (rough.stack_bytes, rough.arena_bytes) == (cost.stack_bytes, cost.arena_bytes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core", sorted(cores()))
+def test_keywords_and_persons(core: str, tmp_path: Path) -> None:
+    if core == "cortex-m55":
+        need_qemu(core)
+    rng = np.random.default_rng(7)
+    keywords = [{"input_1": (rng.standard_normal((1, 490)) * 30).astype(np.float32)} for _ in range(20)]
+    images = np.load(shared("data/vww/vww_500.npz"))["images"][:20]
+    persons = [{"input_1_int8": np.float32(image.transpose(2, 0, 1)[None]) / 255} for image in images]
+    for name, inputs in (("kws/kws_qdq_int8", keywords), ("vww/vww_96_qdq_int8", persons)):
+        model = SHARED / "models" / f"{name}.onnx"
+        path = tmp_path / f"{model.stem}.edge"
+        edgert.compile(model, path, target=core, golden=False)
+        key = edgert_input(path)
+        named = [{key: next(iter(feeds.values()))} for feeds in inputs]
+        outputs, _ = on_device(path, f"sim://{core}", named)
+        for got, want in zip(outputs, on_laptop(model, tmp_path, named), strict=True):
+            assert np.array_equal(got.view(np.uint32), want.view(np.uint32))
+
+
+def edgert_input(path: Path) -> str:
+    """The name of the only input."""
+    from edgert.artifact import Artifact
+
+    (port,) = Artifact.open(path).manifest["inputs"]
+    return port["name"]
