@@ -31,6 +31,7 @@ class Microcontroller(Target):
     def tvm(self) -> dict:
         """The target as TVM takes it."""
         spec = super().tvm()
+        spec["vector-width"] = 8 * max(8, self.vector_bytes)  # TVM warns where it has to guess
         if self.float_abi:
             spec["mfloat-abi"] = self.float_abi
         if self.abi:
