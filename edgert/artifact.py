@@ -136,10 +136,9 @@ class Artifact:
         self.spec: schema.Manifest
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], verify: bool = True, weights: bool = True) -> Artifact:
+    def open(cls, path: str | os.PathLike[str], verify: bool = True) -> Artifact:
         """Map and check the file at `path`: every header byte, the manifest's CRC and values, and, if `verify`, the
-        SHA-256 of every member and segment; without `weights` not of those that can be checked when they are used.
-        Raises UsageError when there is no such file, EdgertError when it is
+        SHA-256 of every member and segment. Raises UsageError when there is no such file, EdgertError when it is
         damaged or of another version."""
         where = Path(path)
         mapping = _map(where)
@@ -148,12 +147,18 @@ class Artifact:
                 entries = parse(data)
             artifact = cls(where, mapping, {entry.name: entry for entry in entries})
             artifact._read_manifest(entries)
-            if verify:
-                artifact.verify(weights or artifact.spec.stream is None)
         except ValueError as error:
-            reason = " ".join(str(error).split())  # names out of a damaged file may hold anything, line ends too
-            raise EdgertError(f"{where}: damaged artifact: {reason}") from None
+            raise _damaged(where, error) from None
+        if verify:
+            artifact.check()
         return artifact
+
+    def check(self, weights: bool = True) -> None:
+        """As `verify`, but not of weights that are checked when they are read, unless `weights`; raises EdgertError."""
+        try:
+            self.verify(weights or self.spec.stream is None)
+        except ValueError as error:
+            raise _damaged(self.path, error) from None
 
     def _read_manifest(self, entries: list[Entry]) -> None:
         if not entries or entries[0].name != MANIFEST:
@@ -230,6 +235,11 @@ class Artifact:
         with suppress(BufferError):
             self._data.release()
             self._mapping.close()
+
+
+def _damaged(path: Path, error: ValueError) -> EdgertError:
+    reason = " ".join(str(error).split())  # names out of a damaged file may hold anything, line ends too
+    return EdgertError(f"{path}: damaged artifact: {reason}")
 
 
 def _map(path: Path) -> mmap.mmap:

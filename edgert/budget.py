@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from edgert import cpu
 from edgert.errors import DoesNotFit, EdgertError
@@ -16,6 +17,7 @@ from flashload.profile import ASSUMED, FlashProfile
 
 if TYPE_CHECKING:
     from edgert.artifact import Artifact
+    from edgert.manifest import Manifest
 
 AUTO = "auto"
 MARGIN = 1 << 20  # and a hundredth of the budget: what a process takes here and there once it runs
@@ -89,18 +91,15 @@ class Budget:
         if self._stream is not None:
             self._stream.close()
 
+    def report(self) -> dict[str, Any]:
+        """The plan, what was read, and how long runs waited for it, as plain data."""
+        return {"plan": asdict(self.plan), **self.figures()}
+
     def _made(self) -> Plan:
-        spec = self._artifact.spec
-        assert spec.stream is not None
         taken = memory()
         process = self._process or (taken["rss_anon"] or 0) + (taken["rss_file"] or 0)
-        buffers = sum(t.bytes for t in (*spec.inputs, *spec.outputs) if t.name not in spec.state)
-        fixed = {
-            "process": process, "margin": MARGIN + self._budget // 100, "arena": spec.arena_bytes,
-            "inputs and outputs": buffers, **self._reserved,
-        }  # fmt: skip
         try:
-            return plan(self._budget, fixed, spec.stream, self._profile, None)
+            return plan_for(self._artifact.spec, self._budget, process, self._reserved, self._profile)
         except DoesNotFit as error:
             raise DoesNotFit(f"{self._artifact.path}: {error}", **error.details) from None
 
@@ -120,6 +119,20 @@ class Budget:
         self._stream.resize(self.plan.pinned_bytes, self.plan.ring_bytes)
 
 
+def plan_for(
+    spec: Manifest, budget: int, process: int, reserved: Mapping[str, int], profile: FlashProfile | None = None
+) -> Plan:
+    """The plan for an artifact that can be streamed, in a process that holds `process` bytes already. reserved: what
+    else there will be, by name. Raises DoesNotFit."""
+    assert spec.stream is not None
+    buffers = sum(t.bytes for t in (*spec.inputs, *spec.outputs) if t.name not in spec.state)
+    fixed = {
+        "process": process, "margin": MARGIN + budget // 100, "arena": spec.arena_bytes, "inputs and outputs": buffers,
+        **reserved,
+    }  # fmt: skip
+    return plan(budget, fixed, spec.stream, profile or ASSUMED, None)
+
+
 def plan_text(made: Plan) -> str:
     """A plan for people."""
     parts = ", ".join(f"{name} {format_bytes(size)}" for name, size in made.parts.items())
@@ -131,3 +144,16 @@ def plan_text(made: Plan) -> str:
         f"{format_bytes(made.block_bytes)}; predicted for flash {made.profile}: {1 / made.run_seconds:.1f} passes/s "
         f"(computing alone {1 / made.compute_seconds:.1f}), the first after {made.first_seconds:.2f} s"
     )
+
+
+def streamed_text(report: Mapping[str, Any]) -> str:
+    """What `Budget.report` gave, in a line for people."""
+    made = report["plan"]
+    text = f"budget {format_bytes(made['budget'])}"
+    if "read_bytes" not in report:
+        return text
+    text += f": {format_bytes(report['pinned_bytes'])} of weights in memory, ring {format_bytes(report['ring_bytes'])}"
+    text += f", {format_bytes(report['read_bytes'])} read, {report['wait_ns'] / 1e9:.2f} s waited"
+    if not made["read_bytes"]:
+        return text
+    return f"{text}; predicted for flash {made['profile']}: {1 / made['run_seconds']:.1f} passes/s"

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgert import __version__
 from edgert.errors import UsageError
+from edgert.plans import plans
 
 if TYPE_CHECKING:
     from edgert.quantized import Calibration
@@ -48,6 +49,7 @@ def compile(
     calibrate: Calibration | None = None,
     ram: int | None = None,
     context: int | None = None,
+    dram: int | None = None,
 ) -> CompileReport:
     """Compiles the ONNX file `model` into `out`.
 
@@ -57,6 +59,8 @@ def compile(
     samples, an .npz file, a folder with one file a sample, or an iterable of {input name: array}.
     ram: bytes that the arena may take; operators are split into bands of rows where it takes that (manifest entry
     `split`). context: for a language model (.gguf), the most tokens of a text.
+    dram: bytes for the whole process that will run it, which is its budget then unless it is told another; recorded in
+    the manifest, with plans in the report's notes.
     Raises EdgertError (and UsageError, UnsupportedModel, DoesNotFit).
     """
     try:
@@ -79,7 +83,9 @@ def compile(
         with tempfile.TemporaryDirectory(prefix="edgert-quant-") as folder:
             source, note = quantized_copy(Path(model), Path(folder), quant, calibrate, progress)
             seconds = round(time.perf_counter() - started, 4)
-            report = compile(source, out, target, shapes, dims, golden, emit, tune, debug_dump, progress, ram=ram)
+            report = compile(
+                source, out, target, shapes, dims, golden, emit, tune, debug_dump, progress, ram=ram, dram=dram
+            )
         spent = {"quantize": seconds, **report.seconds, "total": report.seconds["total"] + seconds}
         return replace(report, seconds=spent, notes=[note, *report.notes])
     path, started = Path(out), time.perf_counter()
@@ -102,6 +108,9 @@ def compile(
     done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
     if facts := _facts_beside(Path(model)):
         done.manifest["facts"] = facts
+    if dram is not None:
+        done.manifest["dram"] = dram
+        done.notes += plans(done.manifest, done.code, dram)
     feeds: dict[str, np.ndarray] = {}
     answers: dict[str, np.ndarray] = {}
     if golden:

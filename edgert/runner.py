@@ -190,7 +190,8 @@ def load(
 
     `threads`: how many share the parallel loops (default: the cores this process may use). `dram`: a budget for
     the whole process, in bytes, as `64M`, or `auto`: weights for which there is no room are read while the model runs.
-    (Of an artifact whose weights are all small, a budget for arena, weights, inputs and outputs.) `profile`: how fast
+    (Of an artifact whose weights are all small, a budget for arena, weights, inputs and outputs.) Default: what the
+    artifact was compiled for. `profile`: how fast
     the flash is, to plan for; `source`: see Budget. Everything is checked before anything is allocated: the file's
     integrity (with a budget, weights when they are first read), the processor, the budget. Raises UsageError for a
     missing file or wrong option, EdgertError for a damaged file or a machine that cannot run it, DoesNotFit with what
@@ -198,8 +199,11 @@ def load(
     count = cpu.core_count() if threads is None else threads
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_THREADS:
         raise UsageError(f"threads is {count!r}: give a number from 1 to {MOST_THREADS}")
+    artifact = Artifact.open(path, verify=False)
+    if dram is None:
+        dram = artifact.manifest.get("dram")  # what it was compiled for
     budget = None if dram is None else parse_budget(dram)
-    artifact = Artifact.open(path, weights=budget is None)
+    artifact.check(weights=budget is None)
     if program is not None:
         artifact.select(program)
     check_machine(artifact)

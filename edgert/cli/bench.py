@@ -2,7 +2,7 @@
 
 import click
 
-from edgert.cli.options import FILE, device_option, json_option, shape_options, threads_option
+from edgert.cli.options import FILE, device_option, dram_option, json_option, shape_options, threads_option
 
 
 @click.command()
@@ -17,6 +17,7 @@ from edgert.cli.options import FILE, device_option, json_option, shape_options, 
 @click.option("--profile", is_flag=True, help="On a simulator: the instructions of each step.")
 @shape_options
 @threads_option
+@dram_option
 @device_option
 @json_option
 def command(
@@ -28,6 +29,7 @@ def command(
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     dims: tuple[tuple[str, tuple[int, int]], ...],
     threads: int | None,
+    dram: int | str | None,
     device: str,
     as_json: bool,
 ) -> None:
@@ -41,5 +43,5 @@ def command(
         show(count(path, device, profile), as_json, counted_text)
         return
     peers = [name.strip() for name in against.split(",") if name.strip()]
-    result = bench(path, peers, model, seconds, dict(shapes), dict(dims), threads, device)
+    result = bench(path, peers, model, seconds, dict(shapes), dict(dims), threads, device, dram)
     show(result, as_json, bench_text)

@@ -15,6 +15,9 @@ from edgert.cli.options import BYTES, FILE, json_option, shape_options, target_o
     "--calibrate", type=click.Path(exists=True), metavar="DATA", help="Samples for --quant: an .npz file or a folder."
 )
 @click.option("--ram", type=BYTES, help="Most bytes of arena, as in 256K: splits operators to fit, or exit code 4.")
+@click.option(
+    "--dram", type=BYTES, help="Memory for the whole process that runs it, as in 64M; weights beyond it are streamed."
+)
 @click.option("--context", type=click.IntRange(min=2), help="Of a language model (.gguf): most tokens of a text.")
 @click.option(
     "--tune", type=click.IntRange(min=0), default=0, metavar="TRIALS", help="Measure so many tilings a kernel."
@@ -37,6 +40,7 @@ def command(
     quant: str | None,
     calibrate: str | None,
     ram: int | None,
+    dram: int | None,
     context: int | None,
     tune: int,
     emit: str,
@@ -57,6 +61,7 @@ def command(
             shapes=dict(shapes),
             dims=dict(dims),
             ram=ram,
+            dram=dram,
             context=context,
             tune=tune,
             emit=emit,

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgert.cli.options import FILE, json_option, kv_option, threads_option
+from edgert.cli.options import FILE, dram_option, json_option, kv_option, threads_option
 
 NUMBER = click.FloatRange(min=0)
 SHARE = click.FloatRange(min=0, max=1)
@@ -50,6 +50,7 @@ SHARE = click.FloatRange(min=0, max=1)
     "--sinks", type=click.IntRange(min=0), default=4, show_default=True, help="With --kv-window: first tokens to keep."
 )
 @threads_option
+@dram_option
 @json_option
 def command(
     path: str,
@@ -89,6 +90,7 @@ def command(
         context=given["context"],
         speculate=given["speculate"],
         kv=given["kv"],
+        dram=given["dram"],
         kv_window=given["kv_window"],
         sinks=given["sinks"],
     )

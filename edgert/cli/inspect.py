@@ -11,6 +11,7 @@ from edgert.cli.options import BYTES, FILE, json_option, shape_options, target_o
 @shape_options
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE.svg|html", help="Draw the arena over time.")
 @click.option("--ram", type=BYTES, help="Plan a model for an arena of so many bytes, as in 256K.")
+@click.option("--dram", type=BYTES, help="Plan an artifact for a process of so many bytes, as in 64M.")
 @json_option
 @click.pass_context
 def command(
@@ -21,6 +22,7 @@ def command(
     dims: tuple[tuple[str, tuple[int, int]], ...],
     plot: str | None,
     ram: int | None,
+    dram: int | None,
     as_json: bool,
 ) -> None:
     """Show operators, sizes, memory over time, and what would not compile and why (then the exit code is 3)."""
@@ -30,7 +32,7 @@ def command(
     from edgert.interface.show import print_json
 
     try:
-        found = inspect(path, target, dict(shapes), dict(dims), plot, ram)
+        found = inspect(path, target, dict(shapes), dict(dims), plot, ram, dram)
     except ModuleNotFoundError as error:
         raise missing_extra(error, "inspecting a model", "compiler") from None
     if as_json:

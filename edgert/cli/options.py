@@ -30,6 +30,7 @@ SHAPE = Parsed("NAME=DIMS", parse_shape)
 DIM = Parsed("NAME=MIN..MAX", parse_dim)
 INPUT = Parsed("NAME=FILE", parse_input)
 BYTES = Parsed("BYTES", parse_bytes)
+DRAM = Parsed("BYTES|auto", lambda text: text if text == "auto" else parse_bytes(text))
 FILE = click.Path(exists=True, dir_okay=False)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
@@ -43,6 +44,12 @@ kv_option = click.option(
     show_default=True,
     callback=lambda context, option, value: KV_CACHES[value],
     help="How the cache keeps keys and values.",
+)
+dram_option = click.option(
+    "--dram",
+    type=DRAM,
+    metavar="BYTES|auto",
+    help="Memory for the whole process, as in 64M: weights that have no room are read while the model runs.",
 )
 device_option = click.option("--device", default="local", show_default=True, help="A URI from `edgert devices`.")
 

@@ -2,7 +2,7 @@
 
 import click
 
-from edgert.cli.options import FILE, json_option, kv_option, threads_option
+from edgert.cli.options import FILE, dram_option, json_option, kv_option, threads_option
 
 
 @click.command()
@@ -13,10 +13,12 @@ from edgert.cli.options import FILE, json_option, kv_option, threads_option
 @click.option("--all", "every", is_flag=True, help="Score every token of a window, not only its second half.")
 @kv_option
 @threads_option
+@dram_option
 @json_option
 def command(
-    path: str, text: str, window: int, windows: int | None, every: bool, kv: str, threads: int | None, as_json: bool
-) -> None:
+    path: str, text: str, window: int, windows: int | None, every: bool, kv: str, threads: int | None,
+    dram: int | str | None, as_json: bool,
+) -> None:  # fmt: skip
     """Measure the perplexity of a language model (an ARTIFACT, or a GGUF file that is compiled first) on a text.
 
     Windows, beginning-of-text tokens and what is scored are as in llama.cpp's perplexity tool, so figures compare.
@@ -29,5 +31,5 @@ def command(
         click.echo(f"edgert: {message}", err=True)
 
     with progress_bar("perplexity") as progress:
-        result = perplexity(path, text, window, every, windows, threads, kv, say, progress)
+        result = perplexity(path, text, window, every, windows, threads, kv, say, progress, dram)
     show(result, as_json, perplexity_text)

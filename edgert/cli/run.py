@@ -2,7 +2,7 @@
 
 import click
 
-from edgert.cli.options import FILE, INPUT, device_option, json_option, shape_options, threads_option
+from edgert.cli.options import FILE, INPUT, device_option, dram_option, json_option, shape_options, threads_option
 
 
 @click.command()
@@ -18,6 +18,7 @@ from edgert.cli.options import FILE, INPUT, device_option, json_option, shape_op
 @click.option("--profile", is_flag=True, help="Show the time of each step.")
 @shape_options
 @threads_option
+@dram_option
 @device_option
 @json_option
 def command(
@@ -28,6 +29,7 @@ def command(
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     dims: tuple[tuple[str, tuple[int, int]], ...],
     threads: int | None,
+    dram: int | str | None,
     device: str,
     as_json: bool,
 ) -> None:
@@ -35,5 +37,5 @@ def command(
     from edgert.interface.run import run
     from edgert.interface.show import run_text, show
 
-    result = run(path, sources, output, profile, dict(shapes), dict(dims), threads, device)
+    result = run(path, sources, output, profile, dict(shapes), dict(dims), threads, device, dram)
     show(result, as_json, run_text)

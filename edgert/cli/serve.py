@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from edgert.cli.errors import missing_extra
-from edgert.cli.options import BYTES, FILE, json_option, kv_option, threads_option
+from edgert.cli.options import BYTES, FILE, dram_option, json_option, kv_option, threads_option
 from edgert.units import format_bytes
 
 
@@ -23,6 +23,7 @@ from edgert.units import format_bytes
 )
 @click.option("--context", type=click.IntRange(min=2), help="Most tokens of a text (default: the artifact's most).")
 @threads_option
+@dram_option
 @kv_option
 @click.option(
     "--max-queue", type=click.IntRange(min=0), default=16, show_default=True, metavar="N",
@@ -37,6 +38,7 @@ def command(
     api_key: str | None,
     context: int | None,
     threads: int | None,
+    dram: int | str | None,
     kv: str,
     max_queue: int,
     max_body: int,
@@ -55,7 +57,7 @@ def command(
     def ready(facts: dict[str, Any]) -> None:
         click.echo(json.dumps(facts) if as_json else _text(facts))
 
-    serve(path, Settings(host, port, api_key, context, threads, kv, max_queue, max_body), ready)
+    serve(path, Settings(host, port, api_key, context, threads, kv, max_queue, max_body, dram), ready)
 
 
 def _text(facts: dict[str, Any]) -> str:

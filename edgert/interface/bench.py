@@ -44,13 +44,14 @@ def bench(
     dims: Mapping[str, tuple[int, int]] | None = None,
     threads: int | None = None,
     device: str = "local",
+    dram: int | str | None = None,
 ) -> BenchResult:
     """Time `path` for about `seconds` a runtime, taking turns with `peers`.
 
     The inputs are the artifact's golden ones, or seeded random numbers. Peers run the model at `source`, or the one
     beside the artifact with the same name and hash. Raises UsageError where no such model is found.
     """
-    with open_model(path, shapes or {}, dims or {}, threads, device) as model:
+    with open_model(path, shapes or {}, dims or {}, threads, device, dram) as model:
         inputs = model.artifact.golden()[0] or random_inputs(model.manifest)
         contenders: dict[str, Callable[[], object]] = {"edgert": lambda: model.run(inputs)}
         if peers:

@@ -46,6 +46,7 @@ def build(
     quant: str | None = None,
     calibrate: str | None = None,
     context: int | None = None,
+    dram: int | None = None,
 ) -> BuildReport:
     """Compile the file `model` into `output`; see `edgert.build.compile` for the options.
 
@@ -79,6 +80,7 @@ def build(
             calibrate=calibrate,
             ram=ram,
             context=context,
+            dram=dram,
         )
         manifest = report.manifest
         if ram is not None and manifest["arena_bytes"] > ram:

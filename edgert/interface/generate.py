@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from edgert.budget import streamed_text
 from edgert.errors import UsageError
 from edgert.interface.language import Progress, artifact_of
 from edgert.llm.cache import SinksAndWindow
@@ -56,6 +57,7 @@ class Request:
     kv: str = "f16"
     kv_window: int | None = None  # the latest tokens to keep once there are more (StreamingLLM)
     sinks: int = 4  # and so many of the first
+    dram: int | str | None = None  # a budget for the whole process
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class GenerateResult:
     cache_bytes: int
     arena_bytes: int
     memory: dict[str, int | None]
+    streamed: dict[str, Any] | None = None  # with a budget: the plan, and what was read
 
 
 def generate(
@@ -100,7 +103,7 @@ def generate(
     artifact = artifact_of(path, say, progress)
     # The user wrote the whole prompt of a single text, so control tokens written out in it are meant
     apart = EncodedApart(artifact, request.prompt or "") if request.lines is None else None
-    with open_text_model(artifact, threads, request.kv) as model:
+    with open_text_model(artifact, threads, request.kv, request.dram) as model:
         if apart is not None:
             ids = apart.ids()
             ids = model.tokenizer.encode(request.prompt or "", special=True) if ids is None else ids
@@ -178,7 +181,8 @@ def _turn(text: str, finish: str | None, reused: int, statistics: Statistics) ->
 def _result(engine: CachedEngine, turns: list[Turn], forgotten: int = 0) -> GenerateResult:
     model = engine.model
     sizes = (engine.cache_bytes, model.arena_bytes, memory())
-    return GenerateResult(model.manifest["name"], model.threads, engine.context, turns, forgotten, *sizes)
+    streamed = None if model.memory is None else model.memory.report()
+    return GenerateResult(model.manifest["name"], model.threads, engine.context, turns, forgotten, *sizes, streamed)
 
 
 def figures(result: GenerateResult) -> str:
@@ -201,6 +205,8 @@ def figures(result: GenerateResult) -> str:
     peak = result.memory["peak_rss"] or 0
     text += f"\nmemory: peak {format_bytes(peak)}; KV cache {format_bytes(result.cache_bytes)} for {result.context}"
     text += f" tokens, arena {format_bytes(result.arena_bytes)}"
+    if result.streamed is not None:
+        text += f"\n{streamed_text(result.streamed)}"
     if total["drafted"]:
         share = 100 * total["accepted"] / total["drafted"]
         text += f"\nguesses: {total['accepted']} of {total['drafted']} right ({share:.0f} %)"

@@ -15,6 +15,7 @@ from edgert.interface.memory import memory_of, memory_text, split_of, split_text
 from edgert.interface.model import is_gguf, is_model
 from edgert.interface.plot import memory_html, memory_svg
 from edgert.interface.plot_panel import Panel
+from edgert.plans import plan_lines
 from edgert.units import format_bytes
 
 if TYPE_CHECKING:
@@ -42,10 +43,12 @@ def inspect(
     dims: Mapping[str, tuple[int, int]] | None = None,
     plot: str | None = None,
     ram: int | None = None,
+    dram: int | None = None,
 ) -> Inspection:
     """Look into the artifact or model at `path`; `plot` is an SVG or HTML file to write the arena over time to.
 
-    ram: bytes that a model's arena may take, as for `edgert compile`. Raises DoesNotFit where that cannot be.
+    ram: bytes that a model's arena may take, as for `edgert compile`. Raises DoesNotFit where that cannot be. dram:
+    bytes of a process that runs the artifact: the report says what of its weights would be streamed.
 
     Raises UsageError for options that do not fit what it is, and EdgertError where it cannot be read.
     """
@@ -57,7 +60,9 @@ def inspect(
     elif is_model(path):
         found = _model(path, target, shapes or {}, dims or {}, ram)
     else:
-        found = _artifact(path, shapes or dims or ram)
+        found = _artifact(path, shapes or dims or ram, dram)
+    if dram is not None and (is_gguf(path) or is_model(path)):
+        raise UsageError("--dram is for artifacts: give it to `edgert compile` too, which plans for it")
     if not plot:
         return found
     if "memory" not in found.data:
@@ -75,7 +80,7 @@ def _gguf(path: str, options: object) -> Inspection:
     return Inspection(data, text, True)
 
 
-def _artifact(path: str, fixed: object) -> Inspection:
+def _artifact(path: str, fixed: object, dram: int | None = None) -> Inspection:
     if fixed:
         raise UsageError(
             f"{path} is an artifact, its shapes and its arena are fixed: --shape, --dim and --ram are for models"
@@ -106,6 +111,9 @@ def _artifact(path: str, fixed: object) -> Inspection:
     counts = sorted(operators.items(), key=lambda item: (-item[1], item[0]))
     lines.append(f"  {len(manifest['steps'])} steps: " + ", ".join(f"{count} {op}" for op, count in counts))
     lines.append(f"  {data['macs'] / 1e6:.1f} M multiply-accumulates a run")
+    if dram is not None:
+        data["dram"] = {"budget": dram, "plans": plan_lines(artifact.spec, manifest, dram)}
+        lines += [f"  {line}" for line in data["dram"]["plans"]]
     return Inspection(data, "\n".join([*lines, *_memory_lines(manifest, data)]), True)
 
 

@@ -18,10 +18,11 @@ Progress = Callable[[str, int, int], None]
 
 
 def open_language_model(
-    path: str, threads: int | None, kv: str, say: Callable[[str], None], progress: Progress | None = None
-) -> TextModel:
+    path: str, threads: int | None, kv: str, say: Callable[[str], None], progress: Progress | None = None,
+    dram: int | str | None = None,
+) -> TextModel:  # fmt: skip
     """The language model at `path`, an artifact or a .gguf file. Raises what `artifact_of` and loading raise."""
-    return open_text_model(artifact_of(path, say, progress), threads, kv)
+    return open_text_model(artifact_of(path, say, progress), threads, kv, dram)
 
 
 def artifact_of(path: str, say: Callable[[str], None], progress: Progress | None = None) -> str:

@@ -29,6 +29,7 @@ def open_model(
     dims: Mapping[str, tuple[int, int]],
     threads: int | None,
     device: str = "local",
+    dram: int | str | None = None,
 ) -> Iterator[Model]:
     """A loaded model from an artifact, or from a model compiled for the host into a folder that is removed again.
 
@@ -49,11 +50,11 @@ def open_model(
     if not is_model(path):
         if shapes or dims:
             raise UsageError(f"{path} is an artifact, its shapes are fixed: --shape and --dim are for models")
-        yield edgert.load(path, threads=threads)
+        yield edgert.load(path, threads=threads, dram=dram)
         return
     from edgert.interface.build import build
 
     with tempfile.TemporaryDirectory(prefix="edgert-") as folder:
         artifact = str(Path(folder) / f"{Path(path).stem}.edge")
         build(path, artifact, shapes=shapes, dims=dims, golden=False)
-        yield edgert.load(artifact, threads=threads)
+        yield edgert.load(artifact, threads=threads, dram=dram)

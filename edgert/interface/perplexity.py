@@ -46,6 +46,7 @@ def perplexity(
     kv: str = "f16",
     say: Callable[[str], None] = lambda text: None,
     progress: Progress | None = None,
+    dram: int | str | None = None,
 ) -> PerplexityResult:
     """Score the UTF-8 file `text` with the language model at `path` in windows of `window` tokens, the first
     `most_windows` of them; see edgert.llm.perplexity for the rules. every: all tokens, not only the second halves.
@@ -53,7 +54,7 @@ def perplexity(
     Raises UsageError for a text shorter than a window or a window that the artifact has no context for, and what
     loading, compiling and reading raise.
     """
-    with open_language_model(path, threads, kv, say, progress) as model:
+    with open_language_model(path, threads, kv, say, progress, dram) as model:
         tokenizer = model.tokenizer
         # Without the line end that closes a file, as llama.cpp reads it
         ids = tokenizer.encode(read_text(text).removesuffix("\n"), bos=True)

@@ -65,13 +65,14 @@ def run(
     dims: Mapping[str, tuple[int, int]] | None = None,
     threads: int | None = None,
     device: str = "local",
+    dram: int | str | None = None,
 ) -> RunResult:
     """Run `path` on `sources` (see `inputs.gather`), writing outputs to the folder `output` as NAME.npy.
 
     Raises UsageError for wrong inputs, and whatever loading or compiling raises.
     """
     start = time.perf_counter()
-    with open_model(path, shapes or {}, dims or {}, threads, device) as model:
+    with open_model(path, shapes or {}, dims or {}, threads, device, dram) as model:
         loaded = time.perf_counter()
         manifest = model.manifest
         if "decoder" in manifest:

@@ -19,6 +19,7 @@ from edgert.runner import Model, load
 from edgert.units import format_bytes
 
 Ids = Sequence[int] | np.ndarray
+FEW = 8  # rows of logits that guesses take
 
 
 class CachedEngine:
@@ -31,7 +32,7 @@ class CachedEngine:
         Raises UsageError for an artifact that is no language model or a context it was not made for, DoesNotFit with
         what the cache needs where that is not free.
         """
-        self.model, facts = model, decoder_facts(model)
+        self.model, facts, self._rows_reserved = model, decoder_facts(model), 0
         most = int(facts["context"])
         self.context = most if context is None else context
         if not 1 <= self.context <= most:
@@ -47,6 +48,9 @@ class CachedEngine:
                 f"a KV cache for {self.context} tokens needs {self.cache_bytes} bytes "
                 f"({format_bytes(self.cache_bytes)}), free are {free}: ask for a smaller --context"
             )
+        if model.memory is not None:
+            model.memory.reserve("KV cache", self.cache_bytes)
+            self._reserve_logits(min(FEW, int(facts["wanted"])), int(facts["vocab"]))
         # [1, 2, groups, context, ...] each; pages come as they are written
         self._state = {t.name: np.zeros(shapes[t.name], t.dtype) for t in state}
         self.vocab, self.chunk, self.wanted = (int(facts[name]) for name in ("vocab", "chunk", "wanted"))
@@ -100,6 +104,7 @@ class CachedEngine:
     def score(self, ids: Ids) -> np.ndarray:
         """Append and commit `ids`: logits [n, vocab] after each, a copy."""
         ids = self._checked(ids)
+        self._reserve_logits(len(ids) + self.wanted, self.vocab)
         parts = []
         for start in range(0, len(ids), self.wanted):
             some = ids[start : start + self.wanted]
@@ -158,6 +163,12 @@ class CachedEngine:
         self._verified = 0
         return array
 
+    def _reserve_logits(self, rows: int, vocab: int) -> None:
+        """Counts rows of logits, what else goes in and out is small, in a budget where there is one."""
+        if self.model.memory is not None and rows > self._rows_reserved:
+            self._rows_reserved = rows
+            self.model.memory.reserve("inputs and outputs", rows * vocab * 4)
+
     def _make_room(self, ids: np.ndarray) -> None:
         self.position = self._rows.make_room(self.position, len(ids))
         self._rows.put(self.position, ids)
@@ -200,9 +211,11 @@ def open_engine(
     context: int | None = None,
     cache: str | None = None,
     policy: Policy | None = None,
+    dram: int | str | None = None,
 ) -> CachedEngine:
-    """The engine of the artifact at `path`; `cache`: how keys and values are stored, f16 if not given.
+    """The engine of the artifact at `path`; `cache`: how keys and values are stored, f16 if not given; `dram`: a
+    budget for the whole process, as for edgert.load.
 
     Raises what edgert.load and CachedEngine raise.
     """
-    return CachedEngine(load(path, threads, program=cache if cache != "f16" else None), context, policy)
+    return CachedEngine(load(path, threads, dram, cache if cache != "f16" else None), context, policy)

@@ -54,8 +54,11 @@ class TextModel:
         self.model.close()
 
 
-def open_text_model(path: str | os.PathLike[str], threads: int | None = None, kv: str = KV[0]) -> TextModel:
-    """The language model at `path`, an artifact; `kv`: how the cache stores keys and values, one of KV.
+def open_text_model(
+    path: str | os.PathLike[str], threads: int | None = None, kv: str = KV[0], dram: int | str | None = None
+) -> TextModel:
+    """The language model at `path`, an artifact; `kv`: how the cache stores keys and values, one of KV; `dram`: a
+    budget for the whole process, as for edgert.load.
 
     Raises what edgert.load and TextModel raise, UsageError where the artifact has no such cache."""
-    return TextModel(load(path, threads, program=None if kv == KV[0] else kv))
+    return TextModel(load(path, threads, dram, None if kv == KV[0] else kv))

@@ -40,6 +40,7 @@ class Settings:
     kv: str = "f16"  # how the cache keeps keys and values
     max_queue: int = 16
     max_body: int = 4 << 20  # bytes
+    dram: int | str | None = None  # a budget for the whole process
 
 
 class Server(uvicorn.Server):
@@ -77,7 +78,7 @@ def serve(path: str | os.PathLike[str], settings: Settings, ready: Callable[[dic
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each write after a client has hung up
     with contextlib.ExitStack() as stack:
         stack.callback(listener.close)
-        model = stack.enter_context(open_text_model(path, settings.threads, settings.kv))
+        model = stack.enter_context(open_text_model(path, settings.threads, settings.kv, settings.dram))
         engine = model.engine(settings.context)
         template = None
         if model.tokenizer.config.get("chat_template"):
