@@ -155,8 +155,16 @@ class Artifact:
 
     def check(self, weights: bool = True) -> None:
         """As `verify`, but not of weights that are checked when they are read, unless `weights`; raises EdgertError."""
+        every = weights or self.spec.stream is None
+        if every:
+            self._mapping.madvise(mmap.MADV_NORMAL)
+        else:  # the system is not to read ahead, by megabytes on some machines, what this process has no room for
+            for name in self.spec.members:
+                entry = self._entries[name]
+                start = entry.data // PAGE * PAGE
+                self._mapping.madvise(mmap.MADV_WILLNEED, start, entry.data + entry.size - start)
         try:
-            self.verify(weights or self.spec.stream is None)
+            self.verify(every)
         except ValueError as error:
             raise _damaged(self.path, error) from None
 
@@ -250,7 +258,9 @@ def _map(path: Path) -> mmap.mmap:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise EdgertError(f"{path}: damaged artifact: it is empty")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapping.madvise(mmap.MADV_RANDOM)  # until it is known what of it is wanted: see `check`
+            return mapping
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except OSError as error:
