@@ -12,16 +12,22 @@ from edgert.errors import DoesNotFit, EdgertError, UnsupportedModel, UsageError
 if TYPE_CHECKING:
     from edgert.build import CompileReport
     from edgert.runner import Model
+    from flashload.profile import FlashProfile
 
 __version__ = "0.1.0"
 __all__ = ["DoesNotFit", "EdgertError", "UnsupportedModel", "UsageError", "compile", "load"]
 
 
-def load(path: str | os.PathLike[str], threads: int | None = None, dram: int | str | None = None) -> Model:
+def load(
+    path: str | os.PathLike[str],
+    threads: int | None = None,
+    dram: int | str | None = None,
+    profile: FlashProfile | str | None = None,
+) -> Model:
     """Load an artifact; see `edgert.runner.load`."""
     from edgert.runner import load as load_artifact
 
-    return load_artifact(path, threads=threads, dram=dram)
+    return load_artifact(path, threads=threads, dram=dram, profile=profile)
 
 
 def compile(model: str | os.PathLike[str], out: str | os.PathLike[str], **options: Any) -> CompileReport:

@@ -12,8 +12,9 @@ from edgert.errors import DoesNotFit, EdgertError
 from edgert.memory_use import memory
 from edgert.native.streams import Stream
 from edgert.units import format_bytes, parse_bytes
+from flashload.named_profiles import named, usual
 from flashload.plan import TIMEOUT_MS, Plan, plan
-from flashload.profile import ASSUMED, FlashProfile
+from flashload.profile import FlashProfile
 
 if TYPE_CHECKING:
     from edgert.artifact import Artifact
@@ -39,12 +40,13 @@ class Budget:
     else has been made that the process will need."""
 
     def __init__(
-        self, artifact: Artifact, budget: int, profile: FlashProfile | None, source: OpenSource | None = None
+        self, artifact: Artifact, budget: int, profile: FlashProfile | str | None, source: OpenSource | None = None
     ) -> None:
-        """source: gives an edgert_source (edgert/native/source.h) for a path, instead of the file. Raises DoesNotFit
+        """profile: of the flash, or its name (default: this machine's where it was measured).
+        source: gives an edgert_source (edgert/native/source.h) for a path, instead of the file. Raises DoesNotFit
         where even the least that streaming takes does not fit."""
         self._artifact, self._budget, self._source = artifact, budget, source
-        self._profile = profile or ASSUMED
+        self._profile = named(profile) if isinstance(profile, str) else profile or usual()
         self._reserved: dict[str, int] = {}
         self._process: int | None = None
         self._stream: Stream | None = None
@@ -130,7 +132,7 @@ def plan_for(
         "process": process, "margin": MARGIN + budget // 100, "arena": spec.arena_bytes, "inputs and outputs": buffers,
         **reserved,
     }  # fmt: skip
-    return plan(budget, fixed, spec.stream, profile or ASSUMED, None)
+    return plan(budget, fixed, spec.stream, profile or usual(), None)
 
 
 def plan_text(made: Plan) -> str:

@@ -183,7 +183,7 @@ def load(
     threads: int | None = None,
     dram: int | str | None = None,
     program: str | None = None,
-    profile: FlashProfile | None = None,
+    profile: FlashProfile | str | None = None,
     source: OpenSource | None = None,
 ) -> Model:
     """Load the artifact at `path`; of one with several programs, that of this name.
@@ -191,11 +191,10 @@ def load(
     `threads`: how many share the parallel loops (default: the cores this process may use). `dram`: a budget for
     the whole process, in bytes, as `64M`, or `auto`: weights for which there is no room are read while the model runs.
     (Of an artifact whose weights are all small, a budget for arena, weights, inputs and outputs.) Default: what the
-    artifact was compiled for. `profile`: how fast
-    the flash is, to plan for; `source`: see Budget. Everything is checked before anything is allocated: the file's
-    integrity (with a budget, weights when they are first read), the processor, the budget. Raises UsageError for a
-    missing file or wrong option, EdgertError for a damaged file or a machine that cannot run it, DoesNotFit with what
-    is needed and there."""
+    artifact was compiled for. `profile`: how fast the flash is, to plan for, or a name of such (edgert devices
+    --profile); `source`: see Budget. Everything is checked before anything is allocated: the file's integrity (with a
+    budget, weights when they are first read), the processor, the budget. Raises UsageError for a missing file or wrong
+    option, EdgertError for a damaged file or a machine that cannot run it, DoesNotFit with what is needed and there."""
     count = cpu.core_count() if threads is None else threads
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST_THREADS:
         raise UsageError(f"threads is {count!r}: give a number from 1 to {MOST_THREADS}")

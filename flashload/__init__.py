@@ -1,1 +1,1 @@
-"""Layout and streaming of weights larger than memory. Empty until streaming is built."""
+"""Weights larger than memory: their layout in flash, the plan of what stays, profiles of devices."""

@@ -2,7 +2,7 @@
 
 import click
 
-from edgert.cli.options import BYTES, FILE, json_option, shape_options, target_option
+from edgert.cli.options import BYTES, FILE, flash_profile_option, json_option, shape_options, target_option
 
 
 @click.command()
@@ -15,6 +15,7 @@ from edgert.cli.options import BYTES, FILE, json_option, shape_options, target_o
     "--calibrate", type=click.Path(exists=True), metavar="DATA", help="Samples for --quant: an .npz file or a folder."
 )
 @click.option("--ram", type=BYTES, help="Most bytes of arena, as in 256K: splits operators to fit, or exit code 4.")
+@flash_profile_option
 @click.option(
     "--dram", type=BYTES, help="Memory for the whole process that runs it, as in 64M; weights beyond it are streamed."
 )

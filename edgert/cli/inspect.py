@@ -2,7 +2,7 @@
 
 import click
 
-from edgert.cli.options import BYTES, FILE, json_option, shape_options, target_option
+from edgert.cli.options import BYTES, FILE, flash_profile_option, json_option, shape_options, target_option
 
 
 @click.command()
@@ -11,6 +11,7 @@ from edgert.cli.options import BYTES, FILE, json_option, shape_options, target_o
 @shape_options
 @click.option("--plot", type=click.Path(dir_okay=False), metavar="FILE.svg|html", help="Draw the arena over time.")
 @click.option("--ram", type=BYTES, help="Plan a model for an arena of so many bytes, as in 256K.")
+@flash_profile_option
 @click.option("--dram", type=BYTES, help="Plan an artifact for a process of so many bytes, as in 64M.")
 @json_option
 @click.pass_context

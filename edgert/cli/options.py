@@ -45,13 +45,35 @@ kv_option = click.option(
     callback=lambda context, option, value: KV_CACHES[value],
     help="How the cache keeps keys and values.",
 )
-dram_option = click.option(
-    "--dram",
-    type=DRAM,
-    metavar="BYTES|auto",
-    help="Memory for the whole process, as in 64M: weights that have no room are read while the model runs.",
-)
 device_option = click.option("--device", default="local", show_default=True, help="A URI from `edgert devices`.")
+
+
+def _choose_profile(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    from flashload.named_profiles import choose
+
+    if name is not None:
+        choose(name)
+    return name
+
+
+flash_profile_option = click.option(
+    "--flash-profile",
+    metavar="NAME",
+    expose_value=False,
+    callback=_choose_profile,
+    help="Which flash --dram plans for (`edgert devices --profile NAME`), or a file NAME.json.",
+)
+
+
+def dram_option(command: Command) -> Command:
+    """Add --dram and --flash-profile."""
+    dram = click.option(
+        "--dram",
+        type=DRAM,
+        metavar="BYTES|auto",
+        help="Memory for the whole process, as in 64M: weights that have no room are read while the model runs.",
+    )
+    return dram(flash_profile_option(command))
 
 
 def shape_options(command: Command) -> Command:
