@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 from flashload.profile import FlashProfile
 from flashload.visits import Stream, chosen, ring_jobs
@@ -19,7 +20,7 @@ BLOCKS = tuple(n << 10 for n in (256, 512, 1024))
 DEPTHS = (1, 2, 4)
 TIMEOUT_MS = 30_000
 GEMV = 0.75  # of the memory's speed that products with one row reach, about
-READER_BYTES = 160 << 10  # a reader's stack and the system's records of it
+READER_BYTES = 64 << 10  # a reader's stack and the system's records of it
 NEAR = 1.02  # within so much of the fastest, the plan of the fewest reads at once
 
 
@@ -83,7 +84,7 @@ def plan(budget: int, fixed: Mapping[str, int], stream: Stream, profile: FlashPr
                 if block * depth > ring and block > BLOCKS[0]:
                     continue
                 speed = profile.speed(block, depth)
-                seconds = play(jobs, [compute / len(jobs)] * len(jobs), ring, speed)
+                seconds = play(jobs, [compute / len(jobs)] * len(jobs), ring, speed, depth)
                 parts = {**always, "pinned weights": pinned, "ring": ring, "readers": depth * READER_BYTES}
                 first = (stream.resident_bytes + pinned) / speed + seconds
                 made = Plan(budget, parts, pinned, ring, block, depth, read, seconds, compute, first, profile.name)
@@ -92,26 +93,31 @@ def plan(budget: int, fixed: Mapping[str, int], stream: Stream, profile: FlashPr
     return min((f for f in found if f[0] <= NEAR * best), key=lambda f: (f[1], f[0]))[2]
 
 
-def play(jobs: Sequence[Sequence[int]], computes: Sequence[float], ring: int, speed: float, runs: int = 3) -> float:
+def play(
+    jobs: Sequence[Sequence[int]], computes: Sequence[float], ring: int, speed: float, depth: int = 1, runs: int = 3
+) -> float:
     """Seconds of the last of a few runs: of each visit, the bytes of what comes through the ring and the seconds that
-    it computes; one reader of `speed` bytes a second.
+    it computes. `depth` readers have `speed` bytes a second together, each an equal share.
     """
     ends: list[tuple[int, float]] = []  # where in the ring a job ends, counted on and on, and when it is released
     head = tail = released = 0
-    reader = now = before = 0.0
+    readers = [0.0] * depth  # when each is free
+    now = before = free = 0.0
     for _ in range(runs):
         before = now
         for sizes, compute in zip(jobs, computes, strict=True):
-            begun = len(ends)
+            begun, there = len(ends), 0.0
             for size in sizes:
                 left = ring - head % ring
                 at = head + left if left < size else head
                 while at + size - tail > ring and released < begun:
                     tail, free = ends[released]
-                    reader, released = max(reader, free), released + 1
+                    released += 1
                 head = at + size
-                reader += size / speed
-                ends.append((head, reader))
-            now = max(now, reader if sizes else 0.0) + compute
+                done = max(heappop(readers), free) + size * depth / speed
+                heappush(readers, done)
+                there = max(there, done)
+                ends.append((head, done))
+            now = max(now, there) + compute
             ends[begun:] = [(end, now) for end, _ in ends[begun:]]
     return now - before

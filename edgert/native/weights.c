@@ -9,7 +9,7 @@
 
 #include "program.h"
 
-enum { PAGE = 4096, READERS = 2, READER_BYTES = 160 << 10, BLOCK = 256 << 10, TIMEOUT_MS = 30000, SLOTS = 32 };
+enum { PAGE = 4096, READERS = 4, READER_BYTES = 64 << 10, BLOCK = 256 << 10, TIMEOUT_MS = 30000, SLOTS = 32 };
 
 static int64_t pages(int64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
 
