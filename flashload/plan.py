@@ -15,7 +15,7 @@ from flashload.profile import FlashProfile
 from flashload.visits import Stream, chosen, ring_jobs
 from targets.errors import DoesNotFit
 
-RINGS = tuple(n << 20 for n in (1, 2, 3, 4, 6, 8, 12))
+RINGS = tuple(n << 20 for n in (2, 3, 4, 6, 8))
 BLOCKS = tuple(n << 10 for n in (256, 512, 1024))
 DEPTHS = (1, 2, 4)
 TIMEOUT_MS = 30_000
@@ -80,10 +80,12 @@ def plan(budget: int, fixed: Mapping[str, int], stream: Stream, profile: FlashPr
                 continue
             jobs = ring_jobs(stream, chosen(stream, pinned))
             read = sum(map(sum, jobs))
+            speeds: set[float] = set()
             for block in BLOCKS:
-                if block * depth > ring and block > BLOCKS[0]:
-                    continue
                 speed = profile.speed(block, depth)
+                if speed in speeds or (block * depth > ring and block > BLOCKS[0]):
+                    continue
+                speeds.add(speed)
                 seconds = play(jobs, [compute / len(jobs)] * len(jobs), ring, speed, depth)
                 parts = {**always, "pinned weights": pinned, "ring": ring, "readers": depth * READER_BYTES}
                 first = (stream.resident_bytes + pinned) / speed + seconds
