@@ -108,10 +108,10 @@ def compile_model(
     label = name or Path(model).stem
     entry = f"{identifier(label)}_run" if bare else ENTRY
     planned = {entry: (program, placement)}
-    for label, other in (variants or {}).items():
+    for variant, other in (variants or {}).items():
         known, more = load(other, dict(shapes or {}), dict(dims or {}))
         raise_if_unsupported(more.problems)
-        planned[f"{ENTRY}_{label}"] = plan_graph(known, more, target, tiles, Dump(None), clock, ram, weights)
+        planned[f"{ENTRY}_{variant}"] = plan_graph(known, more, target, tiles, Dump(None), clock, ram, weights)
     programs = {entry: made for entry, (made, _) in planned.items()}
     layout = lay_weights(list(programs.values()), target)
     weights_bytes = place_weights(*programs.values()) if layout is None else layout.total
@@ -124,7 +124,7 @@ def compile_model(
     manifest = make_manifest(program, placement, target, label) | {"entry": entry}
     if variants:
         manifest["programs"] = {
-            label: _variant(*planned[f"{ENTRY}_{label}"], target, f"{ENTRY}_{label}") for label in variants
+            variant: _variant(*planned[f"{ENTRY}_{variant}"], target, f"{ENTRY}_{variant}") for variant in variants
         }
     if layout is not None:
         manifest["segments"] = [

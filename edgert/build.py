@@ -95,8 +95,8 @@ def compile(
     if Path(model).suffix.lower() == ".gguf":
         from edgert.llm.build import compile_decoder
 
-        if shapes or dims or ram is not None or emit != "edge":
-            raise UsageError("a language model takes neither --shape, --dim, --ram nor --emit: give --context")
+        if shapes or dims or ram is not None:
+            raise UsageError("a language model takes neither --shape, --dim nor --ram: give --context")
         done, more = compile_decoder(Path(model), chosen, context, tiles, dump, progress)
         golden = False
     elif context is not None:

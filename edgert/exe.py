@@ -6,7 +6,7 @@ import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from edgert.native.build import SOURCES as RUNTIME
 from edgert.zipformat import PAGE
 
 SOURCES = (
-    "main.c",
+    "fail.c",
     "options.c",
     "cpu.c",
     "memory.c",
@@ -34,6 +34,8 @@ SOURCES = (
     "npy.c",
     *RUNTIME,
 )
+MAIN = ("main.c",)
+DECODER_MAIN = ("decode_main.c", "decode_options.c", "decode.c")  # of language models: token ids in and out
 TRAILER = struct.Struct("<8sQQ")  # edgert_trailer of model.h
 
 
@@ -74,7 +76,7 @@ def build_from(
         (folder / "model.c").write_text(source, encoding="utf-8")
         (folder / "code.S").write_text(assembler + assembler_golden, encoding="utf-8")
         program = folder / "program"
-        _link(folder, program, machine)
+        _link(folder, program, machine, DECODER_MAIN if "decoder" in parts else MAIN)
         with atomic_file(out, mode=0o777) as file, program.open("rb") as linked:
             shutil.copyfileobj(linked, file)
             start = -(-file.tell() // PAGE) * PAGE
@@ -87,12 +89,12 @@ def build_from(
     return Path(out)
 
 
-def _link(folder: Path, program: Path, machine: str) -> None:
+def _link(folder: Path, program: Path, machine: str, main: Sequence[str]) -> None:
     """Compile and link everything in `folder` with the runtime."""
     flags = ["-target", f"{machine}-linux-musl", "-static", "-fno-PIE", "-no-pie", "-std=c11", "-O2", "-s"]
     # Assembler takes .incbin's paths from the include path; the tables' header lies with the runtime's sources.
     flags += [f"-I{folder}", f"-I{NATIVE}", "-fno-sanitize=undefined", "-Wl,-z,noexecstack"]
-    sources = [*(str(NATIVE / name) for name in SOURCES), str(folder / "model.c"), str(folder / "code.S")]
+    sources = [*(str(NATIVE / name) for name in (*main, *SOURCES)), str(folder / "model.c"), str(folder / "code.S")]
     try:
         zig_cc([*flags, "-o", str(program), *sources])
     except RuntimeError as error:
@@ -145,8 +147,9 @@ def _tables(
     sizes = f"{spec.arena_bytes}, {spec.weights_bytes}, {', '.join(map(str, counts))}"
     lines.append(f"const edgert_model edgert_the_model = {{{_c(spec.name)}, features, {sizes},")
     tables, layout = layout_tables(spec.stream, len(spec.segments))
-    lines.append(f"  {tolerance!r}, dims, inputs, outputs, steps, {layout}}};")
-    lines.insert(-2, tables)
+    ends = manifest.get("decoder", {}).get("ends", [])
+    lines.append(f"  {tolerance!r}, dims, inputs, outputs, steps, {layout}, ends, {len(ends)}}};")
+    lines[-2:-2] = [tables, _array("int64_t", "ends", list(map(str, ends)))]
     return "\n".join(lines) + "\n", "\n".join(assembler) + "\n"
 
 

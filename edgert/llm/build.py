@@ -57,7 +57,7 @@ def compile_decoder(
     )  # fmt: skip
     for cache, part in {FIRST: done.manifest, **done.manifest.get("programs", {})}.items():
         part["state"] = [tensor["name"] for tensor in part["inputs"] if tensor["name"].startswith("cache.")]
-        part["decoder"] = {**_facts(decoder, most), "cache": cache}
+        part["decoder"] = {**_facts(decoder, most), "ends": config["end_ids"], "cache": cache}
     return done, {
         TOKENIZER: text.encode(), CONFIG: json.dumps(config).encode(), TEXTS: pack_texts(text, config)
     }  # fmt: skip

@@ -1,19 +1,5 @@
 /* A model as a program: reads .npy inputs, writes .npy outputs, times itself. No Python, no libraries. */
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "program.h"
-
-void fail(int code, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  fprintf(stderr, "%s: ", edgert_the_model.name);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
-  va_end(arguments);
-  exit(code);
-}
 
 /* Binds every input: to the file given for it, or with --verify to the one recorded in the program. */
 static void bind_inputs(session *s, const options *given) {

@@ -14,16 +14,20 @@ void *anonymous(int64_t bytes, const char *what) {
   return at;
 }
 
-void check_memory(const edgert_model *model) {
-  long long need = model->arena_bytes, have = 0;
+void check_free(long long need, const char *what) {
+  long long have = 0;
   char line[256];
   FILE *file = fopen("/proc/meminfo", "r");
   while (file && !have && fgets(line, sizeof line, file)) sscanf(line, "MemAvailable: %lld kB", &have);
   if (file) fclose(file);
+  if (have && need > have * 1024) fail(DOES_NOT_FIT, "needs %lld bytes (%s), free are %lld", need, what, have * 1024);
+}
+
+void check_memory(const edgert_model *model) {
+  long long need = model->arena_bytes;
   for (int64_t i = 0; i < model->input_count; i++) need += model->inputs[i].bytes;
   for (int64_t i = 0; i < model->output_count; i++) need += model->outputs[i].bytes;
-  if (have && need > have * 1024)
-    fail(DOES_NOT_FIT, "needs %lld bytes (arena, inputs and outputs), free are %lld", need, have * 1024);
+  check_free(need, "arena, inputs and outputs");
 }
 
 const uint8_t *map_file(const char *path, size_t *size) {

@@ -42,6 +42,8 @@ typedef struct {
   const edgert_layout *layout; /* of weights that can be read while it runs, or NULL */
   edgert_segment *segments;    /* layout's, whose SHA-256 are filled in at the start, or NULL */
   int64_t segment_count;
+  const int64_t *ends; /* of a language model: the tokens that end a text */
+  int64_t end_count;
 } edgert_model;
 
 extern const edgert_model edgert_the_model;

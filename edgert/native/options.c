@@ -31,7 +31,7 @@ static noreturn void help(const char *program, const edgert_model *model) {
   exit(RIGHT);
 }
 
-static int64_t number(const char *option, const char *text, int64_t most) {
+int64_t option_number(const char *option, const char *text, int64_t most) {
   char *end;
   long long value = strtoll(text, &end, 10);
   if (!*text || *end || value < 1 || value > most)
@@ -40,7 +40,7 @@ static int64_t number(const char *option, const char *text, int64_t most) {
 }
 
 /* An amount of memory: 262144, 256K, 64M, 1.5G. */
-static int64_t amount(const char *option, const char *text) {
+int64_t option_amount(const char *option, const char *text) {
   char *end;
   double value = strtod(text, &end), most = 1e15;
   const char *units = "KMGT", *unit = *end ? strchr(units, *end >= 'a' ? *end - 'a' + 'A' : *end) : NULL;
@@ -81,9 +81,9 @@ options parse_options(int count, char **words, const edgert_model *model) {
       i++;
       if (!strcmp(word, "--input")) input(value, model, given.inputs);
       else if (!strcmp(word, "--output")) given.output = value;
-      else if (!strcmp(word, "--dram")) given.dram = amount(word, value);
-      else if (!strcmp(word, "--time")) given.runs = number(word, value, 1000000);
-      else given.threads = number(word, value, 256);
+      else if (!strcmp(word, "--dram")) given.dram = option_amount(word, value);
+      else if (!strcmp(word, "--time")) given.runs = option_number(word, value, 1000000);
+      else given.threads = option_number(word, value, 256);
     }
   }
   return given;

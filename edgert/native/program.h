@@ -30,17 +30,21 @@ typedef struct {
   int64_t *profile_ns; /* [step_count], or NULL */
 } session;
 
-/* Says one line on stderr and leaves with `code`. */
+/* fail.c: says one line on stderr and leaves with `code`. */
 noreturn void fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 options parse_options(int count, char **words, const edgert_model *model);
+/* The value of an option, or leaves: a number from 1 to `most`, an amount of memory in bytes. */
+int64_t option_number(const char *option, const char *text, int64_t most);
+int64_t option_amount(const char *option, const char *text);
 
 /* cpu.c: leaves unless this processor has every feature in the list; cores this process may use. */
 void check_features(const char *const *features);
 int64_t core_count(void);
 
-/* memory.c: leaves when the arena, inputs and outputs exceed the memory now free; zeros from a page's start; the weights at the program's end, mapped; a whole file, mapped. */
+/* memory.c: leaves when the arena, inputs and outputs, or `need` bytes, exceed the memory now free; zeros from a page's start; the weights at the program's end, mapped; a whole file, mapped. */
 void check_memory(const edgert_model *model);
+void check_free(long long need, const char *what);
 void *anonymous(int64_t bytes, const char *what);
 const uint8_t *map_weights(const edgert_model *model);
 #define OWN_FILE "/proc/self/exe"

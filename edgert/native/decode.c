@@ -1,0 +1,84 @@
+#include "decode.h"
+
+#include <string.h>
+
+static int64_t dim_named(const edgert_model *model, const char *name) {
+  for (int64_t i = 0; i < model->dim_count; i++)
+    if (!strcmp(model->dims[i].name, name)) return i;
+  fail(FAILED, "it has no dimension '%s': compile it again", name);
+}
+
+static int64_t input_named(const edgert_model *model, const char *name) {
+  for (int64_t i = 0; i < model->input_count; i++)
+    if (!strcmp(model->inputs[i].name, name)) return i;
+  fail(FAILED, "it has no input '%s': compile it again", name);
+}
+
+/* Bytes of a tensor with the extents of s->dims. */
+static int64_t bytes_now(const session *s, const edgert_tensor *tensor) {
+  int64_t bytes = tensor->item_bytes;
+  for (int32_t i = 0; i < tensor->rank; i++)
+    bytes *= tensor->shape[i].slot < 0 ? tensor->shape[i].extent : s->dims[tensor->shape[i].slot];
+  return bytes;
+}
+
+static void within(const char *option, int64_t *value, int64_t most) {
+  if (*value > most)
+    fail(WRONG_USE, "%s %lld: the model was compiled for at most %lld", option, (long long)*value, (long long)most);
+  if (!*value) *value = most;
+}
+
+decoder make_decoder(session *s, int64_t context, int64_t chunk) {
+  const edgert_model *model = s->model;
+  const edgert_tensor *result = model->outputs;
+  int64_t seq = dim_named(model, "seq"), want = dim_named(model, "want"), places = dim_named(model, "context");
+  within("--context", &context, model->dims[places].max);
+  within("--chunk", &chunk, model->dims[seq].max < context ? model->dims[seq].max : context);
+  decoder d = {.s = s, .seq = &s->dims[seq], .want = &s->dims[want], .context = context, .chunk = chunk};
+  *d.seq = chunk;
+  *d.want = 1;
+  s->dims[places] = context;
+  d.vocab = result->shape[result->rank - 1].extent;
+  for (int64_t i = 0; i < model->input_count; i++) {
+    d.buffer_bytes += bytes_now(s, &model->inputs[i]);
+    if (!strncmp(model->inputs[i].name, "cache.", 6)) d.cache_bytes += bytes_now(s, &model->inputs[i]);
+  }
+  d.buffer_bytes += bytes_now(s, result);
+  check_free(model->arena_bytes + d.buffer_bytes, "arena, KV cache and buffers");
+  for (int64_t i = 0; i < model->input_count; i++) s->io[i] = anonymous(bytes_now(s, &model->inputs[i]), "an input");
+  s->io[model->input_count] = d.logits = anonymous(bytes_now(s, result), "the logits");
+  d.ids = s->io[input_named(model, "ids")];
+  d.positions = s->io[input_named(model, "positions")];
+  d.past = s->io[input_named(model, "past")];
+  d.rows = s->io[input_named(model, "rows")];
+  return d;
+}
+
+/* Every token sees itself and those before it: a triangle, whose rows are as long as there are tokens. */
+static void fill_seen(const decoder *d, int64_t count) {
+  uint8_t *seen = d->s->io[input_named(d->s->model, "seen")];
+  for (int64_t i = 0; i < count; i++)
+    for (int64_t j = 0; j < count; j++) seen[i * count + j] = j <= i;
+}
+
+int64_t append(decoder *d, const int64_t *ids, int64_t count) {
+  while (count) {
+    int64_t some = count < d->chunk ? count : d->chunk;
+    if (some != *d->seq || !d->position) fill_seen(d, some);
+    *d->seq = some;
+    for (int64_t i = 0; i < some; i++) {
+      d->ids[i] = ids[i];
+      d->positions[i] = d->position + i;
+    }
+    *d->past = d->position;
+    *d->rows = some - 1;
+    run_once(d->s);
+    d->position += some;
+    ids += some;
+    count -= some;
+  }
+  int64_t best = 0;
+  for (int64_t i = 1; i < d->vocab; i++)
+    if (d->logits[i] > d->logits[best]) best = i;
+  return best;
+}

@@ -1,0 +1,88 @@
+/* A language model as a program: token ids in, the likeliest ones that follow out. No Python, no libraries. */
+#include <stdlib.h>
+
+#include "decode.h"
+#include "decode_options.h"
+#include "pool.h"
+
+typedef struct {
+  int64_t tokens, *ids;
+  int64_t start, prefilled, end; /* nanoseconds */
+  const char *finish;
+} generated;
+
+static int is_end(const decode_options *given, int64_t token) {
+  for (int64_t i = 0; i < given->ends.count; i++)
+    if (given->ends.ids[i] == token) return 1;
+  return 0;
+}
+
+/* The most memory this program held; getrusage would count that of the one which started it. */
+static long long peak_bytes(void) {
+  char line[256];
+  long long kilobytes = 0;
+  FILE *file = fopen("/proc/self/status", "r");
+  while (file && fgets(line, sizeof line, file) && sscanf(line, "VmHWM: %lld kB", &kilobytes) != 1) continue;
+  if (file) fclose(file);
+  return kilobytes * 1024;
+}
+
+/* Prints ids as they come, unless all are wanted at the end as JSON. */
+static void generate(decoder *d, const decode_options *given, generated *out) {
+  int64_t token = append(d, given->prompt.ids, given->prompt.count);
+  out->prefilled = edgert_now_ns();
+  for (;;) {
+    out->ids[out->tokens++] = token;
+    if (!given->json) {
+      printf(out->tokens > 1 ? ",%lld" : "%lld", (long long)token);
+      fflush(stdout);
+    }
+    out->finish = is_end(given, token) ? "end" : out->tokens >= given->max_tokens ? "length"
+                  : d->position >= d->context ? "context" : NULL;
+    if (out->finish) break;
+    token = append(d, &token, 1);
+  }
+  out->end = edgert_now_ns();
+}
+
+static void print_json(const decoder *d, const decode_options *given, const generated *g) {
+  double prefill = (g->prefilled - g->start) / 1e9, decode = (g->end - g->prefilled) / 1e9;
+  printf("{\"ids\": [");
+  for (int64_t i = 0; i < g->tokens; i++) printf(i ? ", %lld" : "%lld", (long long)g->ids[i]);
+  printf("], \"finish\": \"%s\", \"prompt_tokens\": %lld, \"tokens\": %lld, \"first_token_seconds\": %.6f, ", g->finish,
+         (long long)given->prompt.count, (long long)g->tokens, prefill);
+  printf("\"decode_seconds\": %.6f, \"tokens_per_second\": %.3f, \"threads\": %lld, \"context\": %lld, ", decode,
+         g->tokens > 1 ? (g->tokens - 1) / decode : 0, (long long)given->threads, (long long)d->context);
+  printf("\"arena_bytes\": %lld, \"cache_bytes\": %lld, \"peak_rss_bytes\": %lld", (long long)d->s->model->arena_bytes,
+         (long long)d->cache_bytes, peak_bytes());
+  if (d->s->stream) {
+    edgert_stream_stats f = edgert_stream_figures(d->s->stream);
+    printf(", \"pinned_bytes\": %lld, \"ring_bytes\": %lld, \"read_bytes\": %lld, \"wait_seconds\": %.6f",
+           (long long)f.pinned_bytes, (long long)f.ring_bytes, (long long)f.read_bytes, f.wait_ns / 1e9);
+  }
+  printf("}\n");
+}
+
+int main(int count, char **words) {
+  generated out = {.start = edgert_now_ns()};
+  const edgert_model *model = &edgert_the_model;
+  decode_options given = parse_decode_options(count, words, model);
+  check_features(model->features);
+  session s = {.model = model};
+  s.dims = anonymous(model->dim_slots * (int64_t)sizeof *s.dims, "dimensions");
+  s.io = anonymous((model->input_count + model->output_count) * (int64_t)sizeof *s.io, "buffers");
+  decoder d = make_decoder(&s, given.context, given.chunk);
+  if (given.prompt.count > d.context)
+    fail(DOES_NOT_FIT, "the text has %lld tokens, the context %lld", (long long)given.prompt.count, (long long)d.context);
+  int64_t room = d.context - given.prompt.count + 1; /* the last one needs no place */
+  out.ids = anonymous((given.max_tokens < room ? given.max_tokens : room) * (int64_t)sizeof *out.ids, "token ids");
+  s.arena = anonymous(model->arena_bytes, "the arena");
+  s.rt = edgert_rt_get((int32_t)given.threads);
+  open_weights(&s, given.dram, model->arena_bytes + d.buffer_bytes);
+  generate(&d, &given, &out);
+  if (given.json) print_json(&d, &given, &out);
+  else putchar('\n');
+  if (given.dram && !given.json) print_streaming(&s);
+  if (s.stream) edgert_stream_close(s.stream);
+  return fflush(stdout) || ferror(stdout) ? FAILED : RIGHT;
+}
