@@ -113,7 +113,9 @@ class Lowering:
         at_start = [v for v in known if any(v.same_as(d) for n in inputs for d in facts.values[n].shape)]
         later = [v for v in known if not any(v.same_as(s) for s in at_start)]
         ports = [[self.port(name) for name in names] for names in (inputs, outputs)]
-        self.program = Program(ports[0], ports[1], [], [*at_start, *later], len(at_start), dict(facts.bounds))
+        self.program = Program(
+            ports[0], ports[1], [], [*at_start, *later], len(at_start), dict(facts.bounds), self.target.alignment
+        )
         for group in groups:
             if len(group.nodes) == 1 and kind_of(group.nodes[0], facts) == "view":
                 source, shown = group.nodes[0].inputs[0], name_of(group.nodes[0].outputs[0])

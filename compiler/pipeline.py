@@ -39,6 +39,7 @@ from targets.microcontroller import Microcontroller
 from targets.target import Target
 
 Progress = Callable[[str, int, int], None]  # phase, done, of
+Budget = int | Callable[[Program], int]  # bytes of arena, perhaps by what the program has beside it
 
 
 @dataclass
@@ -78,7 +79,7 @@ def compile_model(
     tiles: Callable[..., dict] | None = None,
     debug_dump: Path | None = None,
     progress: Progress | None = None,
-    ram: int | None = None,
+    ram: Budget | None = None,
     graph: ir.Model | None = None,
     variants: Mapping[str, ir.Model] | None = None,
 ) -> Compiled:
@@ -113,7 +114,7 @@ def compile_model(
         raise_if_unsupported(more.problems)
         planned[f"{ENTRY}_{variant}"] = plan_graph(known, more, target, tiles, Dump(None), clock, ram, weights)
     programs = {entry: made for entry, (made, _) in planned.items()}
-    layout = lay_weights(list(programs.values()), target)
+    layout = None if bare else lay_weights(list(programs.values()), target)
     weights_bytes = place_weights(*programs.values()) if layout is None else layout.total
     placement = replace(placement, weights_bytes=weights_bytes)
     # 6. code: every kernel to an object (cached by content), the entries that call them, one shared object
@@ -146,7 +147,7 @@ def compile_model(
 
 def plan_graph(
     graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., dict] | None = None, dump: Dump | None = None,
-    clock: Clock | None = None, ram: int | None = None, weights: dict[str, Buffer] | None = None,
+    clock: Clock | None = None, ram: Budget | None = None, weights: dict[str, Buffer] | None = None,
 ) -> tuple[Program, Placement]:  # fmt: skip
     """A graph that passed inference to a program with every buffer in its place; no code is made yet.
 
@@ -169,7 +170,8 @@ def plan_graph(
             made = lower(model, known, target, tiles)
             return made, arranged(made)
 
-        fitted = fit(graph, facts, target, banded, (program, placement), ram)
+        bytes_ = ram if isinstance(ram, int) else ram(program)
+        fitted = fit(graph, facts, target, banded, (program, placement), bytes_)
         program, placement = fitted.program, fitted.placement
         program.split = fitted.report
         facts.notes += fitted.notes

@@ -10,7 +10,7 @@ import numpy as np
 from compiler.memory.liveness import Step as Use
 from compiler.memory.liveness import liveness
 from compiler.memory.plan import plan
-from compiler.memory.request import Request, align, lower_bound
+from compiler.memory.request import ALIGNMENT, Request, align, lower_bound
 from compiler.program import Buffer, Program
 
 
@@ -29,15 +29,18 @@ class Placement:
 def place(program: Program) -> Placement:
     """Sets the offset of every arena and weight buffer. Scratch counts like any other buffer."""
     buffers, requests = requests_of(program)
-    made = plan(requests)
+    # planners count in steps of ALIGNMENT: for a smaller one everything is made larger by as much
+    scale = ALIGNMENT // program.alignment
+    made = plan([r._replace(size=align(r.size, program.alignment) * scale) for r in requests])
     for buffer, offset in zip(buffers, made.offsets, strict=True):
-        buffer.offset = offset
+        buffer.offset = offset // scale
     for buffer in program.buffers("arena"):
         root, at = buffer.root()
         buffer.offset = root.offset + at
     end = place_weights(program)
     spans = [(request.first, request.last) for request in requests]
-    return Placement(made.arena_bytes, end, made.lower_bound, made.planner, buffers, spans)
+    arena, least = made.arena_bytes // scale, made.lower_bound // scale
+    return Placement(arena, end, least, made.planner, buffers, spans)
 
 
 def place_weights(*programs: Program) -> int:
@@ -45,7 +48,7 @@ def place_weights(*programs: Program) -> int:
     end = 0
     for buffer in weights_of(*programs):
         buffer.offset = end
-        end = align(end + buffer.bytes)
+        end = align(end + buffer.bytes, programs[0].alignment)
     return end
 
 
@@ -56,7 +59,7 @@ def weights_of(*programs: Program) -> list[Buffer]:
 
 def least_arena(program: Program) -> int:
     """Bytes of the arena that no placement can do without, for the steps and shared buffers as they are."""
-    return lower_bound(requests_of(program)[1])
+    return lower_bound(requests_of(program)[1], program.alignment)
 
 
 def requests_of(program: Program) -> tuple[list[Buffer], list[Request]]:
@@ -92,5 +95,5 @@ def weight_chunks(*programs: Program) -> Iterator[bytes | memoryview]:
         if raw.nbytes != buffer.bytes:
             raise RuntimeError(f"weight {buffer.name} has {raw.nbytes} bytes, planned {buffer.bytes}")
         yield raw.data
-        end = align(buffer.offset + raw.nbytes)
+        end = align(buffer.offset + raw.nbytes, programs[0].alignment)
         yield bytes(end - buffer.offset - raw.nbytes)

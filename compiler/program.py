@@ -96,6 +96,7 @@ class Program:
     dims: list[tirx.Var]
     input_dims: int
     bounds: dict[str, tuple[int, int]]
+    alignment: int = 64  # bytes, of every buffer in the arena and every weight
     derived: list[tirx.Expr] = field(init=False, default_factory=list)
     split: dict[str, Any] | None = field(init=False, default=None)
 

@@ -16,6 +16,7 @@ import numpy as np
 from edgert import __version__
 from edgert.errors import UsageError
 from edgert.plans import plans
+from edgert.placing import Placing
 
 if TYPE_CHECKING:
     from edgert.quantized import Calibration
@@ -50,24 +51,28 @@ def compile(
     ram: int | None = None,
     context: int | None = None,
     dram: int | None = None,
+    placing: Placing | None = None,
 ) -> CompileReport:
     """Compiles the ONNX file `model` into `out`.
 
     shapes: fixed input shapes by name. dims: (least, most) of symbolic dimensions by name. golden: put inputs and ONNX
-    Runtime's answers in, for `edgert verify`. emit: `edge` (an artifact) or `exe` (a program that needs nothing).
+    Runtime's answers in, for `edgert verify`. emit: `edge` (an artifact) or `exe` (a program that needs nothing);
+    for microcontrollers see edgert/mcu/emit.py.
     quant: a scheme of `quant.schemes.SCHEMES` to quantize with first (`auto`: within its default bound); calibrate: its
     samples, an .npz file, a folder with one file a sample, or an iterable of {input name: array}.
     ram: bytes that the arena may take; operators are split into bands of rows where it takes that (manifest entry
     `split`). context: for a language model (.gguf), the most tokens of a text.
     dram: bytes for the whole process that will run it, which is its budget then unless it is told another; recorded in
     the manifest, with plans in the report's notes.
+    placing: of a microcontroller, its board and memory, of which `ram` is then all that the model takes.
     Raises EdgertError (and UsageError, UnsupportedModel, DoesNotFit).
     """
     try:
         from compiler import golden as golden_data
         from compiler.pipeline import compile_model
         from compiler.tune import Records, Tuner
-        from edgert.emit import emitter_of
+        from edgert.emit import Output, emitter_of
+        from edgert.mcu.budget import arena_budget
         from edgert.quantized import quantized_copy
         from targets import get_target
     except ModuleNotFoundError as error:
@@ -75,7 +80,8 @@ def compile(
             raise  # a part of this project: a bug, not a missing extra
         raise UsageError(f"compiling needs the compiler: pip install 'edgert[compiler]' ({error})") from None
     chosen = get_target(target)
-    emitter = emitter_of(emit, chosen)
+    placing = replace(placing or Placing(), ram=ram)
+    emitter = emitter_of(emit, chosen, placing)
     if quant is None and calibrate is not None:
         raise UsageError("calibration data is for quantization: give --quant SCHEME as well")
     if quant is not None:
@@ -84,8 +90,9 @@ def compile(
             source, note = quantized_copy(Path(model), Path(folder), quant, calibrate, progress)
             seconds = round(time.perf_counter() - started, 4)
             report = compile(
-                source, out, target, shapes, dims, golden, emit, tune, debug_dump, progress, ram=ram, dram=dram
-            )
+                source, out, target, shapes, dims, golden, emit, tune, debug_dump, progress, ram=ram, dram=dram,
+                placing=placing,
+            )  # fmt: skip
         spent = {"quantize": seconds, **report.seconds, "total": report.seconds["total"] + seconds}
         return replace(report, seconds=spent, notes=[note, *report.notes])
     path, started = Path(out), time.perf_counter()
@@ -103,8 +110,9 @@ def compile(
         raise UsageError("--context is for language models (.gguf)")
     else:
         done = compile_model(
-            Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress, ram=ram
-        )
+            Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress,
+            ram=arena_budget(chosen, placing),
+        )  # fmt: skip
     done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
     if facts := _facts_beside(Path(model)):
         done.manifest["facts"] = facts
@@ -118,9 +126,15 @@ def compile(
         feeds, answers, tolerance = golden_data.make(Path(model), done.manifest, done.notes)
         done.seconds["golden"] = round(time.perf_counter() - started_golden, 4)
         done.manifest["golden"] = {"tolerance": tolerance}
-    manifest = emitter(done, path, feeds, answers, more)
+    manifest = emitter(Output(done, path, feeds, answers, more, placing))
     done.seconds["total"] = round(time.perf_counter() - started, 4)
-    return CompileReport(path, manifest, path.stat().st_size, done.seconds, done.notes)
+    return CompileReport(path, manifest, _size(path), done.seconds, done.notes)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 def _facts_beside(model: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +12,49 @@ import numpy as np
 from compiler.pipeline import Compiled
 from edgert import artifact, exe
 from edgert.errors import UsageError
+from edgert.placing import Placing
 from targets.microcontroller import Microcontroller
 from targets.target import Target
 
 Arrays = Mapping[str, np.ndarray]
-# (what was compiled, where to, golden inputs, golden outputs, further members) -> the manifest as written
-Emitter = Callable[[Compiled, Path, Arrays, Arrays, Mapping[str, bytes]], dict[str, Any]]
 
 
-def _edge(done: Compiled, path: Path, feeds: Arrays, answers: Arrays, more: Mapping[str, bytes]) -> dict[str, Any]:
-    return artifact.write(path, done.manifest, done.code, done.weights(), feeds, answers, more)
+@dataclass(frozen=True)
+class Output:
+    """What is to be written to `path`: a compiled model, golden inputs and outputs, further members by name."""
+
+    done: Compiled
+    path: Path
+    feeds: Arrays
+    answers: Arrays
+    more: Mapping[str, bytes]
+    placing: Placing
 
 
-def _exe(done: Compiled, path: Path, feeds: Arrays, answers: Arrays, more: Mapping[str, bytes]) -> dict[str, Any]:
-    exe.build_from(done.manifest, done.code, done.weights(), path, feeds, answers)
-    return done.manifest
+Emitter = Callable[[Output], dict[str, Any]]  # gives back the manifest as written
+
+
+def _edge(o: Output) -> dict[str, Any]:
+    return artifact.write(o.path, o.done.manifest, o.done.code, o.done.weights(), o.feeds, o.answers, o.more)
+
+
+def _exe(o: Output) -> dict[str, Any]:
+    exe.build_from(o.done.manifest, o.done.code, o.done.weights(), o.path, o.feeds, o.answers)
+    return o.done.manifest
 
 
 EMITTERS: dict[str, Emitter] = {"edge": _edge, "exe": _exe}
 
 
-def emitter_of(emit: str, target: Target) -> Emitter:
-    """What writes the format `emit` for `target`. Raises UsageError, naming the ones there are."""
+def emitter_of(emit: str, target: Target, placing: Placing) -> Emitter:
+    """What writes the format `emit` for `target`.
+
+    Raises UsageError, naming the ones there are, and for what the target has no use for.
+    """
     if isinstance(target, Microcontroller):
         from edgert.mcu.emit import EMITTERS as emitters
     else:
+        placing.for_machines()
         emitters = EMITTERS
     if emit not in emitters:
         raise UsageError(f"--emit {emit}: for {target.name} there are {', '.join(emitters)}")

@@ -20,7 +20,7 @@ class Microcontroller(Target):
     family: str = "mcu"
     vector_bytes: int = 4
     registers: int = 8
-    alignment: int = 8
+    alignment: int = 4
     zig_target: str = ""
     zig_cpu: str = ""
     float_abi: str = ""

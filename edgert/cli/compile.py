@@ -7,14 +7,16 @@ from edgert.cli.options import BYTES, FILE, flash_profile_option, json_option, s
 
 @click.command()
 @click.argument("model", metavar="MODEL", type=FILE)
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False), metavar="FILE", help="What to write.")
+@click.option("-o", "--output", required=True, type=click.Path(), metavar="FILE", help="What to write.")
 @target_option
 @shape_options
 @click.option("--quant", metavar="SCHEME", help="Quantize first: int8, int8-dynamic, int4, auto, ...")
 @click.option(
     "--calibrate", type=click.Path(exists=True), metavar="DATA", help="Samples for --quant: an .npz file or a folder."
 )
-@click.option("--ram", type=BYTES, help="Most bytes of arena, as in 256K: splits operators to fit, or exit code 4.")
+@click.option(
+    "--ram", type=BYTES, help="Most bytes of arena (of a microcontroller: of RAM), as in 256K, or exit code 4."
+)
 @flash_profile_option
 @click.option(
     "--dram", type=BYTES, help="Memory for the whole process that runs it, as in 64M; weights beyond it are streamed."
@@ -25,7 +27,14 @@ from edgert.cli.options import BYTES, FILE, flash_profile_option, json_option, s
 )
 @click.option(
     "--emit", default="edge", show_default=True, metavar="FORMAT",
-    help="exe: a program. For microcontrollers: elf, a firmware.",
+    help="exe: a program. For microcontrollers: elf (firmware), and into a folder lib, c, cmake, zephyr, arduino.",
+)  # fmt: skip
+@click.option("--board", metavar="NAME|FILE.toml", help="Of a microcontroller: the board whose memory it has to fit.")
+@click.option("--flash", type=BYTES, help="Of a microcontroller: most bytes of flash, or exit code 4.")
+@click.option("--stack", type=BYTES, help="Of a microcontroller: bytes for the stack (default: the board's).")
+@click.option(
+    "--weights-in", type=click.Choice(["flash", "external"]), default="flash", show_default=True,
+    help="Of a microcontroller: external is flash that is read by blocks while the model runs.",
 )  # fmt: skip
 @click.option("--golden/--no-golden", default=True, help="Put inputs and right answers in, for `edgert verify`.")
 @click.option(
@@ -45,6 +54,10 @@ def command(
     context: int | None,
     tune: int,
     emit: str,
+    board: str | None,
+    flash: int | None,
+    stack: int | None,
+    weights_in: str,
     golden: bool,
     debug_dump: str | None,
     as_json: bool,
@@ -53,6 +66,7 @@ def command(
     from edgert.cli.progress import progress_bar
     from edgert.interface.build import build, report_text
     from edgert.interface.show import show
+    from edgert.placing import Placing
 
     with progress_bar("compile") as progress:
         report = build(
@@ -71,5 +85,6 @@ def command(
             progress=progress,
             quant=quant,
             calibrate=calibrate,
+            placing=Placing(board, ram, flash, stack, weights_in),
         )
     show(report, as_json, report_text)

@@ -11,6 +11,7 @@ import click
 
 from edgert.errors import DoesNotFit, EdgertError, UsageError
 from edgert.interface.bench import total_macs
+from edgert.placing import Placing
 from edgert.units import format_bytes
 
 
@@ -47,6 +48,7 @@ def build(
     calibrate: str | None = None,
     context: int | None = None,
     dram: int | None = None,
+    placing: Placing | None = None,
 ) -> BuildReport:
     """Compile the file `model` into `output`; see `edgert.build.compile` for the options.
 
@@ -81,11 +83,12 @@ def build(
             ram=ram,
             context=context,
             dram=dram,
+            placing=placing,
         )
         manifest = report.manifest
         if ram is not None and manifest["arena_bytes"] > ram:
             raise DoesNotFit(fit_report(manifest, ram))
-        os.replace(made, where)
+        replace_whole(made, where, Path(name))
     return BuildReport(
         path=str(where),
         name=manifest["name"],
@@ -99,6 +102,20 @@ def build(
         seconds=dict(report.seconds),
         notes=list(report.notes),
     )
+
+
+def replace_whole(made: Path, where: Path, folder: Path) -> None:
+    """Gives the file or folder `made` the name `where`; what stood there is moved into `folder` if it is of that kind.
+
+    Raises UsageError for a file in place of a folder, and the other way round, or a folder of something else.
+    """
+    if where.is_dir() != made.is_dir() and where.exists():
+        raise UsageError(f"{where} is {'a folder' if where.is_dir() else 'a file'}: give -o another name")
+    if where.is_dir():
+        if any(where.iterdir()) and not (where / "edgert.json").is_file():
+            raise UsageError(f"{where} is a folder with other things in it: give -o another name")
+        os.replace(where, folder / ".before")
+    os.replace(made, where)
 
 
 def fit_report(manifest: Mapping[str, Any], ram: int) -> str:

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from compiler.codegen.c_names import identifiers
-from compiler.codegen.link import LinkError, math_library, zig
-from edgert.errors import DoesNotFit
+from compiler.codegen.link import math_library, zig
+from compiler.program import Program
 from targets.boards import Board
 from targets.boards.script import linker_script
 from targets.microcontroller import Microcontroller
 
+from .budget import HARNESS_DATA
+from .fit import check, roomy, uses
 from .header import c_type, header
 
 FIRMWARE = Path(__file__).parents[2] / "targets" / "firmware"
@@ -39,7 +41,12 @@ class Model:
     target: Microcontroller
     objects: Mapping[str, bytes]
     weights: bytes
+    program: Program
     golden: Mapping[str, np.ndarray] = field(default_factory=dict)  # by `in/NAME` and `out/NAME`
+
+    def header(self) -> str:
+        """NAME.h."""
+        return header(self.manifest, self.name, self.target.alignment)
 
 
 def model_io(model: Model) -> str:
@@ -81,7 +88,7 @@ def write_parts(model: Model, folder: Path) -> list[str]:
     """Writes the model's objects, weights and header to `folder`; the names of what has to be linked."""
     for name, data in model.objects.items():
         (folder / f"{name}.o").write_bytes(data)
-    (folder / f"{model.name}.h").write_text(header(model.manifest, model.name, model.target.alignment))
+    (folder / f"{model.name}.h").write_text(model.header())
     (folder / "weights.bin").write_bytes(model.weights)
     (folder / "weights.S").write_text(
         '.section .edgert.weights,"a",%progbits\n.balign 16\n'
@@ -101,13 +108,28 @@ def _about(model: Model, folder: Path) -> str:
     return "about.S"
 
 
-def link_firmware(model: Model, board: Board, stack: int | None = None) -> tuple[bytes, str]:
-    """The ELF file and the linker's map. Raises DoesNotFit where a region overflows."""
+def link_firmware(model: Model, board: Board) -> bytes:
+    """The ELF file. Raises DoesNotFit with what every region takes where one has too little."""
+    elf = _link(model, roomy(board), _arena_region(model, board))  # for its sizes, whatever they are
+    check(uses(elf, board), board, model.manifest)
+    return elf
+
+
+def _arena_region(model: Model, board: Board) -> str:
+    """The first RAM region, with all else; where that is too small, another one that can hold the arena."""
+    ports = [*model.manifest["inputs"], *model.manifest["outputs"]]
+    beside = board.stack + HARNESS_DATA + sum(-(-port["bytes"] // 16) * 16 for port in ports)
+    arena, (first, *others) = model.manifest["arena_bytes"], board.of_kind("ram")
+    fitting = [first] if arena + beside <= first.length else [r for r in others if arena <= r.length]
+    return (fitting or [first])[0].name
+
+
+def _link(model: Model, board: Board, arena: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="edgert-") as name:
         folder = Path(name)
         parts = write_parts(model, folder)
         (folder / "model_io.h").write_text(model_io(model))
-        (folder / "board.ld").write_text(linker_script(board, None, stack))
+        (folder / "board.ld").write_text(linker_script(board, arena))
         parts.append(_about(model, folder))
         start = next(file for arch, file in START.items() if model.target.zig_target.startswith(arch))
         sources = [start, "main.c", *([] if model.target.fma else ["fmaf.c"])]
@@ -117,11 +139,6 @@ def link_firmware(model: Model, board: Board, stack: int | None = None) -> tuple
                 cwd=folder)  # fmt: skip
         (folder / "libm.a").write_bytes(math_library(model.target))
         inputs = [part if part.endswith(".o") else f"{part}.o" for part in (*sources, *parts)]
-        try:
-            zig("ld.lld", "-T", "board.ld", "--gc-sections", "-Map=firmware.map", "-z", "noexecstack", "-o",
-                "firmware.elf", *inputs, "libm.a", cwd=folder)  # fmt: skip
-        except LinkError as error:
-            if "will not fit in region" in str(error):
-                raise DoesNotFit(f"does not fit on {board.name}: {error}") from None
-            raise
-        return (folder / "firmware.elf").read_bytes(), (folder / "firmware.map").read_text()
+        zig("ld.lld", "-T", "board.ld", "--gc-sections", "--strip-debug", "-z", "noexecstack", "-o", "firmware.elf",
+            *inputs, "libm.a", cwd=folder)  # fmt: skip
+        return (folder / "firmware.elf").read_bytes()

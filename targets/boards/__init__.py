@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,22 @@ class Board:
     machine: str = ""
     icount: int = 0
     ticks: float = 1.0
+
+    def limited(self, ram: int | None, flash: int | None, stack: int | None) -> Board:
+        """The board with fewer bytes in its first regions, and another stack; None leaves what is there.
+
+        Raises UsageError for more than it has.
+        """
+        regions = list(self.regions)
+        for kind, most in (("ram", ram), ("flash", flash)):
+            if most is not None:
+                region = self.of_kind(kind)[0]
+                if most > region.length:
+                    raise UsageError(f"--{kind} gives {most} bytes, {self.name} has {region.length} in {region.name}")
+                regions[regions.index(region)] = replace(region, length=most)
+        if stack is not None and (stack < 256 or stack % 8):
+            raise UsageError(f"--stack {stack}: give a multiple of 8, at least 256")
+        return replace(self, regions=tuple(regions), stack=stack or self.stack)
 
     def of_kind(self, kind: str) -> list[Region]:
         """The regions of that kind, in the file's order."""

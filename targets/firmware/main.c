@@ -12,7 +12,7 @@ typedef struct {
   uint32_t ticks_low, ticks_high;
 } report;
 
-static char line[256];
+static char line[64];
 
 static uint32_t length(const char *text) {
   uint32_t n = 0;

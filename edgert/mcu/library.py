@@ -1,0 +1,34 @@
+"""A static library of a model and its header."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from compiler.codegen.link import zig
+
+from .firmware import CFLAGS, FIRMWARE, Model, machine_flags, write_parts
+
+
+def archive(model: Model, *leave_out: str) -> bytes:
+    """libNAME.a: one object for each kernel, the entry, the weights, and fmaf for cores without an FPU.
+
+    leave_out: beginnings of the names of objects that are not wanted.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgert-") as name:
+        folder = Path(name)
+        parts = write_parts(model, folder)
+        compiled = ["weights.S"] + ([] if model.target.fma else [str(FIRMWARE / "fmaf.c")])
+        objects = [part for part in parts if part.endswith(".o")]
+        for source in compiled:
+            objects.append(f"{Path(source).stem}.o")
+            zig("cc", *machine_flags(model.target), *CFLAGS, "-g0", "-c", source, "-o", objects[-1], cwd=folder)
+        wanted = [part for part in objects if not part.startswith(leave_out or ("\0",))]
+        zig("ar", "rcsD", "lib.a", *wanted, cwd=folder)
+        return (folder / "lib.a").read_bytes()
+
+
+def write_library(model: Model, folder: Path) -> None:
+    """libNAME.a and NAME.h."""
+    (folder / f"lib{model.name}.a").write_bytes(archive(model))
+    (folder / f"{model.name}.h").write_text(model.header())
