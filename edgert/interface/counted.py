@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from edgert.interface.bench import random_inputs, total_macs
-from edgert.interface.simulated import open_simulated
+from edgert.interface.simulated import SimulatedModel, open_simulated
 
 
 @dataclass(frozen=True)
@@ -49,22 +49,29 @@ class Counted:
 
 def count(path: str, device: str, profile: bool = False) -> Counted:
     """One run of the firmware at `path` on its golden inputs (seeded ones where it has none)."""
+    from edgert.interface.bench import random_inputs
+
     with open_simulated(path, device) as model:
         inputs = model.artifact.golden()[0] or random_inputs(model.manifest)
         steps = model.profile(inputs) if profile else []
         if not steps:
             model.run(inputs)
-        assert model.last is not None
-        sizes: dict[str, int] = {name: size for name, (_, size) in model.firmware.sections.items()}
-        data, io = sizes.get(".data", 0) + sizes.get(".bss", 0), sizes.get(".io", 0)
-        flash = (".vectors", ".text", ".rodata", ".ARM.exidx", ".data")
-        arena = model.manifest["arena_bytes"]
-        return Counted(
-            model.manifest["name"], device, model.simulator.name, model.board.name, model.last.instructions,
-            total_macs(model.manifest), model.board.clock_mhz, sum(sizes.get(name, 0) for name in flash),
-            sizes.get(".weights", 0), data, io, arena, model.last.arena_bytes, model.last.stack_bytes,
-            data + io + arena + model.last.stack_bytes, [_step(step) for step in steps],
-        )  # fmt: skip
+        return cost_of(model, steps)
+
+
+def cost_of(model: SimulatedModel, steps: Sequence[dict[str, Any]]) -> Counted:
+    """What the model's last run cost. steps: as its `profile` gives them."""
+    assert model.last is not None
+    sizes: dict[str, int] = {name: size for name, (_, size) in model.firmware.sections.items()}
+    data, io = sizes.get(".data", 0) + sizes.get(".bss", 0), sizes.get(".io", 0)
+    code = sum(sizes.get(name, 0) for name in (".vectors", ".text", ".rodata", ".ARM.exidx", ".data"))
+    arena = model.manifest["arena_bytes"]
+    return Counted(
+        model.manifest["name"], model.uri, model.simulator.name, model.board.name, model.last.instructions,
+        sum(step.get("macs", 0) for step in model.manifest["steps"]), model.board.clock_mhz, code,
+        sizes.get(".weights", 0), data, io, arena, model.last.arena_bytes, model.last.stack_bytes,
+        data + io + arena + model.last.stack_bytes, [_step(step) for step in steps],
+    )  # fmt: skip
 
 
 def _step(step: dict[str, Any]) -> Step:

@@ -6,22 +6,35 @@ from dataclasses import dataclass
 from edgert import cpu
 from edgert.errors import UsageError
 from targets import host_features
+from targets.devices.registry import SCHEME, SIMULATORS, board_of, cores
+from targets.microcontroller import Microcontroller
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device by its URI, with what it has; memory in bytes."""
+    """A device by its URI, with what it has; memory in bytes. missing: why it cannot be used, empty where it can."""
 
     uri: str
     name: str
     cores: int
     memory: int | None
     features: list[str]
+    missing: str = ""
 
 
 def devices() -> list[Device]:
-    """All devices at hand: this machine."""
-    return [Device("local", cpu_name(), cpu.core_count(), cpu.available_memory(), sorted(host_features()))]
+    """All devices: this machine, and a simulated one for each microcontroller core."""
+    here = Device("local", cpu_name(), cpu.core_count(), cpu.available_memory(), sorted(host_features()))
+    return [here, *(_simulated(core) for core in cores().values())]
+
+
+def _simulated(core: Microcontroller) -> Device:
+    board = board_of(core)
+    reasons = {simulator.name: simulator.missing(board) for simulator in SIMULATORS}
+    able = [name for name, reason in reasons.items() if not reason]
+    missing = "" if able else "; ".join(reasons.values())
+    memory = sum(region.length for region in board.of_kind("ram"))
+    return Device(f"{SCHEME}{core.name}", f"{board.title}, by {' or '.join(able) or 'none'}", 1, memory, [], missing)
 
 
 def cpu_name() -> str:
@@ -38,6 +51,6 @@ def cpu_name() -> str:
 
 def check_device(uri: str) -> None:
     """Raise UsageError unless `uri` is one of `devices()`."""
-    known = [device.uri for device in devices()]
+    known = [device.uri for device in devices() if not device.missing]
     if uri not in known:
         raise UsageError(f"device {uri!r} is not available; there is {', '.join(known)}")

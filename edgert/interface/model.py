@@ -4,6 +4,7 @@ import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import edgert
 from edgert.errors import UsageError
@@ -38,11 +39,7 @@ def open_model(
     from edgert.interface.devices import check_device
 
     if device.startswith("sim://"):
-        from edgert.interface.simulated import open_simulated
-
-        if is_model(path) or is_gguf(path):
-            raise UsageError(f"{path}: compile it first, with --target {device.removeprefix('sim://')}")
-        yield open_simulated(path, device)  # type: ignore[misc]  # it has a Model's methods
+        yield from _simulated(path, shapes, device)
         return
     check_device(device)
     if is_gguf(path):
@@ -58,3 +55,19 @@ def open_model(
         artifact = str(Path(folder) / f"{Path(path).stem}.edge")
         build(path, artifact, shapes=shapes, dims=dims, golden=False)
         yield edgert.load(artifact, threads=threads, dram=dram)
+
+
+def _simulated(path: str, shapes: Mapping[str, tuple[int, ...]], device: str) -> Iterator[Any]:
+    """Firmware on a simulated microcontroller, which has a loaded model's methods; a model is compiled for it first."""
+    from edgert.interface.simulated import open_simulated
+    from targets.devices.registry import core_of
+
+    if not is_model(path):
+        yield open_simulated(path, device)
+        return
+    from edgert.interface.build import build
+
+    with tempfile.TemporaryDirectory(prefix="edgert-") as folder:
+        firmware = str(Path(folder) / f"{Path(path).stem}.elf")
+        build(path, firmware, target=core_of(device).name, emit="elf", shapes=shapes)
+        yield open_simulated(firmware, device)

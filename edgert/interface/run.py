@@ -11,9 +11,11 @@ import numpy as np
 from edgert import npy
 from edgert.atomic import write_atomic
 from edgert.errors import EdgertError, UsageError
+from edgert.interface.counted import Counted, cost_of
 from edgert.interface.facts import Facts, find_facts
 from edgert.interface.inputs import gather
 from edgert.interface.model import open_model
+from edgert.interface.simulated import SimulatedModel
 from edgert.runner import Model
 
 PROFILE_RUNS = 20  # a step's time is its best of so many
@@ -54,6 +56,7 @@ class RunResult:
     arena_bytes: int
     outputs: list[Output]
     profile: list[dict[str, Any]] | None
+    cost: Counted | None = None  # on a simulated microcontroller, in place of times
 
 
 def run(
@@ -83,13 +86,15 @@ def run(
         results = run_frames(model, frames, facts)
         end = time.perf_counter()
         steps = list(model.profile(frames[0], PROFILE_RUNS)) if profile else None
+        cost = cost_of(model, steps or []) if isinstance(model, SimulatedModel) else None
         if steps and model.manifest["dims"]:
             steps = [{**step, "macs": 0} for step in steps]  # counted for the largest size, not for this run
         files = write_outputs(results, output) if output else {}
         labels = facts.get("labels", [])
         outputs = [_summary(name, array, files.get(name), labels) for name, array in results.items()]
-        seconds = (loaded - start, (end - begin) / len(frames))
-        return RunResult(manifest["name"], *seconds, len(frames), manifest["arena_bytes"], outputs, steps)
+        # how long a simulator takes says nothing of the device
+        seconds = (loaded - start, float("nan") if cost else (end - begin) / len(frames))
+        return RunResult(manifest["name"], *seconds, len(frames), manifest["arena_bytes"], outputs, steps, cost)
 
 
 def run_frames(model: Model, frames: Sequence[Mapping[str, np.ndarray]], facts: Facts) -> dict[str, np.ndarray]:

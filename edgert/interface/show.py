@@ -67,6 +67,11 @@ def run_text(result: "RunResult") -> None:
         if output.min is not None:
             top = ", ".join(f"[{top.label or top.index}] {top.value:.6g}" for top in output.top)
             click.echo(f"  from {output.min:.6g} to {output.max:.6g}; largest {top}")
+    if result.cost is not None:
+        from edgert.interface.counted import counted_text
+
+        counted_text(result.cost)
+        return
     if result.profile is not None:
         profile_text(result.profile)
     times = f", {result.runs} times" if result.runs > 1 else ""
@@ -108,5 +113,6 @@ def bench_text(result: "BenchResult") -> None:
 
 def devices_text(found: "dict[str, Sequence[Device]]") -> None:
     """One row per device."""
-    rows = [[d.uri, d.name, d.cores, format_bytes(d.memory) if d.memory else "unknown"] for d in found["devices"]]
-    table(["device", "processor", "cores", "free memory"], rows, left=2)
+    rows = [[d.uri, d.missing or d.name, d.cores, format_bytes(d.memory) if d.memory else "unknown"]
+            for d in found["devices"]]  # fmt: skip
+    table(["device", "processor, or what is missing", "cores", "free memory"], rows, left=2)
