@@ -15,8 +15,8 @@ import numpy as np
 
 from edgert import __version__
 from edgert.errors import UsageError
-from edgert.plans import plans
 from edgert.placing import Placing
+from edgert.plans import plans
 
 if TYPE_CHECKING:
     from edgert.quantized import Calibration
