@@ -50,7 +50,7 @@ def measure(folder: Path, size: int, progress: Callable[[str, int, int], None] |
     with _file(folder, size) as descriptor:
         for turn in range(ROUNDS):
             for number, (anywhere, block, depth) in enumerate(kinds):
-                done, seconds = _read(descriptor, size, block, depth, anywhere)
+                done, seconds = timed_reads(descriptor, size, block, depth, anywhere)
                 found[anywhere, block, depth][0] += done
                 found[anywhere, block, depth][1] += seconds
                 if progress:
@@ -120,7 +120,7 @@ def _file_system(folder: Path) -> str:
     return next((line.partition(" - ")[2].split()[0] for line in lines if line.split()[2] == number), "")
 
 
-def _read(descriptor: int, size: int, block: int, depth: int, anywhere: bool) -> tuple[float, float]:
+def timed_reads(descriptor: int, size: int, block: int, depth: int, anywhere: bool) -> tuple[float, float]:
     """Bytes read and seconds taken, `depth` threads reading blocks in turn (or at random) for a slice of time."""
     lock, order, counts, wrong = threading.Lock(), random.Random(block + depth), [0] * depth, []
     at = order.randrange(size // block)

@@ -1,0 +1,160 @@
+"""`python -m benchmarks.flash`: models in less memory than they need, under the kernel's own limit (a memory cgroup,
+page cache included), beside llama.cpp with mmap, a naive loader and the floor. Needs root, for the limit.
+
+What was measured is kept in a file and added to by later runs, so that it can be done in parts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from benchmarks import flash_report, flash_runs, llama_cpp
+from benchmarks.cases import FOLDER
+from benchmarks.flash_report import Row
+from benchmarks.flash_runs import MIB, UNLIMITED, Run
+from benchmarks.llm import say
+from benchmarks.readme import README, update
+from edgert.artifact import Artifact
+from edgert.cli.errors import run_safely
+from edgert.errors import EdgertError
+from flashload.plan import play
+from flashload.profile import FlashProfile
+from flashload.visits import chosen, ring_jobs
+from targets import host_features
+from tests import cgroup
+
+BUDGETS = {"smollm2": (160, 120, 100, 80, 64, 48), "gemma3": (256, 192, 128), "minilm": (80, 60, 40)}
+TOKENS = {"smollm2": 48, "gemma3": 24}
+ENCODED = 32  # tokens of MiniLM's text
+BLOCK, READERS = 256 << 10, 2  # of edgert/native/weights.c
+PICTURE = README.with_name("docs") / "flash.svg"
+
+
+@click.command()
+@click.option("--models", default=",".join(BUDGETS), show_default=True, help="Only these, with commas.")
+@click.option("--budgets", default="", help="Only these, in MiB, with commas.")
+@click.option("--alone", is_flag=True, help="Leave llama.cpp out.")
+@click.option("--results", default=str(FOLDER / "flash.json"), show_default=True, help="Figures, kept from run to run.")
+@click.option("--readme/--no-readme", default=False, help="Write table and picture from all that is kept.")
+def main(models: str, budgets: str, alone: bool, results: str, readme: bool) -> None:
+    """Measure models in little memory."""
+    if reason := cgroup.unusable():
+        raise EdgertError(f"the kernel's limit is needed: {reason}")
+    kept = Path(results)
+    rows = {(r["model"], r["budget"]): Row(**r) for r in json.loads(kept.read_text())} if kept.is_file() else {}
+    for name in filter(None, models.split(",")):
+        measured = _Model(name, alone)
+        wanted = [int(b) for b in budgets.split(",")] if budgets else BUDGETS[name]
+        with flash_runs.read_ahead(measured.program) as ahead:
+            for budget in (None, *(b * MIB for b in wanted)):
+                row = measured.row(budget)
+                say(f"{name} {'no limit' if budget is None else budget // MIB}: {row}")
+                rows[name, budget] = row
+                kept.write_text(json.dumps([dataclasses.asdict(r) for r in rows.values()], indent=1))
+        if ahead != flash_runs.READ_AHEAD_KB:
+            say(f"read-ahead is {ahead} KiB, not {flash_runs.READ_AHEAD_KB}: mmap reads more than the table says")
+    ordered = sorted(rows.values(), key=lambda r: (list(BUDGETS).index(r.model), -(r.budget or UNLIMITED)))
+    text = f"Measured {time.strftime('%Y-%m-%d')} on one thread, from a cold page cache, "
+    text += f"read-ahead {flash_runs.READ_AHEAD_KB} KiB.\n\n"
+    text += flash_report.table(ordered)
+    print(text)
+    if readme:
+        PICTURE.write_text(flash_report.plot(ordered), encoding="utf-8")
+        update("flash", f"{text}\n![tokens a second over memory](docs/flash.svg)")
+
+
+class _Model:
+    """A model's program and its peers; what runs without a limit is measured first."""
+
+    def __init__(self, name: str, alone: bool) -> None:
+        self.name = name
+        self.source, self.edge, self.program = _prepare(name)
+        artifact = Artifact.open(self.edge)
+        assert artifact.spec.stream is not None
+        self.stream, self.weights = artifact.spec.stream, artifact.spec.weights_bytes
+        self.place = (artifact.weights_offset, self.weights)
+        self.layers = flash_runs.layers_of(dict(artifact.manifest))
+        self.naive = flash_runs.naive_program(FOLDER)
+        kind = llama_cpp.NO_AMX if "amx_int8" in host_features() else llama_cpp.PLAIN  # it holds less memory
+        self.driver = None if alone or name == "minilm" else llama_cpp.driver(kind)
+        self.resident = self._edgert(UNLIMITED)
+        if not self.resident.rate:
+            raise EdgertError(f"{self.program}: {self.resident.note}")
+
+    def row(self, budget: int | None) -> Row:
+        """Everything at one budget, each beside the disk's speed at the time."""
+        limit, compute = budget or UNLIMITED, 1 / self.resident.rate
+        before = flash_runs.disk(self.edge).sequential
+        run = self.resident if budget is None else self._edgert(limit)
+        after = flash_runs.disk(self.edge).sequential
+        flash = FlashProfile("now", {at: (before[at] + after[at]) / 2 for at in before})
+        llama = None if self.driver is None else flash_runs.llama_decoding(self.driver, self.source, limit).rate
+        simple = flash_runs.naive(self.naive, self.edge, self.place, self.layers, compute, limit)
+        return Row(
+            self.name, budget, self.weights, max(flash.sequential.values()), run.rate,
+            self._predicted(run, flash, compute), llama, simple.rate,
+            flash_runs.floor(self.stream.resident_bytes + self.stream.streamed_bytes, limit, flash, compute), run.peak,
+            run.ids == self.resident.ids, run.note,
+        )  # fmt: skip
+
+    def _edgert(self, budget: int) -> Run:
+        if self.name in TOKENS:
+            return flash_runs.edgert_decoding(self.program, budget, TOKENS[self.name])
+        return flash_runs.edgert_encoding(self.program, budget, _texts(self.edge), 20)
+
+    def _predicted(self, run: Run, flash: FlashProfile, compute: float) -> float:
+        """Passes a second by the planner's model of the queue, for what the program had pinned; 0: it did not say."""
+        facts = dict(run.facts)
+        if "pinned_bytes" not in facts:
+            return 0
+        pinned = int(facts["pinned_bytes"]) - self.stream.resident_bytes
+        jobs = ring_jobs(self.stream, chosen(self.stream, pinned))
+        if not sum(map(sum, jobs)):
+            return 1 / compute
+        speed, ring = flash.speed(BLOCK, READERS), int(facts["ring_bytes"])
+        return 1 / play(jobs, [compute / len(jobs)] * len(jobs), ring, speed, READERS)
+
+
+def _texts(edge: Path) -> list[str]:
+    """Inputs of MiniLM as .npy files beside it."""
+    given = []
+    for tensor in Artifact.open(edge).spec.inputs:
+        path = edge.with_name(f"minilm.{tensor.name}.npy")
+        values = (
+            np.ones((1, ENCODED)) if "mask" in tensor.name else np.arange(ENCODED)[None] * (tensor.name[-3:] == "ids")
+        )
+        np.save(path, values.astype(tensor.dtype))
+        given.append(f"{tensor.name}={path}")
+    return given
+
+
+def _prepare(name: str) -> tuple[Path, Path, Path]:
+    """The model, pulled where it is missing; artifact and program, compiled where they are older than edgert."""
+    from compiler.zoo import pull
+    from edgert.interface.build import build
+
+    source = FOLDER / (f"{name}.gguf" if name in TOKENS else f"{name}.onnx")
+    if not source.is_file():
+        pull(name, FOLDER)
+    edge, program = FOLDER / f"{name}.flash.edge", FOLDER / f"{name}.flash"
+    options: dict[str, Any] = {"context": 512} if name in TOKENS else {"dims": {"seq": (1, 128)}}
+    parts = [README.parent / part for part in ("compiler", "edgert", "flashload", "targets")]
+    newest = max(path.stat().st_mtime for part in parts for path in part.rglob("*.[pch]*"))
+    for out, emit in ((edge, "edge"), (program, "exe")):
+        if not out.is_file() or out.stat().st_mtime < newest:
+            say(f"{name}: compiling {out}")
+            build(str(source), str(out), emit=emit, golden=False, **options)
+            os.utime(out)
+    return source, edge, program
+
+
+if __name__ == "__main__":
+    run_safely(main.main, None, "benchmarks.flash")
