@@ -104,7 +104,9 @@ def compile(
 
         if shapes or dims or ram is not None:
             raise UsageError("a language model takes neither --shape, --dim nor --ram: give --context")
-        done, more = compile_decoder(Path(model), chosen, context, tiles, dump, progress)
+        done, more = compile_decoder(
+            Path(model), chosen, context, tiles, dump, progress, golden=golden and emit == "edge"
+        )
         golden = False
     elif context is not None:
         raise UsageError("--context is for language models (.gguf)")

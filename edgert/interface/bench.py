@@ -52,6 +52,8 @@ def bench(
     beside the artifact with the same name and hash. Raises UsageError where no such model is found.
     """
     with open_model(path, shapes or {}, dims or {}, threads, device, dram) as model:
+        if "decoder" in model.manifest:
+            raise UsageError(f"{path} is a language model: `edgert generate --prompt TEXT --json` tells its speed")
         inputs = model.artifact.golden()[0] or random_inputs(model.manifest)
         contenders: dict[str, Callable[[], object]] = {"edgert": lambda: model.run(inputs)}
         if peers:

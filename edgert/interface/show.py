@@ -94,9 +94,10 @@ def verify_text(result: "VerifyResult") -> None:
     """One line per output and the verdict."""
     for output in result.outputs:
         verdict = "right" if output.passed else "WRONG"
-        click.echo(f"{verdict}  {output.name}: largest error {output.error:.3g}, {output.relative:.3g} of the range")
+        words = output.words or f"error {output.error:.3g}, {output.relative:.3g} of the {result.of}"
+        click.echo(f"{verdict}  {output.name}: {words}")
     verdict = "right" if result.passed else "failed"
-    click.echo(f"{result.name} on {result.device}: {verdict} (tolerance {result.tolerance:g} of the range)")
+    click.echo(f"{result.name} on {result.device}: {verdict} (tolerance {result.tolerance:.3g} of the {result.of})")
 
 
 def bench_text(result: "BenchResult") -> None:

@@ -6,6 +6,9 @@ import numpy as np
 
 from edgert.errors import EdgertError, UsageError
 from edgert.interface.model import is_model, open_model
+from edgert.runner import Model
+
+LM_CONTEXT = 64  # more than the golden text of a language model has
 
 
 @dataclass(frozen=True)
@@ -16,6 +19,7 @@ class OutputCheck:
     error: float
     relative: float
     passed: bool
+    words: str = ""  # instead of the figures, for people
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class VerifyResult:
     tolerance: float
     outputs: list[OutputCheck]
     passed: bool
+    of: str = "range"  # what the tolerance is a share of
 
 
 def verify(path: str, threads: int | None = None, device: str = "local") -> VerifyResult:
@@ -34,6 +39,8 @@ def verify(path: str, threads: int | None = None, device: str = "local") -> Veri
     if is_model(path):
         raise UsageError(f"{path} is a model: compile it first, then verify the artifact")
     with open_model(path, {}, {}, threads, device) as model:
+        if "decoder" in model.manifest:
+            return _decoder(model, device)
         inputs, expected = model.artifact.golden()
         if not expected:
             raise EdgertError(f"{path} carries no golden outputs to compare with")
@@ -41,6 +48,23 @@ def verify(path: str, threads: int | None = None, device: str = "local") -> Veri
         results = model.run(inputs)
         checks = [compare(name, results[name], want, tolerance) for name, want in expected.items()]
         return VerifyResult(model.manifest["name"], device, tolerance, checks, all(check.passed for check in checks))
+
+
+def _decoder(model: Model, device: str) -> VerifyResult:
+    """A language model: how far its logits are off, and whether the likeliest tokens are the reference's but for those
+    that the errors explain."""
+    from edgert.llm.engine import CachedEngine
+    from edgert.llm.self_check import self_check
+
+    found = self_check(CachedEngine(model, context=min(LM_CONTEXT, int(model.manifest["decoder"]["context"]))))
+    same = f"{found.tokens - found.differing} of {found.tokens} as the reference's"
+    same += f", {found.wrong} further off than errors explain"
+    checks = [
+        OutputCheck("logits", found.error, found.error, found.error <= found.tolerance),
+        OutputCheck("likeliest tokens", found.differing, found.wrong / found.tokens, not found.wrong, same),
+    ]
+    passed = all(check.passed for check in checks)
+    return VerifyResult(model.manifest["name"], device, found.tolerance, checks, passed, "logits' spread")
 
 
 def compare(name: str, got: np.ndarray, want: np.ndarray, tolerance: float) -> OutputCheck:

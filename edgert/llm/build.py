@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgert import cpu
 from edgert.errors import UsageError
+from edgert.llm.self_check import MEMBER
 from edgert.llm.text_model import CONFIG, TEXTS, TOKENIZER
 from edgert.llm.token_texts import pack_texts
 from edgert.llm.tokenizer_gguf import tokenizer_from_gguf
@@ -29,8 +32,9 @@ def compile_decoder(
     debug_dump: Path | None = None,
     progress: Progress | None = None,
     caches: Sequence[str] = ("i8", "i4"),
+    golden: bool = True,
 ) -> tuple[Compiled, dict[str, bytes]]:
-    """The compiled model and the members that hold its tokenizer.
+    """The compiled model and the members that hold its tokenizer and, unless not `golden`, right answers.
 
     caches: further ways to store keys and values, each a program of the artifact over the same weights.
 
@@ -38,6 +42,7 @@ def compile_decoder(
     damaged file, UnsupportedModel for an architecture or a type of weights that is not known.
     """
     from compiler.decoder import open_gguf
+    from compiler.decoder.golden import make
     from compiler.decoder.graph import to_graph
     from compiler.pipeline import compile_model
     from targets.kernels.cached_attention_formats import FORMATS
@@ -58,9 +63,13 @@ def compile_decoder(
     for cache, part in {FIRST: done.manifest, **done.manifest.get("programs", {})}.items():
         part["state"] = [tensor["name"] for tensor in part["inputs"] if tensor["name"].startswith("cache.")]
         part["decoder"] = {**_facts(decoder, most), "ends": config["end_ids"], "cache": cache}
-    return done, {
-        TOKENIZER: text.encode(), CONFIG: json.dumps(config).encode(), TEXTS: pack_texts(text, config)
-    }  # fmt: skip
+    more = {TOKENIZER: text.encode(), CONFIG: json.dumps(config).encode(), TEXTS: pack_texts(text, config)}
+    if golden:
+        started, first = time.perf_counter(), config["bos"] or 0
+        if answers := make(decoder, opened.weights, first, cpu.available_memory(), done.notes):
+            more[MEMBER] = json.dumps(answers).encode()
+        done.seconds["golden"] = round(time.perf_counter() - started, 4)
+    return done, more
 
 
 def _facts(decoder: Any, context: int) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from compiler.decoder import open_gguf
+from compiler.decoder.rounded import round_like_compiled
+from compiler.decoder.session import Session
 from compiler.decoder.standard import to_onnx
 from edgert.llm.perplexity import windows
 from edgert.llm.text_model import open_text_model
 from tests.cli.conftest import Edgert, assert_one_line
-from tests.decoder.session import Session
-from tests.llm.int8_reference import round_like_compiled
 from tests.llm.small_models import artifact, gguf, small
 
 TEXT = "In the end the hill and the inn, 12 and 12: the land in the end.\n\n" * 6

@@ -9,9 +9,9 @@ import pytest
 
 import edgert
 from compiler.decoder import open_gguf
+from compiler.decoder.session import Session
 from compiler.decoder.standard import to_onnx
 from tests.decoder import forward
-from tests.decoder.session import Session
 from tests.decoder.small import CASES, write
 from tests.decoder.test_standard import IDS, same
 

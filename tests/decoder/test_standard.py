@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from compiler.decoder import open_gguf
+from compiler.decoder.session import Session
 from compiler.decoder.standard import Weights, to_onnx
 from targets.errors import EdgertError
 from tests.decoder import forward
-from tests.decoder.session import Session
 from tests.decoder.small import CASES, write
 
 IDS = [3, 120, 77, 5, 5, 99, 0, 64, 31, 127, 8, 2]

@@ -9,11 +9,11 @@ import pytest
 
 import edgert
 from compiler.decoder import open_gguf
+from compiler.decoder.rounded import round_like_compiled
+from compiler.decoder.session import Session
 from compiler.decoder.standard import to_onnx
 from compiler.zoo import pull
 from edgert.llm.text_model import open_text_model
-from tests.decoder.session import Session
-from tests.llm.int8_reference import round_like_compiled
 
 pytestmark = [pytest.mark.slow, pytest.mark.registry]
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from compiler.decoder import open_gguf
+from compiler.decoder.rounded import round_like_compiled
+from compiler.decoder.session import Session
 from compiler.decoder.standard import to_onnx
 from edgert.llm.engine import open_engine
-from tests.decoder.session import Session
-from tests.llm.int8_reference import round_like_compiled
 from tests.llm.small_models import artifact, gguf
 from tests.llm.test_engine import CASES_FAST_FIRST
 

@@ -13,9 +13,9 @@ from compiler.decoder import Decoder
 class Session:
     """Feeds tokens in pieces."""
 
-    def __init__(self, path: Path, decoder: Decoder, layers: int | None = None) -> None:
+    def __init__(self, path: Path, decoder: Decoder, layers: int | None = None, threads: int = 2) -> None:
         options = ort.SessionOptions()
-        options.intra_op_num_threads = 2
+        options.intra_op_num_threads = threads
         self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.names = [output.name for output in self.session.get_outputs()]
         empty = np.zeros((1, decoder.kv_heads, 0, decoder.head_dim), np.float32)
