@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import NodeProto, helper
@@ -52,7 +53,7 @@ def round_like_compiled(source: Path, weights: Mapping[str, Tensor], path: Path)
 def _rounding(x: str) -> list[NodeProto]:
     """x [rows, width] -> `x`.back of the same shape."""
 
-    def op(kind: str, inputs: list[str], what: str, **attributes: int) -> NodeProto:
+    def op(kind: str, inputs: list[str], what: str, **attributes: Any) -> NodeProto:
         return helper.make_node(kind, inputs, [f"{x}.{what}"], name=f"{x}.{what}", **attributes)
 
     return [

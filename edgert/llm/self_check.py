@@ -48,7 +48,7 @@ def self_check(engine: CachedEngine) -> Answers:
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise EdgertError(f"{artifact.path}: {MEMBER} is damaged ({error!r})") from None
     off -= off.mean(axis=1, keepdims=True)  # what all logits share changes nothing
-    error = float(np.sqrt(np.mean((off.std(axis=1) / spread) ** 2)))
+    share = float(np.sqrt(np.mean((off.std(axis=1) / spread) ** 2)))
     differing, wrong = 0, 0
     for row, best in enumerate(logits.argmax(axis=1)):
         if best == columns[row, 0]:
@@ -57,4 +57,4 @@ def self_check(engine: CachedEngine) -> Answers:
         rank = np.flatnonzero(columns[row, :likeliest] == best)
         second = expected[row, rank[0]] if len(rank) else expected[row, likeliest - 1]
         wrong += bool(expected[row, 0] - second > DEVIATIONS * tolerance * spread[row])
-    return Answers(error if np.isfinite(error) else float("inf"), tolerance, differing, wrong, len(ids))
+    return Answers(share if np.isfinite(share) else float("inf"), tolerance, differing, wrong, len(ids))
