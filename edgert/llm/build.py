@@ -62,6 +62,8 @@ def compile_decoder(
     )  # fmt: skip
     for cache, part in {FIRST: done.manifest, **done.manifest.get("programs", {})}.items():
         part["state"] = [tensor["name"] for tensor in part["inputs"] if tensor["name"].startswith("cache.")]
+        # a run whose logits nobody wants has no tasks in its output layer, which then need not be read
+        part["dims"] = [{**dim, "min": 0} if dim["name"] == "want" else dim for dim in part["dims"]]
         part["decoder"] = {**_facts(decoder, most), "ends": config["end_ids"], "cache": cache}
     more = {TOKENIZER: text.encode(), CONFIG: json.dumps(config).encode(), TEXTS: pack_texts(text, config)}
     if golden:

@@ -49,8 +49,8 @@ class CachedEngine:
                 f"({format_bytes(self.cache_bytes)}), free are {free}: ask for a smaller --context"
             )
         if model.memory is not None:
-            model.memory.reserve("KV cache", self.cache_bytes)
             self._reserve_logits(min(FEW, int(facts["wanted"])), int(facts["vocab"]))
+            model.memory.reserve("KV cache", self.cache_bytes)
         # [1, 2, groups, context, ...] each; pages come as they are written
         self._state = {t.name: np.zeros(shapes[t.name], t.dtype) for t in state}
         self.vocab, self.chunk, self.wanted = (int(facts[name]) for name in ("vocab", "chunk", "wanted"))
@@ -60,6 +60,8 @@ class CachedEngine:
         self.chunk, self.wanted = min(self.chunk, at_once), min(self.wanted, at_once)
         self._triangle = np.tri(self.chunk, dtype=np.uint8)
         self._one = {"seen": np.ones((1, 1), np.uint8), "rows": np.zeros(1, np.int64)}
+        # whether a run may ask for no logits: then the output layer is neither run nor read
+        self._headless = any(dim.name == "want" and dim.min == 0 for dim in model.artifact.spec.dims)
         self._past, self.position = np.zeros(1, np.int64), 0
         self._verified = 0  # tokens of the last `verify`
 
@@ -78,7 +80,8 @@ class CachedEngine:
         ids = self._checked(ids)
         for start in range(0, len(ids), self.chunk):
             some = ids[start : start + self.chunk]
-            logits = self._run(some, [len(some) - 1])
+            last = start + self.chunk >= len(ids)
+            logits = self._run(some, [len(some) - 1] if last or not self._headless else [])
             self.position += len(some)
         return logits[0]
 

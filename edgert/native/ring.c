@@ -184,6 +184,18 @@ const uint8_t *ring_wait(edgert_stream *s, int64_t n) {
   return at;
 }
 
+int32_t ring_skip(edgert_stream *s, int64_t n) {
+  pthread_mutex_lock(&s->lock);
+  int64_t claimed = s->next < n ? s->next : n; /* those that a reader has begun are waited for */
+  for (; s->next < n; s->next++) s->jobs[s->next % s->slots] = (ring_job){0, s->head, 0, 1};
+  pthread_mutex_unlock(&s->lock);
+  for (; s->run_job < claimed; s->run_job++)
+    if (!ring_wait(s, s->run_job)) return 1;
+  s->run_job = n;
+  ring_release_to(s, n);
+  return 0;
+}
+
 void ring_release_to(edgert_stream *s, int64_t n) {
   pthread_mutex_lock(&s->lock);
   if (n > s->released) {

@@ -147,7 +147,7 @@ static int32_t fill(edgert_stream *s) {
   if (!s->job_count) s->plan.ring_bytes = 0;
   else if (s->plan.ring_bytes < need)
     return stream_fail(s, "a ring of %lld bytes is needed, it has %lld", (long long)need, (long long)s->plan.ring_bytes), 1;
-  s->slots = s->plan.ring_bytes / PAGE + 2;
+  s->slots = s->plan.ring_bytes / PAGE + s->job_count + 2; /* as many as fit, and a run's that are skipped */
   s->jobs = calloc((size_t)s->slots, sizeof *s->jobs);
   s->ring = stream_memory(s->plan.ring_bytes);
   if (!s->jobs || !s->ring) return stream_fail(s, "no memory for a ring of %lld bytes", (long long)s->plan.ring_bytes), 1;
@@ -205,6 +205,10 @@ int32_t edgert_stream_step(edgert_stream *s, edgert_ctx *ctx, int64_t step, edge
     return stream_fail(s, "step %lld comes out of turn", (long long)step), 1;
   for (; s->cursor < s->visit_count && s->visits[s->cursor].step == step; s->cursor++) {
     const stream_visit *visit = &s->visits[s->cursor];
+    if (n == 0) { /* nothing to do in this run: an output layer that is not wanted, say */
+      if (visit->jobs && ring_skip(s, s->run_job + visit->jobs)) return 1;
+      continue;
+    }
     if (n % visit->units)
       return stream_fail(s, "step %lld has %lld tasks, not a multiple of %lld", (long long)step, (long long)n,
                          (long long)visit->units), 1;

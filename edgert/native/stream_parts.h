@@ -74,6 +74,8 @@ void ring_reset(edgert_stream *s, int32_t again);
 void ring_stop(edgert_stream *s);
 /* Waits for job n: where it lies, or NULL when it failed. */
 const uint8_t *ring_wait(edgert_stream *s, int64_t n);
+/* Gives up the run's jobs below n, unread if nobody has begun. 0 when right. */
+int32_t ring_skip(edgert_stream *s, int64_t n);
 /* Jobs below n are done with. */
 void ring_release_to(edgert_stream *s, int64_t n);
 

@@ -103,6 +103,20 @@ def test_rows_of_a_table_are_looked_up(streamed: Opened, pinned: float) -> None:
     assert figures["lookup_reads"] <= 43 if pinned == 0.0 else figures["lookup_reads"] < 40
 
 
+@pytest.mark.parametrize("ring", [0, 3 << 20])
+def test_a_prompt_in_chunks_leaves_the_output_layer_alone(streamed: Opened, ring: int) -> None:
+    ids = np.random.default_rng(4).integers(0, VOCAB, 40)
+    with CachedEngine(runner.load(decoder(), 1)) as resident:
+        resident.chunk = 7
+        resident._headless = False
+        wanted, after = resident.prefill(ids).copy(), resident.decode(3).copy()
+    with CachedEngine(streamed(0.3, ring, path=decoder())) as engine:
+        engine.chunk = 7
+        assert engine._headless
+        np.testing.assert_array_equal(engine.prefill(ids), wanted)
+        np.testing.assert_array_equal(engine.decode(3), after)
+
+
 def test_a_running_model_shrinks_and_grows(streamed: Opened, rows: np.ndarray) -> None:
     model = streamed(0.9)
     wanted = model.run({"x": rows})["y"]
