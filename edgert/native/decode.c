@@ -28,15 +28,18 @@ static void within(const char *option, int64_t *value, int64_t most) {
   if (!*value) *value = most;
 }
 
-decoder make_decoder(session *s, int64_t context, int64_t chunk) {
+decoder make_decoder(session *s, int64_t context, int64_t tokens, int64_t chunk) {
   const edgert_model *model = s->model;
   const edgert_tensor *result = model->outputs;
   int64_t seq = dim_named(model, "seq"), want = dim_named(model, "want"), places = dim_named(model, "context");
+  if (!context && tokens < model->dims[places].max) context = tokens;
   within("--context", &context, model->dims[places].max);
-  within("--chunk", &chunk, model->dims[seq].max < context ? model->dims[seq].max : context);
+  within("--chunk", &chunk, model->dims[seq].max);
+  if (chunk > context) chunk = context;
   decoder d = {.s = s, .seq = &s->dims[seq], .want = &s->dims[want], .context = context, .chunk = chunk};
   *d.seq = chunk;
   *d.want = 1;
+  d.least = model->dims[want].min;
   s->dims[places] = context;
   d.vocab = result->shape[result->rank - 1].extent;
   for (int64_t i = 0; i < model->input_count; i++) {
@@ -72,6 +75,7 @@ int64_t append(decoder *d, const int64_t *ids, int64_t count) {
     }
     *d->past = d->position;
     *d->rows = some - 1;
+    *d->want = count > some ? d->least : 1; /* the output layer's turn is the prompt's end */
     run_once(d->s);
     d->position += some;
     ids += some;

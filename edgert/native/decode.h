@@ -9,13 +9,14 @@ typedef struct {
   float *logits;                          /* [vocab] */
   int64_t *seq, *want;                    /* in s->dims */
   int64_t vocab, chunk, context;          /* chunk: the most tokens of one run */
+  int64_t least;                          /* rows of logits that a run may do with */
   int64_t position;                       /* tokens that the cache holds */
   int64_t cache_bytes, buffer_bytes;      /* of keys and values; of all that was made here */
 } decoder;
 
-/* Binds every input and output, with room for `context` tokens in the cache (0: the most there can be) and runs of at
- * most `chunk` tokens (0 likewise). Leaves where the model was not made for that or memory does not suffice. */
-decoder make_decoder(session *s, int64_t context, int64_t chunk);
+/* Binds every input and output, with room for `context` tokens in the cache (0: for `tokens`, or the most there can be)
+ * and runs of at most `chunk` tokens (0: the most there can be). Leaves where the model was not made for that or memory does not suffice. */
+decoder make_decoder(session *s, int64_t context, int64_t tokens, int64_t chunk);
 
 /* Appends `count` tokens, which must fit the context: the likeliest next one, the lowest of several alike. */
 int64_t append(decoder *d, const int64_t *ids, int64_t count);

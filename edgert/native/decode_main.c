@@ -71,7 +71,7 @@ int main(int count, char **words) {
   session s = {.model = model};
   s.dims = anonymous(model->dim_slots * (int64_t)sizeof *s.dims, "dimensions");
   s.io = anonymous((model->input_count + model->output_count) * (int64_t)sizeof *s.io, "buffers");
-  decoder d = make_decoder(&s, given.context, given.chunk);
+  decoder d = make_decoder(&s, given.context, given.prompt.count + given.max_tokens, given.chunk);
   if (given.prompt.count > d.context)
     fail(DOES_NOT_FIT, "the text has %lld tokens, the context %lld", (long long)given.prompt.count, (long long)d.context);
   int64_t room = d.context - given.prompt.count + 1; /* the last one needs no place */

@@ -10,7 +10,7 @@ static noreturn void help(const char *program, const edgert_model *model) {
          model->name);
   printf("  --ids LIST        the text so far; - reads it from standard input\n");
   printf("  --max-tokens N    how many at most (256)\n");
-  printf("  --context N       tokens that the cache has room for (the text and what follows it)\n");
+  printf("  --context N       tokens that the cache has room for (as many as can be needed)\n");
   printf("  --chunk N         tokens of the text that go through the model at once\n");
   printf("  --end LIST        tokens that end the text (the model's own)\n");
   printf("  --ignore-end      go on after them\n");
