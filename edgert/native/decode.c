@@ -34,7 +34,8 @@ decoder make_decoder(session *s, int64_t context, int64_t tokens, int64_t chunk)
   int64_t seq = dim_named(model, "seq"), want = dim_named(model, "want"), places = dim_named(model, "context");
   if (!context && tokens < model->dims[places].max) context = tokens;
   within("--context", &context, model->dims[places].max);
-  within("--chunk", &chunk, model->dims[seq].max);
+  int64_t most = model->dims[seq].max < model->dims[places].max ? model->dims[seq].max : model->dims[places].max;
+  within("--chunk", &chunk, most);
   if (chunk > context) chunk = context;
   decoder d = {.s = s, .seq = &s->dims[seq], .want = &s->dims[want], .context = context, .chunk = chunk};
   *d.seq = chunk;
