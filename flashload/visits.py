@@ -89,22 +89,29 @@ class Stream:
 SLOTS = 32  # of lookup.c
 
 
+GROUP = 1 << 20  # of stream.c
+
+
 def chosen(stream: Stream, pinned_bytes: int) -> list[bool]:
     """Which segments stay in memory when `pinned_bytes` of those that need not may: as stream.c chooses them, spread
-    evenly over a run."""
+    evenly over a run, in groups, so that what is read is long runs of the file."""
     stays = [s.resident for s in stream.segments]
-    total, seen, pinned = stream.streamed_bytes, 0, 0
-    for visit in stream.visits:
-        for i, _ in visit.pieces:
-            if stays[i]:
-                continue
-            size = up(stream.segments[i].size, PAGE)
-            seen += size
-            due = seen * (pinned_bytes / total)
-            if pinned_bytes >= total or (pinned + size <= pinned_bytes and pinned + size <= due):
-                stays[i], pinned = True, pinned + size
-    for i, segment in enumerate(stream.segments):  # tables of rows come last: most of them is never read
-        size = up(segment.size, PAGE)
+    sizes = [up(s.size, PAGE) for s in stream.segments]
+    pieces = [i for visit in stream.visits for i, _ in visit.pieces if not stays[i]]
+    total, seen, pinned, at = stream.streamed_bytes, 0, 0, 0
+    while at < len(pieces):
+        begin, group = at, 0
+        while at < len(pieces) and group < GROUP:
+            group, at = group + sizes[pieces[at]], at + 1
+        seen += group
+        if pinned + group <= pinned_bytes and (pinned + group) * total <= seen * pinned_bytes:
+            pinned += group
+            for i in pieces[begin:at]:
+                stays[i] = True
+    for i in pieces:  # what is left of the budget
+        if not stays[i] and pinned + sizes[i] <= pinned_bytes:
+            stays[i], pinned = True, pinned + sizes[i]
+    for i, size in enumerate(sizes):  # tables of rows come last: most of them is never read
         if not stays[i] and pinned >= total and pinned + size <= pinned_bytes:
             stays[i], pinned = True, pinned + size
     return stays

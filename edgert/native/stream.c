@@ -29,30 +29,32 @@ void stream_fail(edgert_stream *s, const char *format, ...) {
   va_end(arguments);
 }
 
-/* Whether each segment is to stay: the resident ones, and of the others so many bytes, spread evenly over a run, so
- * that reading and computing alternate. Gives the bytes of all of them. */
+/* Whether each segment is to stay: the resident ones, and of the others so many bytes, spread evenly over a run, so that
+ * reading and computing alternate, but in groups: what is read is then long runs of the file. Gives the bytes of all. */
 static int64_t choose(edgert_stream *s, uint8_t *stays) {
   const edgert_layout *l = &s->layout;
-  int64_t total = 0, kept = 0, pinned = 0, seen = 0;
+  int64_t total = 0, kept = 0, pinned = 0, seen = 0, most = s->plan.pinned_bytes;
   for (int64_t i = 0; i < l->segment_count; i++) stays[i] = (uint8_t)l->segments[i].resident;
   for (int64_t p = 0; p < l->piece_count; p++)
     if (!stays[l->pieces[p].segment]) total += pages(l->segments[l->pieces[p].segment].size);
-  for (int64_t v = 0; v < l->visit_count; v++)
-    for (int64_t p = l->visits[v].first; p < l->visits[v].first + l->visits[v].count; p++) {
-      int64_t i = l->pieces[p].segment, size = pages(l->segments[i].size);
-      if (stays[i]) continue; /* or met before */
-      seen += size;
-      /* so far a share of pinned_bytes / total is due */
-      int all = s->plan.pinned_bytes >= total;
-      if (all || (pinned + size <= s->plan.pinned_bytes &&
-                  (double)(pinned + size) <= (double)seen * ((double)s->plan.pinned_bytes / (double)total))) {
-        stays[i] = 1;
-        pinned += size;
-      }
-    }
+  for (int64_t p = 0, next; p < l->piece_count; p = next) {
+    int64_t group = 0;
+    for (next = p; next < l->piece_count && group < GROUP; next++)
+      if (!stays[l->pieces[next].segment]) group += pages(l->segments[l->pieces[next].segment].size);
+    seen += group; /* so far a share of most / total is due */
+    if (pinned + group > most || (double)(pinned + group) * (double)total > (double)seen * (double)most) continue;
+    for (; p < next; p++) stays[l->pieces[p].segment] = 1;
+    pinned += group;
+  }
+  for (int64_t p = 0; p < l->piece_count; p++) { /* what is left of the budget */
+    int64_t i = l->pieces[p].segment, size = pages(l->segments[i].size);
+    if (stays[i] || pinned + size > most) continue;
+    stays[i] = 1;
+    pinned += size;
+  }
   for (int64_t i = 0; i < l->segment_count; i++) { /* tables of rows come last: most of them is never read */
     int64_t size = pages(l->segments[i].size);
-    if (!stays[i] && pinned >= total && pinned + size <= s->plan.pinned_bytes) {
+    if (!stays[i] && pinned >= total && pinned + size <= most) {
       stays[i] = 1;
       pinned += size;
     }
