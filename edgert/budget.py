@@ -13,7 +13,7 @@ from edgert.memory_use import memory
 from edgert.native.streams import Stream
 from edgert.units import format_bytes, parse_bytes
 from flashload.named_profiles import named, usual
-from flashload.plan import TIMEOUT_MS, Plan, plan
+from flashload.plan import TIMEOUT_MS, Plan, plan, refuse
 from flashload.profile import FlashProfile
 
 if TYPE_CHECKING:
@@ -50,20 +50,26 @@ class Budget:
         self._reserved: dict[str, int] = {}
         self._process: int | None = None
         self._stream: Stream | None = None
-        self.plan = self._made()
+        self._plan: Plan | None = None
+        self._check()
+
+    @property
+    def plan(self) -> Plan:
+        """For what is known by now; the one in force once weights were opened."""
+        if self._plan is None:
+            self._plan = self._made()
+        return self._plan
 
     def reserve(self, name: str, size: int) -> None:
         """Counts `size` bytes that the caller goes on to use (a KV cache). Raises DoesNotFit."""
         self._reserved[name] = size
-        self.plan = self._made()
-        if self._stream is not None:
-            self._resize()
+        self._renew()
 
     def open(self) -> int:
         """The stream's handle. At the first call reads what stays; raises EdgertError, DoesNotFit."""
         if self._stream is None:
-            self.plan = self._made()
-            self._process = self.plan.parts["process"]
+            self._plan = self._made()
+            self._process = self._plan.parts.get("process")
             self._stream = self._opened()
         assert self._stream.handle is not None
         return self._stream.handle
@@ -72,12 +78,17 @@ class Budget:
         """Another budget from now on. Raises DoesNotFit, leaving the old one, EdgertError."""
         before, self._budget = self._budget, budget
         try:
-            self.plan = self._made()
+            self._renew()
         except DoesNotFit:
             self._budget = before
             raise
+
+    def _renew(self) -> None:
+        """Makes room as numbers changed. Raises DoesNotFit."""
+        self._check()
+        self._plan = None
         if self._stream is not None:
-            self._resize()
+            self._stream.resize(self.plan.pinned_bytes, self.plan.ring_bytes)
 
     @property
     def error(self) -> str:
@@ -98,10 +109,16 @@ class Budget:
         return {"plan": asdict(self.plan), **self.figures()}
 
     def _made(self) -> Plan:
+        return self._planned(plan_for)
+
+    def _check(self) -> None:
+        self._planned(check_for)
+
+    def _planned(self, make: Callable[..., Any]) -> Any:
         taken = memory()
         process = self._process or (taken["rss_anon"] or 0) + (taken["rss_file"] or 0)
         try:
-            return plan_for(self._artifact.spec, self._budget, process, self._reserved, self._profile)
+            return make(self._artifact.spec, self._budget, process, self._reserved, self._profile)
         except DoesNotFit as error:
             raise DoesNotFit(f"{self._artifact.path}: {error}", **error.details) from None
 
@@ -116,10 +133,6 @@ class Budget:
         assert artifact.spec.stream is not None
         return Stream(artifact.path, artifact.spec.stream, digests, settings, source)
 
-    def _resize(self) -> None:
-        assert self._stream is not None
-        self._stream.resize(self.plan.pinned_bytes, self.plan.ring_bytes)
-
 
 def plan_for(
     spec: Manifest, budget: int, process: int, reserved: Mapping[str, int], profile: FlashProfile | None = None
@@ -127,12 +140,19 @@ def plan_for(
     """The plan for an artifact that can be streamed, in a process that holds `process` bytes already. reserved: what
     else there will be, by name. Raises DoesNotFit."""
     assert spec.stream is not None
+    return plan(budget, _fixed(spec, budget, process, reserved), spec.stream, profile or usual(), None)
+
+
+def check_for(spec: Manifest, budget: int, process: int, reserved: Mapping[str, int], _: object = None) -> None:
+    """Raises DoesNotFit where `plan_for` would, in less time."""
+    assert spec.stream is not None
+    refuse(budget, _fixed(spec, budget, process, reserved), spec.stream)
+
+
+def _fixed(spec: Manifest, budget: int, process: int, reserved: Mapping[str, int]) -> dict[str, int]:
     buffers = sum(t.bytes for t in (*spec.inputs, *spec.outputs) if t.name not in spec.state)
-    fixed = {
-        "process": process, "margin": MARGIN + budget // 100, "arena": spec.arena_bytes, "inputs and outputs": buffers,
-        **reserved,
-    }  # fmt: skip
-    return plan(budget, fixed, spec.stream, profile or usual(), None)
+    fixed = {"process": process, "margin": MARGIN + budget // 100, "arena": spec.arena_bytes}
+    return {**fixed, "inputs and outputs": buffers, **reserved}
 
 
 def plan_text(made: Plan) -> str:

@@ -15,9 +15,8 @@ from flashload.profile import FlashProfile
 from flashload.visits import Stream, chosen, ring_jobs
 from targets.errors import DoesNotFit
 
-RINGS = tuple(n << 20 for n in (2, 3, 4, 6, 8))
-BLOCKS = tuple(n << 10 for n in (256, 512, 1024))
-DEPTHS = (1, 2, 4)
+READS = ((1, 256 << 10), (2, 256 << 10), (4, 256 << 10), (2, 512 << 10), (4, 512 << 10), (2, 1 << 20))
+"""How many reads at once, of how many bytes each, are tried; the ring has room for them beside the largest visit."""
 TIMEOUT_MS = 30_000
 GEMV = 0.75  # of the memory's speed that products with one row reach, about
 READER_BYTES = 64 << 10  # a reader's stack and the system's records of it
@@ -55,44 +54,45 @@ def plan(budget: int, fixed: Mapping[str, int], stream: Stream, profile: FlashPr
     compute: seconds that a run computes when nothing has to be waited for, where known. Raises DoesNotFit with what is
     needed and there.
     """
-    always = {**fixed, "resident weights": stream.resident_bytes}
-    if stream.table_bytes:
-        always["rows of tables"] = stream.table_bytes
+    always = refuse(budget, fixed, stream)
     total, taken = stream.streamed_bytes, sum(always.values())
     compute = (stream.resident_bytes + total) / (GEMV * profile.dram) if compute is None else compute
     if taken + total <= budget:
+        depth, block = READS[-1]
         total += min(stream.table_only_bytes, budget - taken - total)
+        first = (stream.resident_bytes + total) / profile.speed(block, 1) + compute
         parts = {**always, "pinned weights": total}
-        first = (stream.resident_bytes + total) / profile.speed(BLOCKS[-1], 1) + compute
-        return Plan(budget, parts, total, 0, BLOCKS[-1], 1, 0, compute, compute, first, profile.name)
-    need = taken + stream.least_ring + READER_BYTES
+        return Plan(budget, parts, total, 0, block, depth, 0, compute, compute, first, profile.name)
+    found: list[Plan] = []
+    for depth, block in READS:
+        for ring in (stream.least_ring + depth * block, stream.least_ring):
+            pinned = budget - taken - ring - depth * READER_BYTES
+            if pinned < 0 or (ring == stream.least_ring and depth > 1):
+                continue
+            jobs = ring_jobs(stream, chosen(stream, pinned))
+            speed = profile.speed(block, depth)
+            seconds = play(jobs, [compute / len(jobs)] * len(jobs), ring, speed, depth)
+            parts = {**always, "pinned weights": pinned, "ring": ring, "readers": depth * READER_BYTES}
+            first, read = (stream.resident_bytes + pinned) / speed + seconds, sum(map(sum, jobs))
+            found.append(Plan(budget, parts, pinned, ring, block, depth, read, seconds, compute, first, profile.name))
+    best = min(made.run_seconds for made in found)
+    return min((p for p in found if p.run_seconds <= NEAR * best), key=lambda p: (p.depth, p.run_seconds))
+
+
+def refuse(budget: int, fixed: Mapping[str, int], stream: Stream) -> dict[str, int]:
+    """Raises DoesNotFit where even the least that streaming takes is too much; else what is always in memory."""
+    always = {**fixed, "resident weights": stream.resident_bytes}
+    if stream.table_bytes:
+        always["rows of tables"] = stream.table_bytes
+    taken = sum(always.values())
+    need = taken + min(stream.streamed_bytes, stream.least_ring + READER_BYTES)
     if need > budget:
         listed = ", ".join(f"{name} {size}" for name, size in always.items())
         raise DoesNotFit(
             f"needs at least {need} bytes ({listed}, ring {stream.least_ring}), the budget is {budget}",
             need=need, have=budget,
         )  # fmt: skip
-    found: list[tuple[float, int, Plan]] = []
-    for ring in sorted({stream.least_ring, *(size for size in RINGS if size > stream.least_ring)}):
-        for depth in DEPTHS:
-            pinned = budget - taken - ring - depth * READER_BYTES
-            if pinned < 0:
-                continue
-            jobs = ring_jobs(stream, chosen(stream, pinned))
-            read = sum(map(sum, jobs))
-            speeds: set[float] = set()
-            for block in BLOCKS:
-                speed = profile.speed(block, depth)
-                if speed in speeds or (block * depth > ring and block > BLOCKS[0]):
-                    continue
-                speeds.add(speed)
-                seconds = play(jobs, [compute / len(jobs)] * len(jobs), ring, speed, depth)
-                parts = {**always, "pinned weights": pinned, "ring": ring, "readers": depth * READER_BYTES}
-                first = (stream.resident_bytes + pinned) / speed + seconds
-                made = Plan(budget, parts, pinned, ring, block, depth, read, seconds, compute, first, profile.name)
-                found.append((seconds, depth, made))
-    best = min(seconds for seconds, _, _ in found)
-    return min((f for f in found if f[0] <= NEAR * best), key=lambda f: (f[1], f[0]))[2]
+    return always
 
 
 def play(
