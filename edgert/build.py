@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from edgert.plans import plans
 
 if TYPE_CHECKING:
     from edgert.quantized import Calibration
+    from quant.io import Scale
 
 FACTS_BYTES = 1 << 16  # more than that beside a model is not a description of it
 
@@ -52,6 +53,8 @@ def compile(
     context: int | None = None,
     dram: int | None = None,
     placing: Placing | None = None,
+    io: str = "float",
+    scales: Mapping[str, Scale] | None = None,
 ) -> CompileReport:
     """Compiles the ONNX file `model` into `out`.
 
@@ -65,6 +68,9 @@ def compile(
     dram: bytes for the whole process that will run it, which is its budget then unless it is told another; recorded in
     the manifest, with plans in the report's notes.
     placing: of a microcontroller, its board and memory, of which `ram` is then all that the model takes.
+    io: `quantized` where inputs and outputs that the model quantizes are to be handed over as integers (the manifest
+    has their `scale` and `zero_point`), else `float`. scales: of integer inputs and
+    outputs, for the manifest (compiling with `io` finds them itself).
     Raises EdgertError (and UsageError, UnsupportedModel, DoesNotFit).
     """
     try:
@@ -74,6 +80,7 @@ def compile(
         from edgert.emit import Output, emitter_of
         from edgert.mcu.budget import arena_budget
         from edgert.quantized import quantized_copy
+        from quant.io import quantized_io
         from targets import get_target
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("edgert", "compiler", "targets"):
@@ -82,6 +89,8 @@ def compile(
     chosen = get_target(target)
     placing = replace(placing or Placing(), ram=ram)
     emitter = emitter_of(emit, chosen, placing)
+    if io not in ("float", "quantized"):
+        raise UsageError(f"io is {io!r}: there are float and quantized")
     if quant is None and calibrate is not None:
         raise UsageError("calibration data is for quantization: give --quant SCHEME as well")
     if quant is not None:
@@ -91,10 +100,18 @@ def compile(
             seconds = round(time.perf_counter() - started, 4)
             report = compile(
                 source, out, target, shapes, dims, golden, emit, tune, debug_dump, progress, ram=ram, dram=dram,
-                placing=placing,
+                placing=placing, io=io,
             )  # fmt: skip
         spent = {"quantize": seconds, **report.seconds, "total": report.seconds["total"] + seconds}
         return replace(report, seconds=spent, notes=[note, *report.notes])
+    if io == "quantized":
+        with tempfile.TemporaryDirectory(prefix="edgert-io-") as folder:
+            source = Path(folder) / Path(model).name
+            found = quantized_io(Path(model), source)
+            return compile(
+                source, out, target, shapes, dims, golden, emit, tune, debug_dump, progress, ram=ram, dram=dram,
+                placing=placing, scales=found,
+            )  # fmt: skip
     path, started = Path(out), time.perf_counter()
     dump = Path(debug_dump) if debug_dump else None
     tiles = Tuner(chosen, tune, Records(chosen), progress)
@@ -118,6 +135,9 @@ def compile(
     done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
     if facts := _facts_beside(Path(model)):
         done.manifest["facts"] = facts
+    for port in [*done.manifest["inputs"], *done.manifest["outputs"]]:
+        if scales and port["name"] in scales:
+            port.update(asdict(scales[port["name"]]))
     if dram is not None:
         done.manifest["dram"] = dram
         done.notes += plans(done.manifest, done.code, dram)

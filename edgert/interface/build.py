@@ -49,6 +49,7 @@ def build(
     context: int | None = None,
     dram: int | None = None,
     placing: Placing | None = None,
+    io: str = "float",
 ) -> BuildReport:
     """Compile the file `model` into `output`; see `edgert.build.compile` for the options.
 
@@ -84,6 +85,7 @@ def build(
             context=context,
             dram=dram,
             placing=placing,
+            io=io,
         )
         manifest = report.manifest
         if ram is not None and manifest["arena_bytes"] > ram:
