@@ -76,7 +76,7 @@ class _Model:
 
     def __init__(self, name: str, alone: bool) -> None:
         self.name = name
-        self.source, self.edge, self.program = _prepare(name)
+        self.source, self.edge, self.program = prepare(name)
         artifact = Artifact.open(self.edge)
         assert artifact.spec.stream is not None
         self.stream, self.weights = artifact.spec.stream, artifact.spec.weights_bytes
@@ -136,7 +136,7 @@ def _texts(edge: Path) -> list[str]:
     return given
 
 
-def _prepare(name: str) -> tuple[Path, Path, Path]:
+def prepare(name: str, emits: tuple[str, ...] = ("edge", "exe")) -> tuple[Path, Path, Path]:
     """The model, pulled where it is missing; artifact and program, compiled where they are older than edgert."""
     from compiler.zoo import pull
     from edgert.interface.build import build
@@ -149,7 +149,7 @@ def _prepare(name: str) -> tuple[Path, Path, Path]:
     parts = [README.parent / part for part in ("compiler", "edgert", "flashload", "targets")]
     newest = max(path.stat().st_mtime for part in parts for path in part.rglob("*.[pch]*"))
     for out, emit in ((edge, "edge"), (program, "exe")):
-        if not out.is_file() or out.stat().st_mtime < newest:
+        if emit in emits and (not out.is_file() or out.stat().st_mtime < newest):
             say(f"{name}: compiling {out}")
             build(str(source), str(out), emit=emit, golden=False, **options)
             os.utime(out)

@@ -8,7 +8,7 @@ import mmap
 import os
 import stat
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from edgert import manifest as schema
 from edgert import npy
 from edgert.atomic import atomic_file
+from edgert.coding import Coder, decoded, spooled
 from edgert.digest import check_digests
 from edgert.errors import EdgertError, UsageError
 from edgert.zipformat import PAGE, Entry, directory, layout, local_header, parse
@@ -37,21 +38,33 @@ def write(
     golden_inputs: Mapping[str, np.ndarray] | None = None,
     golden_outputs: Mapping[str, np.ndarray] | None = None,
     more: Mapping[str, Buffer] | None = None,
+    coder: Coder | None = None,
 ) -> dict[str, Any]:
     """Write an artifact in one step (a failure leaves what stood at `path`) and give back the manifest as written.
 
     `manifest` as in docs/artifact.md; this function fills in `format`, `abi`, `members`, every SHA-256, and
     `segments` when absent (resident, 4 MiB each). `weights` are chunks of any size that join to `weights_bytes` bytes;
     each is written and dropped before the next is asked for. Arrays for golden/ are keyed by tensor name.
-    more: further members by name (a language model's tokenizer).
+    more: further members by name (a language model's tokenizer). coder: codes segments without loss (edgert/coding.py).
     Raises EdgertError when the manifest is not valid, the chunks do not add up, or the file cannot be written."""
     others: dict[str, Buffer] = {CODE: code, **(more or {})}
     for folder, arrays in (("in", golden_inputs or {}), ("out", golden_outputs or {})):
         for name, array in arrays.items():
             others[f"golden/{folder}/{npy.file_stem(name)}.npy"] = npy.to_bytes(array)
-    full = complete(manifest, others)
-    weights_bytes = full["weights_bytes"]
-    sizes = [(MANIFEST, len(_encode(full))), (CODE, len(code)), (WEIGHTS, weights_bytes)]
+    full, given = complete(manifest, others), [weights] if isinstance(weights, Buffer) else weights
+    if coder is None or "stream" not in full:
+        return _write(path, full, others, lambda file: write_weights(file, given, full["segments"], path))
+    with spooled(given, full["segments"], coder, Path(path).parent) as (coding, copy):  # their sizes come before them
+        return _write(path, {**full, "coding": coding}, others, copy)
+
+
+def _write(
+    path: str | os.PathLike[str], full: dict[str, Any], others: Mapping[str, Buffer],
+    put_weights: Callable[[BinaryIO], int],
+) -> dict[str, Any]:  # fmt: skip
+    """put_weights: writes the member weights.bin at a file's position, and gives its CRC-32."""
+    stored = schema.parse(full).stored_bytes
+    sizes = [(MANIFEST, len(_encode(full))), (CODE, len(others[CODE])), (WEIGHTS, stored)]
     sizes += [(name, len(data)) for name, data in others.items() if name != CODE]
     entries, zip64 = layout(sizes)
     with atomic_file(path) as file:
@@ -59,8 +72,7 @@ def write(
         for entry in entries[1:]:
             file.seek(entry.data)
             if entry.name == WEIGHTS:
-                chunks = [weights] if isinstance(weights, Buffer) else weights
-                done.append(replace(entry, crc=write_weights(file, chunks, full["segments"], path)))
+                done.append(replace(entry, crc=put_weights(file)))
             else:
                 data = others[entry.name]
                 file.write(data)
@@ -134,6 +146,7 @@ class Artifact:
         self._data = memoryview(mapping)
         self.manifest: dict[str, Any] = {}
         self.spec: schema.Manifest
+        self._decoded: memoryview | None = None
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], verify: bool = True) -> Artifact:
@@ -179,7 +192,7 @@ class Artifact:
         except RecursionError:
             raise ValueError(f"{MANIFEST} is nested too deeply") from None
         self.spec = schema.parse(self.manifest)
-        sizes = {name: size for name, (size, _) in self.spec.members.items()} | {WEIGHTS: self.spec.weights_bytes}
+        sizes = {name: size for name, (size, _) in self.spec.members.items()} | {WEIGHTS: self.spec.stored_bytes}
         if sizes != {entry.name: entry.size for entry in entries[1:]}:
             raise ValueError("its members are not those the manifest lists")
         if self._entries[WEIGHTS].data % PAGE:
@@ -200,7 +213,7 @@ class Artifact:
     def verify(self, every: bool = True) -> None:
         """Check the SHA-256 of every member and, if `every`, weight segment; raises ValueError naming the first that
         differs."""
-        weights = self.weights
+        weights = self.weights if every else memoryview(b"")
         parts = [(name, self.member(name), digest) for name, (_, digest) in self.spec.members.items()]
         for index, (offset, size, digest) in enumerate(self.spec.segments if every else ()):
             parts.append((f"{WEIGHTS}, segment {index}", weights[offset : offset + size], digest))
@@ -219,8 +232,13 @@ class Artifact:
 
     @property
     def weights(self) -> memoryview:
-        """The packed weights, in place; starts on a page of the mapping."""
-        return self.member(WEIGHTS)
+        """The packed weights, in place; starts on a page of the mapping. Coded ones are decoded, once, into memory of
+        their own. Raises ValueError where those are damaged."""
+        if self.spec.coding is None:
+            return self.member(WEIGHTS)
+        if self._decoded is None:
+            self._decoded = decoded(self.member(WEIGHTS), self.spec.coding, self.spec.segments)
+        return self._decoded
 
     @property
     def weights_offset(self) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from edgert import cpu
+from edgert.coding import coded_source
 from edgert.errors import DoesNotFit, EdgertError
 from edgert.memory_use import memory
+from edgert.native.sources import opened
 from edgert.native.streams import Stream
 from edgert.units import format_bytes, parse_bytes
 from flashload.named_profiles import named, usual
-from flashload.plan import TIMEOUT_MS, Plan, plan, refuse
+from flashload.plan import READS, TIMEOUT_MS, Plan, plan, refuse
 from flashload.profile import FlashProfile
 
 if TYPE_CHECKING:
@@ -124,12 +126,15 @@ class Budget:
 
     def _opened(self) -> Stream:
         artifact, made = self._artifact, self.plan
+        coding, start = artifact.spec.coding, artifact.weights_offset
         settings = {
-            "start": artifact.weights_offset, "pinned_bytes": made.pinned_bytes, "ring_bytes": made.ring_bytes,
+            "start": 0 if coding else start, "pinned_bytes": made.pinned_bytes, "ring_bytes": made.ring_bytes,
             "block_bytes": made.block_bytes, "threads": made.depth, "timeout_ms": TIMEOUT_MS,
         }  # fmt: skip
         digests = [digest for _, _, digest in artifact.spec.segments]
         source = None if self._source is None else self._source(os.fspath(artifact.path))
+        if coding:
+            source = coded_source(source or opened(artifact.path), coding, artifact.spec.segments, start)
         assert artifact.spec.stream is not None
         return Stream(artifact.path, artifact.spec.stream, digests, settings, source)
 
@@ -140,7 +145,11 @@ def plan_for(
     """The plan for an artifact that can be streamed, in a process that holds `process` bytes already. reserved: what
     else there will be, by name. Raises DoesNotFit."""
     assert spec.stream is not None
-    return plan(budget, _fixed(spec, budget, process, reserved), spec.stream, profile or usual(), None)
+    profile = profile or usual()
+    if spec.coding:
+        gain = spec.weights_bytes / spec.coding.stored  # of the speed at which weights come
+        profile = replace(profile, sequential={at: gain * rate for at, rate in profile.sequential.items()})
+    return plan(budget, _fixed(spec, budget, process, reserved), spec.stream, profile, None)
 
 
 def check_for(spec: Manifest, budget: int, process: int, reserved: Mapping[str, int], _: object = None) -> None:
@@ -152,7 +161,8 @@ def check_for(spec: Manifest, budget: int, process: int, reserved: Mapping[str, 
 def _fixed(spec: Manifest, budget: int, process: int, reserved: Mapping[str, int]) -> dict[str, int]:
     buffers = sum(t.bytes for t in (*spec.inputs, *spec.outputs) if t.name not in spec.state)
     fixed = {"process": process, "margin": MARGIN + budget // 100, "arena": spec.arena_bytes}
-    return {**fixed, "inputs and outputs": buffers, **reserved}
+    coding = {"decoding": spec.coding.scratch_bytes(max(depth for depth, _ in READS))} if spec.coding else {}
+    return {**fixed, "inputs and outputs": buffers, **coding, **reserved}
 
 
 def plan_text(made: Plan) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from compiler.pipeline import Compiled
 from edgert import artifact, exe
+from edgert.coding import Coder
 from edgert.errors import UsageError
 from edgert.placing import Placing
 from targets.microcontroller import Microcontroller
@@ -29,13 +30,14 @@ class Output:
     answers: Arrays
     more: Mapping[str, bytes]
     placing: Placing
+    coder: Coder | None = None  # of weights, without loss
 
 
 Emitter = Callable[[Output], dict[str, Any]]  # gives back the manifest as written
 
 
 def _edge(o: Output) -> dict[str, Any]:
-    return artifact.write(o.path, o.done.manifest, o.done.code, o.done.weights(), o.feeds, o.answers, o.more)
+    return artifact.write(o.path, o.done.manifest, o.done.code, o.done.weights(), o.feeds, o.answers, o.more, o.coder)
 
 
 def _exe(o: Output) -> dict[str, Any]:

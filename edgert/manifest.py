@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 from edgert import dtypes
+from edgert.coding import Coding, parse_coding
 from edgert.manifest_stream import parse_stream
 from edgert.zipformat import PAGE
 from flashload.layout import Segment
@@ -122,7 +123,13 @@ class Manifest:
     steps: tuple[Mapping[str, Any], ...]
     members: Mapping[str, tuple[int, str]]  # name -> size, SHA-256
     stream: Stream | None  # what can be read while the model runs
+    coding: Coding | None  # how weights.bin is coded
     state: frozenset[str]  # inputs that the code changes where they are: the caller makes them as large as wanted
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of the member weights.bin."""
+        return self.weights_bytes if self.coding is None else self.coding.stored
 
 
 def parse(value: Any) -> Manifest:
@@ -156,6 +163,7 @@ def parse(value: Any) -> Manifest:
         kinds = [item.key("residency").text() == "resident" for item in top.key("segments").items()]
         cut = [Segment(offset, size, kind) for (offset, size, _), kind in zip(segments, kinds, strict=True)]
         stream = parse_stream(top.key("stream").value, cut, len(steps), len(inputs), arena_bytes)
+    coding = parse_coding(top.key("coding").value, segments) if top.has("coding") else None
     for step in steps:
         step.key("name").text()
     target = top.key("target")
@@ -187,6 +195,7 @@ def parse(value: Any) -> Manifest:
         steps=tuple(step.value for step in steps),
         members={name: (item.key("size").integer(0, MOST_BYTES), _sha256(item)) for name, item in sizes.items()},
         stream=stream,
+        coding=coding,
         state=state,
     )
 

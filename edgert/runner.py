@@ -26,7 +26,7 @@ from targets import host_features
 class _Program:
     """What sessions of one artifact share: the mapped file, the loaded code, the runtime. Never changes."""
 
-    def __init__(self, artifact: Artifact, threads: int) -> None:
+    def __init__(self, artifact: Artifact, threads: int, streamed: bool = False) -> None:
         self.artifact, self.spec, self.threads = artifact, artifact.spec, threads
         self.library = runtime()
         if any(feature.startswith("amx_") for feature in self.spec.features) and self.library.edgert_rt_permit_amx():
@@ -34,7 +34,7 @@ class _Program:
         self.code = Code(artifact.code, self.spec.entry)
         self.pool = self.library.edgert_rt_get(threads)
         # A view of the mapping, so that the weights stay mapped as long as the program lives.
-        self.weights = np.frombuffer(artifact.weights, np.uint8)
+        self.weights = np.frombuffer(b"" if streamed else artifact.weights, np.uint8)
         self.weights_at = self.weights.ctypes.data
 
 
@@ -207,7 +207,7 @@ def load(
         artifact.select(program)
     check_machine(artifact)
     if budget is not None and artifact.spec.stream is not None:
-        return Model(_Program(artifact, count), Budget(artifact, budget, profile, source))
+        return Model(_Program(artifact, count, streamed=True), Budget(artifact, budget, profile, source))
     check_memory(artifact, budget)
     return Model(_Program(artifact, count))
 

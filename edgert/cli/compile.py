@@ -17,14 +17,17 @@ from edgert.cli.options import BYTES, FILE, flash_profile_option, json_option, s
 @click.option(
     "--ram", type=BYTES, help="Most bytes of arena (of a microcontroller: of RAM), as in 256K, or exit code 4."
 )
+@click.option(
+    "--code",
+    type=click.Choice(["auto", "none"]),
+    default="none",
+    show_default=True,
+    help="auto: code weights without loss where that makes reading them from --flash-profile faster.",
+)
 @flash_profile_option
 @click.option(
     "--dram", type=BYTES, help="Memory for the whole process that runs it, as in 64M; weights beyond it are streamed."
 )
-@click.option(
-    "--io", type=click.Choice(["float", "quantized"]), default="float", show_default=True,
-    help="quantized: inputs and outputs that the model quantizes are its integers.",
-)  # fmt: skip
 @click.option("--context", type=click.IntRange(min=2), help="Of a language model (.gguf): most tokens of a text.")
 @click.option(
     "--tune", type=click.IntRange(min=0), default=0, metavar="TRIALS", help="Measure so many tilings a kernel."
@@ -54,11 +57,11 @@ def command(
     quant: str | None,
     calibrate: str | None,
     ram: int | None,
+    code: str,
     dram: int | None,
     context: int | None,
     tune: int,
     emit: str,
-    io: str,
     board: str | None,
     flash: int | None,
     stack: int | None,
@@ -90,7 +93,7 @@ def command(
             progress=progress,
             quant=quant,
             calibrate=calibrate,
-            io=io,
+            code=code,
             placing=Placing(board, ram, flash, stack, weights_in),
         )
     show(report, as_json, report_text)

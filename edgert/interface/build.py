@@ -49,7 +49,7 @@ def build(
     context: int | None = None,
     dram: int | None = None,
     placing: Placing | None = None,
-    io: str = "float",
+    code: str = "none",
 ) -> BuildReport:
     """Compile the file `model` into `output`; see `edgert.build.compile` for the options.
 
@@ -85,7 +85,7 @@ def build(
             context=context,
             dram=dram,
             placing=placing,
-            io=io,
+            code=code,
         )
         manifest = report.manifest
         if ram is not None and manifest["arena_bytes"] > ram:
