@@ -54,7 +54,7 @@ def compile(
     placing: Placing | None = None,
     code: str = "none",
 ) -> CompileReport:
-    """Compiles the ONNX file `model` into `out`.
+    """Compiles the model file (or folder) `model` into `out`.
 
     shapes: fixed input shapes by name. dims: (least, most) of symbolic dimensions by name. golden: put inputs and ONNX
     Runtime's answers in, for `edgert verify`. emit: `edge` (an artifact) or `exe` (a program that needs nothing);
@@ -62,7 +62,8 @@ def compile(
     quant: a scheme of `quant.schemes.SCHEMES` to quantize with first (`auto`: within its default bound); calibrate: its
     samples, an .npz file, a folder with one file a sample, or an iterable of {input name: array}.
     ram: bytes that the arena may take; operators are split into bands of rows where it takes that (manifest entry
-    `split`). context: for a language model (.gguf), the most tokens of a text.
+    `split`). context: for a language model (.gguf, or .onnx with past key
+    values and its tokenizer beside it), the most tokens of a text.
     dram: bytes for the whole process that will run it, which is its budget then unless it is told another; recorded in
     the manifest, with plans in the report's notes.
     code: `auto` codes weights without loss where that makes reading them faster from the flash that is planned for.
@@ -75,6 +76,8 @@ def compile(
         from compiler.tune import Records, Tuner
         from edgert.coding import coder_of, coding_text
         from edgert.emit import Output, emitter_of
+        from edgert.llm.build_exported import model_in
+        from edgert.llm.found import compiler_of
         from edgert.mcu.budget import arena_budget
         from edgert.quantized import quantized_copy
         from targets import get_target
@@ -82,7 +85,7 @@ def compile(
         if error.name and error.name.split(".")[0] in ("edgert", "compiler", "targets"):
             raise  # a part of this project: a bug, not a missing extra
         raise UsageError(f"compiling needs the compiler: pip install 'edgert[compiler]' ({error})") from None
-    chosen = get_target(target)
+    model, chosen = model_in(Path(model)), get_target(target)
     placing = replace(placing or Placing(), ram=ram)
     emitter, coder = emitter_of(emit, chosen, placing), coder_of(code, emit)
     if quant is None and calibrate is not None:
@@ -90,11 +93,11 @@ def compile(
     if quant is not None:
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="edgert-quant-") as folder:
-            source, note = quantized_copy(Path(model), Path(folder), quant, calibrate, progress)
+            source, note = quantized_copy(model, Path(folder), quant, calibrate, progress)
             seconds = round(time.perf_counter() - started, 4)
             report = compile(
                 source, out, target, shapes, dims, golden, emit, tune, debug_dump, progress, ram=ram, dram=dram,
-                placing=placing, code=code,
+                placing=placing, code=code, context=context,
             )  # fmt: skip
         spent = {"quantize": seconds, **report.seconds, "total": report.seconds["total"] + seconds}
         return replace(report, seconds=spent, notes=[note, *report.notes])
@@ -102,17 +105,10 @@ def compile(
     dump = Path(debug_dump) if debug_dump else None
     tiles = Tuner(chosen, tune, Records(chosen), progress)
     more: dict[str, bytes] = {}
-    if Path(model).suffix.lower() == ".gguf":
-        from edgert.llm.build import compile_decoder
-
-        if shapes or dims or ram is not None:
-            raise UsageError("a language model takes neither --shape, --dim nor --ram: give --context")
-        done, more = compile_decoder(
-            Path(model), chosen, context, tiles, dump, progress, golden=golden and emit == "edge"
-        )
+    language = compiler_of(Path(model), context, shape=shapes, dim=dims, ram=ram)
+    if language is not None:
+        done, more = language(chosen, context, tiles, dump, progress, golden=golden and emit == "edge")
         golden = False
-    elif context is not None:
-        raise UsageError("--context is for language models (.gguf)")
     else:
         done = compile_model(
             Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress,

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -49,27 +49,40 @@ def make(
             return None
         try:
             exact = to_onnx(decoder, weights, folder / "exact.onnx", context=min(decoder.context, TOKENS))
-            ids, logits = _text(Session(exact, decoder), first, min(decoder.context, TOKENS))
+            ids, logits = likeliest_text(Session(exact, decoder), first, min(decoder.context, TOKENS))
             rounded = round_like_compiled(exact, weights, folder / "rounded.onnx")
             off = Session(rounded, decoder).feed(ids) - logits
         except Exception as error:  # ONNX Runtime raises many kinds
             notes.append(f"no golden answers: ONNX Runtime does not run it ({str(error).splitlines()[0][:160]})")
             return None
-    spread = logits.std(axis=1)
-    even = np.linspace(0, decoder.vocab - 1, min(SPREAD, decoder.vocab)).astype(int)
+    return answers(ids, logits, off)
+
+
+class Feed(Protocol):
+    """A decoder that takes tokens in pieces."""
+
+    def feed(self, ids: list[int]) -> np.ndarray:
+        """The logits of these tokens, float32 [tokens, vocab]."""
+
+
+def answers(ids: list[int], logits: np.ndarray, off: np.ndarray) -> dict[str, Any]:
+    """What `make` gives, from the logits [tokens, vocab] and how far others are off that are rounded as the compiled
+    decoder's."""
+    spread, vocab = logits.std(axis=1), logits.shape[1]
+    even = np.linspace(0, vocab - 1, min(SPREAD, vocab)).astype(int)
     columns = [[*np.argsort(-row, kind="stable")[:LIKELIEST].tolist(), *even.tolist()] for row in logits]
     cost = float(np.sqrt(np.mean((off.std(axis=1) / spread) ** 2)))
     return {
         "ids": ids,
         "columns": columns,
-        "likeliest": min(LIKELIEST, decoder.vocab),
+        "likeliest": min(LIKELIEST, vocab),
         "logits": [[float(x) for x in row[at]] for row, at in zip(logits, columns, strict=True)],
         "spread": [float(x) for x in spread],
         "tolerance": max(SLACK * cost, LEAST),
     }
 
 
-def _text(session: Session, first: int, count: int) -> tuple[list[int], np.ndarray]:
+def likeliest_text(session: Feed, first: int, count: int) -> tuple[list[int], np.ndarray]:
     """Token ids and the logits after each, float32 [count, vocab]."""
     ids, rows = [first], []
     while True:

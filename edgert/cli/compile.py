@@ -2,11 +2,11 @@
 
 import click
 
-from edgert.cli.options import BYTES, FILE, flash_profile_option, json_option, shape_options, target_option
+from edgert.cli.options import BYTES, MODEL, flash_profile_option, json_option, shape_options, target_option
 
 
 @click.command()
-@click.argument("model", metavar="MODEL", type=FILE)
+@click.argument("model", metavar="MODEL", type=MODEL)
 @click.option("-o", "--output", required=True, type=click.Path(), metavar="FILE", help="What to write.")
 @target_option
 @shape_options
@@ -28,7 +28,7 @@ from edgert.cli.options import BYTES, FILE, flash_profile_option, json_option, s
 @click.option(
     "--dram", type=BYTES, help="Memory for the whole process that runs it, as in 64M; weights beyond it are streamed."
 )
-@click.option("--context", type=click.IntRange(min=2), help="Of a language model (.gguf): most tokens of a text.")
+@click.option("--context", type=click.IntRange(min=2), help="Of a language model: most tokens of a text.")
 @click.option(
     "--tune", type=click.IntRange(min=0), default=0, metavar="TRIALS", help="Measure so many tilings a kernel."
 )
@@ -70,7 +70,9 @@ def command(
     debug_dump: str | None,
     as_json: bool,
 ) -> None:
-    """Compile a MODEL (.onnx, .gguf) into one file that runs with nothing but the small runner."""
+    """Compile a MODEL into one file that runs with nothing but the small runner.
+
+    MODEL is .onnx, .gguf, or a folder with a language model: model.onnx, tokenizer.json."""
     from edgert.cli.progress import progress_bar
     from edgert.interface.build import build, report_text
     from edgert.interface.show import show

@@ -32,6 +32,7 @@ INPUT = Parsed("NAME=FILE", parse_input)
 BYTES = Parsed("BYTES", parse_bytes)
 DRAM = Parsed("BYTES|auto", lambda text: text if text == "auto" else parse_bytes(text))
 FILE = click.Path(exists=True, dir_okay=False)
+MODEL = click.Path(exists=True)  # a file, or a folder with one and what belongs to it
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 threads_option = click.option("--threads", type=click.IntRange(min=1), help="Threads to run with (default: all cores).")

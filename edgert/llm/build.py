@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,14 @@ def compile_decoder(
             more[MEMBER] = json.dumps(answers).encode()
         done.seconds["golden"] = round(time.perf_counter() - started, 4)
     return done, more
+
+
+def finish(done: Compiled, facts: Mapping[str, Any], text: str, config: Mapping[str, Any]) -> dict[str, bytes]:
+    """Write into the manifest what the engine has to know; the members that hold the tokenizer."""
+    for cache, part in {FIRST: done.manifest, **done.manifest.get("programs", {})}.items():
+        part["state"] = [tensor["name"] for tensor in part["inputs"] if tensor["name"].startswith("cache.")]
+        part["decoder"] = {**facts, "ends": config["end_ids"], "cache": cache}
+    return {TOKENIZER: text.encode(), CONFIG: json.dumps(config).encode(), TEXTS: pack_texts(text, config)}
 
 
 def _facts(decoder: Any, context: int) -> dict[str, Any]:
