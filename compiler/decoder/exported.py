@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -155,7 +156,9 @@ class _Edit:
         name = f"edgert.{name}"
         if name not in self.graph.initializers:
             tensor = ir.tensor(np.array(values, dtype), name=name)
-            value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+            value = ir.Value(
+                name=name, shape=ir.Shape(np.shape(values)), type=ir.TensorType(tensor.dtype), const_value=tensor
+            )
             self.graph.initializers[name] = value
         return self.graph.initializers[name]
 
@@ -171,7 +174,7 @@ class _Edit:
         first, *others = (self.inputs[name] for name in self.caches[n])
         taken = [self.inputs[name] for name in ("past", "positions", "seen")]
         still = self.const("cos", [[1.0]], np.float32), self.const("sin", [[0.0]], np.float32)  # turned already
-        attributes = {
+        attributes: dict[str, Any] = {
             "layer": 0, "heads": self.heads, "groups": e.groups, "interleaved": 0, "scale": found.scale,
             "window": window or 0, "format": self.cache,
         }  # fmt: skip

@@ -33,7 +33,7 @@ def tokenizer_beside(folder: Path, vocab: int) -> tuple[str, dict[str, Any]]:
     added = [token for token in whole.get("added_tokens") or () if isinstance(token, dict)]
     try:
         ids = {str(text): int(token) for text, token in model["vocab"].items()}
-        tokens = [[int(token["id"]), str(token["content"]), bool(token["special"])] for token in added]
+        tokens = [(int(token["id"]), str(token["content"]), bool(token["special"])) for token in added]
     except (KeyError, TypeError, ValueError) as error:
         raise EdgertError(f"{folder / TOKENIZER} is damaged: {error!r}") from None
     ids |= {text: token for token, text, _ in tokens}
@@ -53,7 +53,7 @@ def tokenizer_beside(folder: Path, vocab: int) -> tuple[str, dict[str, Any]]:
         "bos": bos,
         "eos": eos,
         "end_ids": sorted(end for end in ends if isinstance(end, int) and 0 <= end < vocab),
-        "added": tokens,
+        "added": [list(token) for token in tokens],
         "add_bos": bos is not None and bool(named.get("add_bos_token", _begins(whole, bos, ids))),
         "add_eos": False,
         "space_prefix": kind == "pieces" and _space_prefix(whole),
@@ -105,7 +105,7 @@ def _begins(whole: dict[str, Any], bos: int, ids: dict[str, int]) -> bool:
     for processor in (whole.get("post_processor"), *((whole.get("post_processor") or {}).get("processors") or ())):
         single = processor.get("single") if isinstance(processor, dict) else None
         if isinstance(single, list) and single and isinstance(single[0], dict):
-            return ids.get((single[0].get("SpecialToken") or {}).get("id")) == bos
+            return ids.get(str((single[0].get("SpecialToken") or {}).get("id"))) == bos
     return False
 
 
