@@ -155,10 +155,10 @@ class _Edit:
     def const(self, name: str, values: object, dtype: type = np.int64) -> ir.Value:
         name = f"edgert.{name}"
         if name not in self.graph.initializers:
-            tensor = ir.tensor(np.array(values, dtype), name=name)
-            value = ir.Value(
-                name=name, shape=ir.Shape(np.shape(values)), type=ir.TensorType(tensor.dtype), const_value=tensor
-            )
+            array = np.array(values, dtype)
+            tensor = ir.tensor(array, name=name)
+            kind = ir.TensorType(tensor.dtype)
+            value = ir.Value(name=name, shape=ir.Shape(array.shape), type=kind, const_value=tensor)
             self.graph.initializers[name] = value
         return self.graph.initializers[name]
 
