@@ -155,7 +155,7 @@ class _Edit:
     def const(self, name: str, values: object, dtype: type = np.int64) -> ir.Value:
         name = f"edgert.{name}"
         if name not in self.graph.initializers:
-            array = np.array(values, dtype)
+            array: np.ndarray = np.array(values, dtype)
             tensor = ir.tensor(array, name=name)
             kind = ir.TensorType(tensor.dtype)
             value = ir.Value(name=name, shape=ir.Shape(array.shape), type=kind, const_value=tensor)
