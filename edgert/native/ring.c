@@ -9,7 +9,7 @@
 #include "pool.h"
 #include "stream_parts.h"
 
-enum { STACK = 128 << 10, TRIES = 3, MS = 1000000 };
+enum { STACK = 128 << 10, TRIES = 3, MS = 1000000, PATIENCE_MS = 60000 };
 
 static void nap(int64_t ns) { nanosleep(&(struct timespec){.tv_nsec = ns}, NULL); }
 
@@ -132,10 +132,31 @@ int32_t ring_start(edgert_stream *s) {
   return wanted && !s->reader_count;
 }
 
+/* Waits under the lock for a change, a moment at most: the wall's clock may be set. */
+static void wait_ready(edgert_stream *s, int64_t ns) {
+  struct timespec until;
+  clock_gettime(CLOCK_REALTIME, &until);
+  int64_t at = until.tv_nsec + (ns < 100 * MS ? ns : 100 * MS);
+  until.tv_sec += at / 1000000000;
+  until.tv_nsec = at % 1000000000;
+  pthread_cond_timedwait(&s->ready, &s->lock, &until);
+}
+
+/* Waits under the lock until nobody reads. 0 when so, 1 when a read does not end in so many milliseconds. */
+static int32_t idle(edgert_stream *s, int64_t most) {
+  int64_t end = edgert_now_ns() + most * MS;
+  while (s->reading && edgert_now_ns() < end) wait_ready(s, 100 * MS);
+  return s->reading != 0;
+}
+
 void ring_reset(edgert_stream *s, int32_t again) {
   pthread_mutex_lock(&s->lock);
   s->paused = 1;
-  while (s->reading) pthread_cond_wait(&s->ready, &s->lock);
+  if (idle(s, s->plan.timeout_ms)) { /* nothing can be done with the ring while somebody may write to it: the run fails again */
+    s->failed = 1;
+    pthread_mutex_unlock(&s->lock);
+    return;
+  }
   s->head = s->tail = s->next = s->released = s->run_job = s->cursor = 0;
   if (again) {
     s->failed = s->paused = 0;
@@ -146,13 +167,16 @@ void ring_reset(edgert_stream *s, int32_t again) {
   pthread_mutex_unlock(&s->lock);
 }
 
-void ring_stop(edgert_stream *s) {
+int32_t ring_stop(edgert_stream *s) {
   pthread_mutex_lock(&s->lock);
   atomic_store(&s->stop, 1);
   pthread_cond_broadcast(&s->space);
+  int32_t stuck = idle(s, PATIENCE_MS);
   pthread_mutex_unlock(&s->lock);
+  if (stuck) return 1;
   while (s->reader_count) pthread_join(s->readers[--s->reader_count], NULL);
   atomic_store(&s->stop, 0);
+  return 0;
 }
 
 const uint8_t *ring_wait(edgert_stream *s, int64_t n) {
@@ -171,12 +195,7 @@ const uint8_t *ring_wait(edgert_stream *s, int64_t n) {
                   s->sequence[n % s->job_count], (long long)(s->plan.start + about->offset), s->plan.timeout_ms / 1e3);
       return NULL;
     }
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    int64_t at = until.tv_nsec + (left < 100 * MS ? left : 100 * MS); /* short waits: the wall's clock may be set */
-    until.tv_sec += at / 1000000000;
-    until.tv_nsec = at % 1000000000;
-    pthread_cond_timedwait(&s->ready, &s->lock, &until);
+    wait_ready(s, left);
   }
   if (start) s->figures.wait_ns += edgert_now_ns() - start;
   const uint8_t *at = s->failed ? NULL : s->ring + job->at;

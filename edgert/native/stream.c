@@ -238,7 +238,7 @@ edgert_stream_stats edgert_stream_figures(const edgert_stream *s) {
 
 int32_t edgert_stream_resize(edgert_stream *s, int64_t pinned_bytes, int64_t ring_bytes) {
   ring_reset(s, 0);
-  ring_stop(s);
+  if (ring_stop(s)) return stream_fail(s, "a read from the device does not end"), 1;
   drop(s);
   s->plan.pinned_bytes = pinned_bytes;
   s->plan.ring_bytes = ring_bytes / PAGE * PAGE;
@@ -247,7 +247,7 @@ int32_t edgert_stream_resize(edgert_stream *s, int64_t pinned_bytes, int64_t rin
 }
 
 void edgert_stream_close(edgert_stream *s) {
-  ring_stop(s);
+  if (ring_stop(s)) return; /* the device may yet write to memory of ours, which therefore stays */
   drop(s);
   lookup_close(s);
   if (s->source) s->source->close(s->source);

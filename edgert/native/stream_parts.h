@@ -71,7 +71,8 @@ int32_t ring_check(edgert_stream *s, int64_t segment, const uint8_t *bytes);
 int32_t ring_start(edgert_stream *s);
 /* Waits until the readers are idle, forgets all that is in flight, and, given `again`, sets them to the first job. */
 void ring_reset(edgert_stream *s, int32_t again);
-void ring_stop(edgert_stream *s);
+/* Ends the readers; 1 when one is in a read that does not end. */
+int32_t ring_stop(edgert_stream *s);
 /* Waits for job n: where it lies, or NULL when it failed. */
 const uint8_t *ring_wait(edgert_stream *s, int64_t n);
 /* Gives up the run's jobs below n, unread if nobody has begun. 0 when right. */
