@@ -178,6 +178,7 @@ class CachedEngine:
 
     def _run(self, ids: np.ndarray, rows: Sequence[int], parents: Sequence[int] | None = None) -> np.ndarray:
         """Logits [rows, vocab] of those tokens, which go into the cache behind what is committed."""
+        self._reserve_logits(len(rows), self.vocab)
         self._make_room(ids)
         seen, depth = self._triangle[: len(ids), : len(ids)], np.arange(len(ids), dtype=np.int64)
         if parents is not None:

@@ -103,6 +103,20 @@ def test_rows_of_a_table_are_looked_up(streamed: Opened, pinned: float) -> None:
     assert figures["lookup_reads"] <= 43 if pinned == 0.0 else figures["lookup_reads"] < 40
 
 
+def test_what_an_engine_makes_counts() -> None:
+    with CachedEngine(runner.load(decoder(), 1, dram="1G")) as engine:
+        weights = engine.model.memory
+        assert weights is not None
+        assert weights.plan.parts["KV cache"] == engine.cache_bytes
+        engine.prefill([1, 2, 3])
+        before = weights.plan.parts["inputs and outputs"]
+        wanted = engine.verify(range(20)).copy()
+        assert weights.plan.parts["inputs and outputs"] == 20 * VOCAB * 4 > before
+    with CachedEngine(runner.load(decoder(), 1)) as resident:
+        resident.prefill([1, 2, 3])
+        np.testing.assert_array_equal(resident.verify(range(20)), wanted)
+
+
 @pytest.mark.parametrize("ring", [0, 3 << 20])
 def test_a_prompt_in_chunks_leaves_the_output_layer_alone(streamed: Opened, ring: int) -> None:
     ids = np.random.default_rng(4).integers(0, VOCAB, 40)
