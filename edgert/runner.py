@@ -51,8 +51,6 @@ class Model:
         except (OSError, ValueError, OverflowError) as error:
             raise DoesNotFit(f"no memory for the arena of {format_bytes(spec.arena_bytes)}: {error}") from None
         self._arena_at = ctypes.addressof(ctypes.c_char.from_buffer(self._arena))
-        self._io = (ctypes.c_void_p * max(1, len(spec.inputs) + len(spec.outputs)))()
-        self._dims = (ctypes.c_int64 * max(1, spec.dim_slots))()
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -93,38 +91,41 @@ class Model:
             best = [min(pair) for pair in zip(best, counts, strict=False)]
         return [{**step, "ns": ns} for step, ns in zip(steps, best, strict=True)]
 
+    def bind(self, inputs: Mapping[str, Any], out: Mapping[str, np.ndarray]) -> Bound:
+        """Check arrays once, for many runs on them: what goes in and comes out changes in place.
+
+        `out` has every output. Raises UsageError as `run` does, and for an input that is no contiguous array."""
+        bound = Bound(self, inputs, out)
+        if len(out) != len(bound.results) or any(a is not inputs[n] for n, a in bound.arrays.items()):
+            raise UsageError("to run again on the same arrays give contiguous ones, and one for every output")
+        return bound
+
     def _run(self, inputs: Mapping[str, Any], out: Mapping[str, np.ndarray] | None, counts: Any) -> dict[str, Any]:
-        program, spec, given = self._program, self._program.spec, out or {}
+        given = out or {}
         with self._lock:
-            if self._arena is None:
-                raise UsageError("the model is closed")
-            dims, io = self._dims, self._io
-            arrays = bind_inputs(inputs, spec.inputs, spec.dims, dims)
-            for slot in range(len(spec.dims), spec.dim_slots):
-                dims[slot] = -1  # a dimension the code forgets to write is then noticed
-            if not given.keys() <= {tensor.name for tensor in spec.outputs}:
-                raise UsageError(f"out has an unknown name: the outputs are {[t.name for t in spec.outputs]}")
-            for tensor, array in zip(spec.inputs, arrays, strict=True):
-                if tensor.name in spec.state and (array is not inputs[tensor.name] or not array.flags.writeable):
-                    raise UsageError(f"input {tensor.name!r} is changed where it is: give a contiguous, writable array")
-            results = [make_output(tensor, given.get(tensor.name)) for tensor in spec.outputs]
-            if given and any(np.may_share_memory(a, b) for a in arrays for b in results):
-                raise UsageError("an array in out overlaps an input")
-            for index, array in enumerate(arrays + results):
-                io[index] = array.__array_interface__["data"][0]
-            stream = None if self._weights is None else self._weights.open()
-            failed = program.library.edgert_rt_run_streamed(
-                program.pool, program.code.entry, stream, self._arena_at, program.weights_at, io, dims, counts,
-                len(spec.steps),
-            )  # fmt: skip
-            if failed and self._weights is not None and self._weights.error:
-                raise EdgertError(f"{program.artifact.path}: {self._weights.error}")
-            if failed:
-                raise EdgertError(_failure(spec.steps, failed))
+            bound = Bound(self, inputs, given)
+            self._call(bound.io, bound.dims, counts)
             return {
-                tensor.name: shape_output(tensor, array, dims, tensor.name not in given)
-                for tensor, array in zip(spec.outputs, results, strict=True)
+                tensor.name: shape_output(tensor, array, bound.dims, tensor.name not in given)
+                for tensor, array in zip(self._program.spec.outputs, bound.results, strict=True)
             }
+
+    def _call(self, io: Any, dims: Any, counts: Any = None) -> None:
+        """Run on bound buffers; the caller holds the lock."""
+        program, spec = self._program, self._program.spec
+        if self._arena is None:
+            raise UsageError("the model is closed")
+        for slot in range(len(spec.dims), spec.dim_slots):
+            dims[slot] = -1  # a dimension the code forgets to write is then noticed
+        stream = None if self._weights is None else self._weights.open()
+        failed = program.library.edgert_rt_run_streamed(
+            program.pool, program.code.entry, stream, self._arena_at, program.weights_at, io, dims, counts,
+            len(spec.steps),
+        )  # fmt: skip
+        if failed and self._weights is not None and self._weights.error:
+            raise EdgertError(f"{program.artifact.path}: {self._weights.error}")
+        if failed:
+            raise EdgertError(_failure(spec.steps, failed))
 
     def clone(self) -> Model:
         """Another session with an arena of its own and the same weights and code, for use in another thread.
@@ -163,6 +164,32 @@ class Model:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Bound:
+    """Arrays that were checked against a model's inputs and outputs, as its code takes them. From `Model.bind`."""
+
+    def __init__(self, model: Model, inputs: Mapping[str, Any], out: Mapping[str, np.ndarray]) -> None:
+        """Raises UsageError for arrays that do not fit the model."""
+        self._model, spec = model, model.artifact.spec
+        self.dims = (ctypes.c_int64 * max(1, spec.dim_slots))()
+        arrays = bind_inputs(inputs, spec.inputs, spec.dims, self.dims)
+        self.arrays = {tensor.name: array for tensor, array in zip(spec.inputs, arrays, strict=True)}
+        if not out.keys() <= {tensor.name for tensor in spec.outputs}:
+            raise UsageError(f"out has an unknown name: the outputs are {[t.name for t in spec.outputs]}")
+        for name in spec.state:
+            if self.arrays[name] is not inputs[name] or not inputs[name].flags.writeable:
+                raise UsageError(f"input {name!r} is changed where it is: give a contiguous, writable array")
+        self.results = [make_output(tensor, out.get(tensor.name)) for tensor in spec.outputs]
+        if out and any(np.may_share_memory(a, b) for a in arrays for b in self.results):
+            raise UsageError("an array in out overlaps an input")
+        at = [array.__array_interface__["data"][0] for array in (*arrays, *self.results)]
+        self.io = (ctypes.c_void_p * max(1, len(at)))(*at)
+
+    def run(self) -> None:
+        """One run on what the inputs hold now. Raises EdgertError as `Model.run` does."""
+        with self._model._lock:
+            self._model._call(self.io, self.dims)
 
 
 def _anonymous(size: int) -> mmap.mmap:

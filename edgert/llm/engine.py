@@ -59,10 +59,16 @@ class CachedEngine:
         at_once = self.policy.at_once(self.context)
         self.chunk, self.wanted = min(self.chunk, at_once), min(self.wanted, at_once)
         self._triangle = np.tri(self.chunk, dtype=np.uint8)
-        self._one = {"seen": np.ones((1, 1), np.uint8), "rows": np.zeros(1, np.int64)}
         # whether a run may ask for no logits: then the output layer is neither run nor read
         self._headless = any(dim.name == "want" and dim.min == 0 for dim in model.artifact.spec.dims)
-        self._past, self.position = np.zeros(1, np.int64), 0
+        self._past, self._token, self.position = np.zeros(1, np.int64), np.zeros(1, np.int64), 0
+        self._step = model.bind(
+            {
+                "ids": self._token, "positions": self._past, "past": self._past, "seen": np.ones((1, 1), np.uint8),
+                "rows": np.zeros(1, np.int64), **self._state,
+            },
+            {"logits": self._logits},
+        )  # fmt: skip
         self._verified = 0  # tokens of the last `verify`
 
     @property
@@ -89,11 +95,10 @@ class CachedEngine:
         """See engine_api.Engine."""
         self._verified = 0
         self._make_room(np.array([token]))
-        self._past[0] = self.position
-        given = {"ids": np.array([token], np.int64), "positions": self._past, "past": self._past}
-        logits = self.model.run({**given, **self._one, **self._state}, {"logits": self._logits})["logits"]
+        self._token[0], self._past[0] = token, self.position
+        self._step.run()
         self.position += 1
-        return logits[0]
+        return self._logits[0]
 
     def verify(self, ids: Ids, parents: Sequence[int] | None = None) -> np.ndarray:
         """See engine_api.Engine. At most `wanted` tokens."""

@@ -4,7 +4,7 @@ import ctypes
 import sys
 
 import edgert
-from edgert.binding import bind_inputs, make_output
+from edgert.binding import make_output
 from tests.edgert import fake_artifact as fake
 
 
@@ -17,14 +17,11 @@ def main(library: str, path: str) -> None:
         if threads == 1:
             print("loading", counter.count_all() - before)
         program, spec = model._program, model._program.spec
-        arrays = bind_inputs(fake.make_inputs(fake.ROWS), spec.inputs, spec.dims, model._dims)
-        arrays += [make_output(tensor) for tensor in spec.outputs]
-        for index, array in enumerate(arrays):
-            model._io[index] = array.ctypes.data
+        bound = model.bind(fake.make_inputs(fake.ROWS), {tensor.name: make_output(tensor) for tensor in spec.outputs})
         counts = (ctypes.c_int64 * len(spec.steps))()
         pointers = [program.pool, program.code.entry, model._arena_at, program.weights.ctypes.data]
         calls = counter.count_during(
-            program.library.edgert_rt_run, *map(ctypes.c_void_p, pointers), model._io, model._dims,
+            program.library.edgert_rt_run, *map(ctypes.c_void_p, pointers), bound.io, bound.dims,
             counts if profiled else None, ctypes.c_int64(len(spec.steps)), ctypes.c_int64(100),
         )  # fmt: skip
         print("profile" if profiled else threads, calls)

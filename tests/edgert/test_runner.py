@@ -249,3 +249,22 @@ def test_a_closed_model_gives_everything_back(fake_path: Path) -> None:
         clone.close()
         del model, clone
     assert mappings() == before
+
+
+def test_bound_arrays_run_again_on_what_they_hold_now(fake_path: Path) -> None:
+    with edgert.load(fake_path, threads=1) as model:
+        inputs = fake.make_inputs(fake.ROWS)
+        out = {tensor.name: np.zeros(tensor.max_shape, np.float32) for tensor in model.artifact.spec.outputs}
+        bound = model.bind(inputs, out)
+        for seed in (0, 1):
+            for name, array in fake.make_inputs(fake.ROWS, seed).items():
+                inputs[name][...] = array
+            bound.run()
+            for name, wanted in fake.expected(inputs).items():
+                np.testing.assert_array_equal(out[name].reshape(-1)[: wanted.size], wanted.reshape(-1))
+        with pytest.raises(UsageError, match="one for every output"):
+            model.bind(inputs, {})
+        with pytest.raises(UsageError, match="contiguous"):
+            model.bind(inputs | {"x": np.asfortranarray(inputs["x"])}, out)
+    with pytest.raises(UsageError, match="closed"):
+        bound.run()
