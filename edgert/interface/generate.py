@@ -18,7 +18,7 @@ from edgert.llm.constrain import Constraint
 from edgert.llm.encode_apart import EncodedApart
 from edgert.llm.engine import CachedEngine
 from edgert.llm.generate import Generation, Options
-from edgert.llm.speculate import Drafter, FirstOf
+from edgert.llm.speculate import BestOf, Drafter
 from edgert.llm.speculate_lookup import PromptLookup
 from edgert.llm.speculate_recycling import TokenRecycling
 from edgert.llm.statistics import Statistics
@@ -37,7 +37,7 @@ SPECULATION: dict[str, Callable[[int], Drafter | None]] = {  # from the size of 
     "none": lambda vocab: None,
     "lookup": lambda vocab: PromptLookup(),
     "recycle": _chains,
-    "both": lambda vocab: FirstOf(PromptLookup(), _chains(vocab)),
+    "both": lambda vocab: BestOf(PromptLookup(), _chains(vocab)),
 }
 Write = Callable[[str], None]
 

@@ -12,6 +12,7 @@ from edgert.errors import DoesNotFit, UsageError
 from edgert.llm.engine_api import Engine
 from edgert.llm.sampling import Sampler, SamplingOptions
 from edgert.llm.speculate import Draft, Drafter, check
+from edgert.llm.speculate_pace import Pace
 from edgert.llm.statistics import Statistics
 from edgert.llm.stops import StopStrings
 
@@ -110,6 +111,7 @@ class Generation:
         self._start = engine.position + engine.forgotten  # in the text
         self._room = engine.room
         self._sampler = Sampler(self.options.sampling)
+        self._pace = Pace()
         self._finish: str | None = None
         self._refuse()
 
@@ -205,13 +207,15 @@ class Generation:
         """One pass of the model over the last token and the guesses after it: the tokens it gives."""
         figures = self.statistics
         figures.passes += 1
-        draft = self._draft()
+        draft, begin = self._draft(), time.perf_counter()
         if not draft.tokens:
             logits = self.engine.decode(last)
+            self._pace.timed(1, time.perf_counter() - begin)
             if self.drafter is not None:
                 self.drafter.observe([last], logits[None])
             return [self._choose(logits)]
         chosen, accepted, rows = check(self.engine, last, draft, self._choose_on)
+        self._pace.timed(1 + len(draft.tokens), time.perf_counter() - begin)
         figures.drafted += len(draft.tokens)
         figures.accepted += accepted
         assert self.drafter is not None
@@ -226,7 +230,8 @@ class Generation:
         place = self.engine.context - self.engine.position - 1
         if place < 1 or self._chosen + 1 >= self.options.max_tokens:
             return Draft()
-        return self.drafter.draft(self._context, min(place, self.options.most_drafted))
+        draft = self.drafter.draft(self._context, min(place, self.options.most_drafted))
+        return draft.head(self._pace.length(draft.shares)) if draft.shares else draft
 
 
 def generate(

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import mul
 from typing import Protocol
 
 import numpy as np
@@ -11,10 +13,22 @@ from edgert.llm.engine_api import NO_PARENT, Engine
 
 @dataclass(frozen=True)
 class Draft:
-    """A tree of guesses. parents[i] < i is the index of the token before tokens[i]; NO_PARENT: the context's last."""
+    """A tree of guesses. parents[i] < i is the index of the token before tokens[i]; NO_PARENT: the context's last.
+
+    Of a chain, `shares` may say how likely each guess is to hold if those before it do; empty: not known."""
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+
+    @property
+    def expected(self) -> float:
+        """How many guesses are likely to hold; of a tree 1, if it has any."""
+        return sum(accumulate(self.shares, mul)) if self.shares else min(1.0, len(self.tokens))
+
+    def head(self, count: int) -> "Draft":
+        """Its first `count` guesses."""
+        return Draft(self.tokens[:count], self.parents[:count], self.shares[:count])
 
 
 class Drafter(Protocol):
@@ -27,16 +41,15 @@ class Drafter(Protocol):
         """Learn from a pass of the model: logits [n, vocab], row i after ids[i]."""
 
 
-class FirstOf:
-    """The guesses of the first drafter that has any; all of them learn."""
+class BestOf:
+    """The guesses of the drafter that expects most of them to hold, the first among equals; all of them learn."""
 
     def __init__(self, *drafters: Drafter) -> None:
         self._drafters = drafters
 
     def draft(self, context: Sequence[int], most: int) -> Draft:
         """At most `most` guesses, of one drafter."""
-        drafts = (drafter.draft(context, most) for drafter in self._drafters)
-        return next((draft for draft in drafts if draft.tokens), Draft())
+        return max((drafter.draft(context, most) for drafter in self._drafters), key=lambda draft: draft.expected)
 
     def observe(self, ids: Sequence[int], logits: np.ndarray) -> None:
         """Let every drafter learn from a pass."""

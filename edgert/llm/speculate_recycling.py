@@ -12,6 +12,7 @@ import numpy as np
 from edgert.llm.engine_api import NO_PARENT
 from edgert.llm.sampling import best
 from edgert.llm.speculate import Draft
+from edgert.llm.speculate_pace import Confidence
 
 _EMPTY = -1
 
@@ -46,6 +47,7 @@ class TokenRecycling:
     ) -> None:
         self.matrix = np.full((vocab, len(hits)), _EMPTY, np.int32)
         self.template = tree_template(nodes, hits)
+        self._confidence = Confidence([0.15] * nodes) if len(hits) == 1 else None  # of a chain
 
     def draft(self, context: Sequence[int], most: int) -> Draft:
         """The tree from the matrix; branches end where a token was never seen."""
@@ -63,7 +65,10 @@ class TokenRecycling:
             placed.append(len(tokens))
             tokens.append(token)
             parents.append(above)
-        return Draft(tokens, parents)
+        if self._confidence is None:
+            return Draft(tokens, parents)
+        self._confidence.settle(context)
+        return Draft(tokens, parents, self._confidence.propose(context, tokens, range(len(tokens))))
 
     def observe(self, ids: Sequence[int], logits: np.ndarray) -> None:
         """Renew the rows of `ids` with the best of logits [n, vocab]; a later row of the same token counts."""
