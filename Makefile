@@ -8,7 +8,7 @@ JOBS ?= auto
 # The editable install builds libedgert.so from these, so a change to one installs anew.
 NATIVE := $(wildcard edgert/native/*.c edgert/native/*.h) edgert/native/build.py
 
-.PHONY: setup demo test test-fast lint format bench conformance clean
+.PHONY: setup demo test test-fast fuzz lint format bench conformance clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,10 @@ test: $(STAMP)
 
 test-fast: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not registry and not apt and not bench" $(ARGS)
+
+# Damaged files for SECONDS, from another seed every time.
+fuzz: $(STAMP)
+	EDGERT_FUZZ_SECONDS=$(or $(SECONDS),60) $(BIN)/python -m pytest -n $(JOBS) tests/gguf/test_fuzz.py $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

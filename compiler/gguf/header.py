@@ -164,6 +164,7 @@ class _Cursor:
         texts = []
         for _ in range(count):  # the tight loop of a vocabulary; the checks are `text`'s
             if size - at < 8:
+                self.at = at
                 self.take(8, key)
             length = unpack(data, at)[0]
             at += 8
