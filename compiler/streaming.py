@@ -14,7 +14,7 @@ from tvm_ffi import StructuralKey
 
 from compiler.placement import weights_of
 from compiler.program import Buffer, Program, Step
-from flashload.layout import LEAST, MOST, Layout, Weight, cut, lay_out
+from flashload.layout import LEAST, Layout, Weight, cut, lay_out
 from targets.dtypes import item_size
 from targets.kernels.reach import holds
 from targets.kernels.reading import Reading, Span
@@ -43,9 +43,7 @@ def lay_weights(programs: Sequence[Program], target: Target) -> Layout | None:
             for span, buffer in spans:
                 beside = [other.bytes for other, _ in spans if (other.first, other.units) == (span.first, span.units)]
                 pieces.setdefault(id(buffer), cut(beside) * span.bytes)
-    layout = lay_out(
-        [Weight(b.bytes, pieces.get(id(b), 0), b.bytes < MOST and _uses(b, programs) > 1) for b in buffers]
-    )
+    layout = lay_out([Weight(b.bytes, pieces.get(id(b), 0), _uses(b, programs) > 1) for b in buffers])
     base = 0
     for buffer, offset, part in zip(buffers, layout.offsets, layout.parts, strict=True):
         buffer.offset = offset

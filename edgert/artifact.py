@@ -54,7 +54,7 @@ def write(
     full, given = complete(manifest, others), [weights] if isinstance(weights, Buffer) else weights
     if coder is None or "stream" not in full:
         return _write(path, full, others, lambda file: write_weights(file, given, full["segments"], path))
-    with spooled(given, full["segments"], coder, Path(path).parent) as (coding, copy):  # their sizes come before them
+    with spooled(given, full, coder, Path(path).parent) as (coding, copy):  # their sizes come before them
         return _write(path, {**full, "coding": coding}, others, copy)
 
 
@@ -237,7 +237,7 @@ class Artifact:
         if self.spec.coding is None:
             return self.member(WEIGHTS)
         if self._decoded is None:
-            self._decoded = decoded(self.member(WEIGHTS), self.spec.coding, self.spec.segments)
+            self._decoded = decoded(self.member(WEIGHTS), self.spec.coding)
         return self._decoded
 
     @property

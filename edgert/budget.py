@@ -8,14 +8,14 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from edgert import cpu
-from edgert.coding import coded_source
+from edgert.coding import SCRATCH, coded_source
 from edgert.errors import DoesNotFit, EdgertError
 from edgert.memory_use import memory
 from edgert.native.sources import opened
 from edgert.native.streams import Stream
 from edgert.units import format_bytes, parse_bytes
 from flashload.named_profiles import named, usual
-from flashload.plan import READS, TIMEOUT_MS, Plan, plan, refuse
+from flashload.plan import READER_BYTES, TIMEOUT_MS, Plan, plan, refuse
 from flashload.profile import FlashProfile
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class Budget:
         digests = [digest for _, _, digest in artifact.spec.segments]
         source = None if self._source is None else self._source(os.fspath(artifact.path))
         if coding:
-            source = coded_source(source or opened(artifact.path), coding, artifact.spec.segments, start)
+            source = coded_source(source or opened(artifact.path), coding, start)
         assert artifact.spec.stream is not None
         return Stream(artifact.path, artifact.spec.stream, digests, settings, source)
 
@@ -147,21 +147,26 @@ def plan_for(
     assert spec.stream is not None
     profile = profile or usual()
     if spec.coding:
-        gain = spec.weights_bytes / spec.coding.stored  # of the speed at which weights come
-        profile = replace(profile, sequential={at: gain * rate for at, rate in profile.sequential.items()})
-    return plan(budget, _fixed(spec, budget, process, reserved), spec.stream, profile, None)
+        faster = {at: spec.coding.gain * rate for at, rate in profile.sequential.items()}
+        profile = replace(profile, sequential=faster)
+    fixed = _fixed(spec, budget, process, reserved)
+    return plan(budget, fixed, spec.stream, profile, None, _reader_bytes(spec))
 
 
 def check_for(spec: Manifest, budget: int, process: int, reserved: Mapping[str, int], _: object = None) -> None:
     """Raises DoesNotFit where `plan_for` would, in less time."""
     assert spec.stream is not None
-    refuse(budget, _fixed(spec, budget, process, reserved), spec.stream)
+    refuse(budget, _fixed(spec, budget, process, reserved), spec.stream, _reader_bytes(spec))
+
+
+def _reader_bytes(spec: Manifest) -> int:
+    return READER_BYTES + (SCRATCH if spec.coding else 0)
 
 
 def _fixed(spec: Manifest, budget: int, process: int, reserved: Mapping[str, int]) -> dict[str, int]:
     buffers = sum(t.bytes for t in (*spec.inputs, *spec.outputs) if t.name not in spec.state)
     fixed = {"process": process, "margin": MARGIN + budget // 100, "arena": spec.arena_bytes}
-    coding = {"decoding": spec.coding.scratch_bytes(max(depth for depth, _ in READS))} if spec.coding else {}
+    coding = {"decoding": 2 * SCRATCH} if spec.coding else {}  # of rows: a part as it is read, and decoded
     return {**fixed, "inputs and outputs": buffers, **coding, **reserved}
 
 

@@ -28,20 +28,33 @@ from flashload.profile import FlashProfile
 Coder = Callable[[np.ndarray], bytes | None]  # a segment's bytes, coded, or None where that is not worth it
 Segments = Sequence[tuple[int, int, str]]  # offset, size, SHA-256: of decoded weights
 CODES = ("auto", "none")
+PART = 256 << 10
+SCRATCH = PART + 3 * PAGE  # of a thread that decodes (coded.c)
 SLACK = bytes(8)  # EDGERT_CODING_SLACK of coding.h
 
 
 @dataclass(frozen=True)
 class Coding:
-    """stored: bytes of the member weights.bin. parts: of each segment its place there, its bytes, 1 when coded."""
+    """stored: bytes of the member weights.bin. parts: of each of `cuts` its place there, its bytes, 1 when coded.
+    where: offsets and sizes of `cuts`."""
 
     stored: int
     parts: tuple[tuple[int, int, int], ...]
+    where: tuple[tuple[int, int], ...]
 
-    def scratch_bytes(self, readers: int) -> int:
-        """What so many readers, and one of single rows, take beside where the weights go (coded.c)."""
-        most = up(max((size for _, size, coded in self.parts if coded), default=0), PAGE)
-        return (readers + 2) * (most + PAGE)
+    @property
+    def gain(self) -> float:
+        """How many bytes come of one that is read, of what is coded."""
+        coded = [(size, read) for (_, size), (_, read, kind) in zip(self.where, self.parts, strict=True) if kind]
+        return sum(size for size, _ in coded) / max(1, sum(read for _, read in coded)) if coded else 1.0
+
+
+def cuts(segments: Segments) -> list[tuple[int, int]]:
+    """Offset and size of what is coded by itself: segments, cut so that a reader needs little memory to decode one."""
+    found = [(offset + at, min(PART, size - at)) for offset, size, _ in segments for at in range(0, size, PART)]
+    if any(size % PAGE for _, size in found[:-1]):
+        raise ValueError("coded segments are not whole pages")
+    return found
 
 
 class CodedSegment(ctypes.Structure):
@@ -80,7 +93,7 @@ def coding_text(manifest: Mapping[str, Any]) -> str:
     parts, before, stored = manifest["coding"]["parts"], manifest["weights_bytes"], manifest["coding"]["stored"]
     count = sum(coded for _, _, coded in parts)
     saved = f"{before} bytes of weights take {stored} ({100 * (1 - stored / before):.1f} % less)"
-    return f"coded without loss: {count} of {len(parts)} segments; {saved}"
+    return f"coded without loss: {count} of {len(parts)} parts; {saved}"
 
 
 def decode_speed() -> DecodeSpeed:
@@ -111,26 +124,32 @@ def decode(coded: bytes | memoryview, size: int) -> np.ndarray:
 
 @contextmanager
 def spooled(
-    chunks: Iterable[bytes | bytearray | memoryview], segments: list[dict[str, Any]], code: Coder, folder: Path
+    chunks: Iterable[bytes | bytearray | memoryview], full: Mapping[str, Any], code: Coder, folder: Path
 ) -> Iterator[tuple[dict[str, Any], Callable[[BinaryIO], int]]]:
     """The manifest's entry for weights that `code` codes, which lie in a file without a name in `folder` for the block,
-    and what copies them to another file, giving their CRC-32. Fills in the SHA-256 of each segment's decoded bytes."""
+    and what copies them to another file, giving their CRC-32. Coded is what runs stream whole, not what they only look
+    rows up in. Fills in the SHA-256 of each segment's decoded bytes. full: a manifest that has `stream`."""
+    segments = full["segments"]
+    streamed = {segment for *_, pieces in full["stream"]["visits"] for segment, _ in pieces}
     with tempfile.TemporaryFile(dir=folder, prefix=".edgert-") as spool:
         parts: list[list[int]] = []
-        held, at = bytearray(), 0
+        held, number, at = bytearray(), 0, 0
         for chunk in chunks:
             held += chunk
-            while len(parts) < len(segments) and len(held) >= (size := segments[len(parts)]["size"]):
-                segment, data = segments[len(parts)], bytes(held[:size])
+            while number < len(segments) and len(held) >= (size := segments[number]["size"]):
+                segment, data = segments[number], bytes(held[:size])
                 del held[:size]
                 segment["sha256"] = hashlib.sha256(data).hexdigest()
-                coded = None if segment["residency"] == "resident" else code(np.frombuffer(data, np.uint8))
-                stored = data if coded is None else coded
-                parts.append([at, len(stored), int(coded is not None)])
-                spool.write(stored)
-                spool.write(bytes(up(len(stored), PAGE) - len(stored)))
-                at += up(len(stored), PAGE)
-        if held or len(parts) != len(segments):
+                wanted = segment["residency"] != "resident" and number in streamed
+                number += 1
+                for part in (data[i : i + PART] for i in range(0, size, PART)):
+                    coded = code(np.frombuffer(part, np.uint8)) if wanted else None
+                    stored = part if coded is None else coded
+                    parts.append([at, len(stored), int(coded is not None)])
+                    spool.write(stored)
+                    spool.write(bytes(up(len(stored), PAGE) - len(stored)))
+                    at += up(len(stored), PAGE)
+        if held or number != len(segments):
             raise EdgertError("the weights that came are not those that the segments list")
 
         def copy(file: BinaryIO) -> int:
@@ -148,41 +167,42 @@ def parse_coding(value: Any, segments: Segments) -> Coding:
     """The manifest's entry, checked: the C runtime trusts it. Raises ValueError."""
     rows = value.get("parts") if isinstance(value, dict) else None
     stored = value.get("stored") if isinstance(value, dict) else None
-    if not isinstance(rows, list) or not isinstance(stored, int) or len(rows) != len(segments):
-        raise ValueError("coding does not list a part of each segment")
+    wanted = cuts(segments)
+    if not isinstance(rows, list) or not isinstance(stored, int) or len(rows) != len(wanted):
+        raise ValueError("coding does not list all parts of the segments")
     end, parts = 0, []
-    for number, (row, (_, size, _)) in enumerate(zip(rows, segments, strict=True)):
+    for number, (row, (_, size)) in enumerate(zip(rows, wanted, strict=True)):
         whole = isinstance(row, list) and len(row) == 3 and all(type(entry) is int for entry in row)
-        if not whole or row[0] != end or row[2] not in (0, 1) or not 1 <= row[1] <= 2 * size + 4096:
+        if not whole or row[0] != end or row[2] not in (0, 1) or not 1 <= row[1] <= size:
             raise ValueError(f"coding.parts[{number}] is not a part that follows the one before")
-        if not row[2] and row[1] != size or number + 1 < len(rows) and size % PAGE:
+        if not row[2] and row[1] != size:
             raise ValueError(f"coding.parts[{number}] has not the bytes of its segment")
         parts.append((row[0], row[1], row[2]))
         end = up(end + row[1], PAGE)
     if end != stored:
         raise ValueError(f"coding covers {end} of {stored} bytes")
-    return Coding(stored, tuple(parts))
+    return Coding(stored, tuple(parts), tuple(wanted))
 
 
-def decoded(stored: memoryview, coding: Coding, segments: Segments) -> memoryview:
+def decoded(stored: memoryview, coding: Coding) -> memoryview:
     """All weights, decoded into memory of their own. Raises ValueError where they are damaged."""
-    total = sum(size for _, size, _ in segments)
+    total = sum(size for _, size in coding.where)
     room = memoryview(mmap.mmap(-1, max(1, total), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-    for number, ((offset, size, _), (at, length, coded)) in enumerate(zip(segments, coding.parts, strict=True)):
+    for number, ((offset, size), (at, length, coded)) in enumerate(zip(coding.where, coding.parts, strict=True)):
         part = stored[at : at + length]
         try:
             room[offset : offset + size] = decode(part, size).data if coded else part
         except ValueError as error:
-            raise ValueError(f"weights.bin, segment {number}: {error}") from None
+            raise ValueError(f"weights.bin, coded part {number}: {error}") from None
     return room[:total]
 
 
-def coded_source(inner: int, coding: Coding, segments: Segments, start: int) -> int:
+def coded_source(inner: int, coding: Coding, start: int) -> int:
     """An edgert_source of the decoded weights, from 0 on; `inner`, which it takes, reads the file, where they lie from
     `start` on. Raises EdgertError."""
     rows = [
         CodedSegment(offset, size, start + at, length, coded)
-        for (offset, size, _), (at, length, coded) in zip(segments, coding.parts, strict=True)
+        for (offset, size), (at, length, coded) in zip(coding.where, coding.parts, strict=True)
     ]
     function = runtime().edgert_source_coded
     function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]

@@ -148,9 +148,7 @@ def _tables(
     lines.append(f"const edgert_model edgert_the_model = {{{_c(spec.name)}, features, {sizes},")
     tables, layout = layout_tables(spec.stream, len(spec.segments))
     ends = manifest.get("decoder", {}).get("ends", [])
-    lines.append(
-        f"  {tolerance!r}, dims, inputs, outputs, steps, {layout}, ends, {len(ends)}, {manifest.get('dram', 0)}}};"
-    )
+    lines.append(f"  {tolerance!r}, dims, inputs, outputs, steps, {layout}, ends, {len(ends)}}};")
     lines[-2:-2] = [tables, _array("int64_t", "ends", list(map(str, ends)))]
     return "\n".join(lines) + "\n", "\n".join(assembler) + "\n"
 

@@ -12,8 +12,7 @@ PAGE = 4096
 ALIGNMENT = 64
 LEAST = 64 << 10  # bytes from which on a weight may be streamed; smaller ones stay in memory
 BLOCK = 256 << 10  # bytes of a segment, about: reading is fast from there on, and a ring of a few is small
-MOST = 4 << 20  # of a segment of weights that stay, of one that is cut to fit pages, and of a weight that stays because
-# several steps read it
+MOST = 4 << 20  # of a segment of weights that stay, and of one that is cut to fit pages
 
 
 @dataclass(frozen=True)

@@ -48,13 +48,17 @@ class Plan:
         return self.read_bytes > 0
 
 
-def plan(budget: int, fixed: Mapping[str, int], stream: Stream, profile: FlashProfile, compute: float | None) -> Plan:
+def plan(
+    budget: int, fixed: Mapping[str, int], stream: Stream, profile: FlashProfile, compute: float | None,
+    reader_bytes: int = READER_BYTES,
+) -> Plan:  # fmt: skip
     """The fastest plan for `budget` bytes, of which `fixed` (by what for) are gone already.
 
-    compute: seconds that a run computes when nothing has to be waited for, where known. Raises DoesNotFit with what is
+    compute: seconds that a run computes when nothing has to be waited for, where known. reader_bytes: what each thread
+    that reads takes. Raises DoesNotFit with what is
     needed and there.
     """
-    always = refuse(budget, fixed, stream)
+    always = refuse(budget, fixed, stream, reader_bytes)
     total, taken = stream.streamed_bytes, sum(always.values())
     compute = (stream.resident_bytes + total) / (GEMV * profile.dram) if compute is None else compute
     if taken + total <= budget:
@@ -66,26 +70,26 @@ def plan(budget: int, fixed: Mapping[str, int], stream: Stream, profile: FlashPr
     found: list[Plan] = []
     for depth, block in READS:
         for ring in (stream.least_ring + depth * block, stream.least_ring):
-            pinned = budget - taken - ring - depth * READER_BYTES
+            pinned = budget - taken - ring - depth * reader_bytes
             if pinned < 0 or (ring == stream.least_ring and depth > 1):
                 continue
             jobs = ring_jobs(stream, chosen(stream, pinned))
             speed = profile.speed(block, depth)
             seconds = play(jobs, [compute / len(jobs)] * len(jobs), ring, speed, depth)
-            parts = {**always, "pinned weights": pinned, "ring": ring, "readers": depth * READER_BYTES}
+            parts = {**always, "pinned weights": pinned, "ring": ring, "readers": depth * reader_bytes}
             first, read = (stream.resident_bytes + pinned) / speed + seconds, sum(map(sum, jobs))
             found.append(Plan(budget, parts, pinned, ring, block, depth, read, seconds, compute, first, profile.name))
     best = min(made.run_seconds for made in found)
     return min((p for p in found if p.run_seconds <= NEAR * best), key=lambda p: (-p.depth, p.run_seconds))
 
 
-def refuse(budget: int, fixed: Mapping[str, int], stream: Stream) -> dict[str, int]:
+def refuse(budget: int, fixed: Mapping[str, int], stream: Stream, reader_bytes: int = READER_BYTES) -> dict[str, int]:
     """Raises DoesNotFit where even the least that streaming takes is too much; else what is always in memory."""
     always = {**fixed, "resident weights": stream.resident_bytes}
     if stream.table_bytes:
         always["rows of tables"] = stream.table_bytes
     taken = sum(always.values())
-    need = taken + min(stream.streamed_bytes, stream.least_ring + READER_BYTES)
+    need = taken + min(stream.streamed_bytes, stream.least_ring + reader_bytes)
     if need > budget:
         listed = ", ".join(f"{name} {size}" for name, size in always.items())
         raise DoesNotFit(

@@ -98,11 +98,11 @@ def chosen(stream: Stream, pinned_bytes: int) -> list[bool]:
     stays = [s.resident for s in stream.segments]
     sizes = [up(s.size, PAGE) for s in stream.segments]
     pieces = [i for visit in stream.visits for i, _ in visit.pieces if not stays[i]]
-    total, seen, pinned, at = sum(sizes[i] for i in pieces), 0, 0, 0
+    total, seen, pinned, at = stream.streamed_bytes, 0, 0, 0
     while at < len(pieces):
         begin, group = at, 0
         while at < len(pieces) and group < GROUP:
-            group, at = group + (0 if stays[pieces[at]] else sizes[pieces[at]]), at + 1
+            group, at = group + sizes[pieces[at]], at + 1
         seen += group
         if pinned + group <= pinned_bytes and (pinned + group) * total <= seen * pinned_bytes:
             pinned += group

@@ -44,7 +44,6 @@ typedef struct {
   int64_t segment_count;
   const int64_t *ends; /* of a language model: the tokens that end a text */
   int64_t end_count;
-  int64_t dram; /* the budget that it was compiled for, in bytes; 0: none */
 } edgert_model;
 
 extern const edgert_model edgert_the_model;

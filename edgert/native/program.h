@@ -51,7 +51,7 @@ const uint8_t *map_weights(const edgert_model *model);
 int64_t weights_start(const edgert_model *model); /* where in its own file they are; fills in segments' SHA-256 */
 const uint8_t *map_file(const char *path, size_t *size);
 
-/* weights.c: maps the weights, or, given a budget for the whole process (0: the one it was compiled for), reads what has room and the rest as the model
+/* weights.c: maps the weights, or, given a budget for the whole process, reads what has room and the rest as the model
  * runs. later: bytes that were made but not touched yet (the arena, outputs, a cache). Leaves when that does not fit. */
 void open_weights(session *s, int64_t dram, int64_t later);
 void print_streaming(const session *s);

@@ -67,7 +67,6 @@ static void forget_read_ahead(int64_t start, int64_t bytes) {
 
 void open_weights(session *s, int64_t dram, int64_t later) {
   const edgert_model *model = s->model;
-  if (!dram) dram = model->dram;
   if (!dram || !model->layout) {
     if (dram && held() + later + model->weights_bytes > dram)
       fail(DOES_NOT_FIT, "needs %lld bytes (%lld of them weights, which are too small to be streamed), the budget is %lld",

@@ -50,22 +50,6 @@ def mlp() -> Path:
 
 
 @cache
-def shared() -> Path:
-    """x [1, 1100] three times through the same dense layer, whose weight is too large to stay for that: an artifact."""
-    weight = np.random.default_rng(1).normal(0, TALL**-0.5, (TALL, TALL)).astype(np.float32)
-    nodes = []
-    for i in range(3):
-        nodes += [helper.make_node("MatMul", [f"x{i}" if i else "x", "w"], [f"m{i}"])]
-        nodes += [helper.make_node("Tanh", [f"m{i}"], [f"x{i + 1}" if i < 2 else "y"])]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, TALL]) for name in ("x", "y")]
-    graph = helper.make_graph(nodes, "shared", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
-    folder = Path(_folder().name)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), folder / "shared.onnx")
-    edgert.compile(folder / "shared.onnx", folder / "shared.edge", golden=False)
-    return folder / "shared.edge"
-
-
-@cache
 def decoder() -> Path:
     """A llama of two layers whose table of embeddings is its output head: an artifact."""
     folder = Path(_folder().name)

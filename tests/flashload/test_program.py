@@ -10,7 +10,6 @@ import pytest
 
 import edgert
 from edgert import exe
-from edgert.artifact import Artifact
 from tests.flashload.networks import WIDTH, mlp
 
 BUDGET = "5M"  # of 6.8 MB of weights
@@ -39,16 +38,6 @@ def test_the_bits_are_those_of_a_resident_run(program: Path, tmp_path: Path) -> 
         read = int(said.split(" read ")[1].split()[0])
         assert read > model.artifact.spec.weights_bytes  # not all of it stayed
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "y.npy"), wanted)
-
-
-def test_a_program_keeps_to_the_budget_it_was_compiled_for(tmp_path: Path) -> None:
-    opened = Artifact.open(mlp())
-    made = {**opened.manifest, "dram": 5 << 20}
-    program = exe.build_from(made, opened.code, opened.weights, tmp_path / "mlp")
-    assert _run(program, tmp_path)[0] == 0
-    program = exe.build_from({**made, "dram": 1 << 20}, opened.code, opened.weights, tmp_path / "small")
-    assert _run(program, tmp_path)[0] == 4
-    assert _run(program, tmp_path, "--dram", BUDGET)[0] == 0
 
 
 @pytest.mark.parametrize(

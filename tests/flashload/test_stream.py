@@ -16,7 +16,7 @@ from edgert.llm.engine import CachedEngine
 from flashload.layout import PAGE
 from flashload.plan import Plan
 from flashload.visits import chosen, ring_jobs
-from tests.flashload.networks import TALL, WIDTH, decoder, mlp, shared
+from tests.flashload.networks import WIDTH, decoder, mlp
 from tests.llm.small_models import VOCAB
 
 Opened = Callable[..., runner.Model]
@@ -65,21 +65,6 @@ def test_the_bits_are_those_of_a_resident_run(
         for count in (1, 33, 2, 1, 7):
             given = {"x": rows[:count]}
             np.testing.assert_array_equal(model.run(given)["y"], resident.run(given)["y"])
-
-
-@pytest.mark.parametrize("pinned", [0.0, 0.5, 1.0])
-def test_a_weight_that_several_steps_read(streamed: Opened, pinned: float) -> None:
-    given = {"x": np.random.default_rng(6).normal(size=(1, TALL)).astype(np.float32)}
-    with edgert.load(shared(), threads=1) as resident:
-        wanted = resident.run(given)["y"]
-    model = streamed(pinned, 1 << 20, path=shared())
-    for _ in range(3):
-        np.testing.assert_array_equal(model.run(given)["y"], wanted)
-    stream = model.artifact.spec.stream
-    assert stream is not None
-    assert len([segment for visit in stream.visits for segment, _ in visit.pieces]) == 3 * len(
-        [s for s in stream.segments if not s.resident]
-    )
 
 
 def test_threads_share_streamed_steps(streamed: Opened, rows: np.ndarray) -> None:
