@@ -35,6 +35,9 @@ def make_inputs(manifest: Mapping[str, Any], drawn: bool = False) -> dict[str, n
 
                 value = value.astype(getattr(ml_dtypes, port["dtype"]))
             value = value.astype(port["dtype"]) if port["dtype"] in ("float16", "float32", "float64") else value
+        elif "scale" in port:
+            info = np.iinfo(port["dtype"])
+            value = rng.integers(info.min, info.max, shape, port["dtype"], endpoint=True)
         elif port["dtype"] == "bool":
             value = rng.random(shape) < 0.5
         else:

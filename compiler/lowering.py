@@ -18,7 +18,7 @@ from compiler.ops.registry import Custom, Node, Result, find
 from compiler.program import Buffer, Part, Port, Program, Step
 from targets.dtypes import item_size
 from targets.kernels.nest import lower_nest
-from targets.kernels.registry import TEMPLATES, Call, stages_for
+from targets.kernels.registry import Call, stages_for, templates_for
 from targets.kernels.stage import Const, Leaf, Stage
 from targets.kernels.tensor import Index, Tensor, compute, product
 from targets.target import Target
@@ -178,7 +178,7 @@ class Lowering:
             made_outputs: list[Tensor | None] = [outcome] if isinstance(outcome, Tensor) else list(outcome)
             if node is first:
                 macs = sum(self._macs(t) for t in made_outputs if t is not None)
-            if node is first and group.anchor and (self.target.family, key) in TEMPLATES:
+            if node is first and group.anchor and templates_for(key, self.target):
                 stages = self._template(group, key, made, made_outputs, results)
                 if stages is not None:
                     break

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from edgert.plans import plans
 
 if TYPE_CHECKING:
     from edgert.quantized import Calibration
+    from quant.io import Scale
 
 FACTS_BYTES = 1 << 16  # more than that beside a model is not a description of it
 
@@ -53,6 +54,8 @@ def compile(
     dram: int | None = None,
     placing: Placing | None = None,
     code: str = "none",
+    io: str = "float",
+    scales: Mapping[str, Scale] | None = None,
 ) -> CompileReport:
     """Compiles the model file (or folder) `model` into `out`.
 
@@ -68,6 +71,9 @@ def compile(
     the manifest, with plans in the report's notes.
     code: `auto` codes weights without loss where that makes reading them faster from the flash that is planned for.
     placing: of a microcontroller, its board and memory, of which `ram` is then all that the model takes.
+    io: `quantized` where inputs and outputs that the model quantizes are to be handed over as integers (the manifest
+    has their `scale` and `zero_point`), else `float`. scales: of integer inputs and
+    outputs, for the manifest (compiling with `io` finds them itself).
     Raises EdgertError (and UsageError, UnsupportedModel, DoesNotFit).
     """
     try:
@@ -80,6 +86,7 @@ def compile(
         from edgert.llm.found import compiler_of
         from edgert.mcu.budget import arena_budget
         from edgert.quantized import quantized_copy
+        from quant.io import quantized_io
         from targets import get_target
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("edgert", "compiler", "targets"):
@@ -88,6 +95,8 @@ def compile(
     model, chosen = model_in(Path(model)), get_target(target)
     placing = replace(placing or Placing(), ram=ram)
     emitter, coder = emitter_of(emit, chosen, placing), coder_of(code, emit)
+    if io not in ("float", "quantized"):
+        raise UsageError(f"io is {io!r}: there are float and quantized")
     if quant is None and calibrate is not None:
         raise UsageError("calibration data is for quantization: give --quant SCHEME as well")
     if quant is not None:
@@ -97,10 +106,18 @@ def compile(
             seconds = round(time.perf_counter() - started, 4)
             report = compile(
                 source, out, target, shapes, dims, golden, emit, tune, debug_dump, progress, ram=ram, dram=dram,
-                placing=placing, code=code, context=context,
+                placing=placing, code=code, io=io, context=context,
             )  # fmt: skip
         spent = {"quantize": seconds, **report.seconds, "total": report.seconds["total"] + seconds}
         return replace(report, seconds=spent, notes=[note, *report.notes])
+    if io == "quantized":
+        with tempfile.TemporaryDirectory(prefix="edgert-io-") as folder:
+            source = Path(folder) / Path(model).name
+            found = quantized_io(Path(model), source)
+            return compile(
+                source, out, target, shapes, dims, golden, emit, tune, debug_dump, progress, ram=ram, dram=dram,
+                placing=placing, code=code, context=context, scales=found,
+            )  # fmt: skip
     path, started = Path(out), time.perf_counter()
     dump = Path(debug_dump) if debug_dump else None
     tiles = Tuner(chosen, tune, Records(chosen), progress)
@@ -117,6 +134,9 @@ def compile(
     done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
     if facts := _facts_beside(Path(model)):
         done.manifest["facts"] = facts
+    for port in [*done.manifest["inputs"], *done.manifest["outputs"]]:
+        if scales and port["name"] in scales:
+            port.update(asdict(scales[port["name"]]))
     if dram is not None:
         done.manifest["dram"] = dram
         done.notes += plans(done.manifest, done.code, dram)

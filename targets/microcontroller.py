@@ -18,8 +18,8 @@ class Microcontroller(Target):
 
     pointer_bytes: int = 4
     family: str = "mcu"
-    vector_bytes: int = 4
-    registers: int = 8
+    vector_bytes: int = 8  # two sums a step of the portable templates, which have no use for fewer
+    registers: int = 16
     alignment: int = 4
     zig_target: str = ""
     zig_cpu: str = ""

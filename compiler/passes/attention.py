@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from compiler.frontend.nodes import op_version
-from targets.kernels.registry import TEMPLATES
+from targets.kernels.registry import templates_for
 from targets.kernels.tensor import same_shape
 from targets.target import Target
 
@@ -25,7 +25,7 @@ HEADS_FIRST, HEADS_THIRD = [0, 1, 2, 3], [0, 2, 1, 3]
 
 def run(edit: Edit, target: Target) -> bool:
     """Only where the target has a kernel for it."""
-    if (target.family, "edgert.Attention") not in TEMPLATES:
+    if not templates_for("edgert.Attention", target):
         return False
     changed = 0
     for node in edit.nodes("Softmax"):

@@ -18,7 +18,7 @@ from compiler.frontend.nodes import op_version
 from compiler.ops.integer_attention import largest_head
 from compiler.ops.quantize import limits
 from targets.kernels.attention_integer import takes
-from targets.kernels.registry import TEMPLATES
+from targets.kernels.registry import templates_for
 from targets.kernels.tensor import same_shape
 from targets.target import Target
 
@@ -32,7 +32,7 @@ from .unsigned import as_unsigned
 
 def run(edit: Edit, target: Target) -> bool:
     """Only where the target has a kernel for it."""
-    if (target.family, "edgert.IntegerAttention") not in TEMPLATES:
+    if not templates_for("edgert.IntegerAttention", target):
         return False
     changed = 0
     for node in edit.nodes("Softmax"):

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from targets.kernels.dot import dot_of
-from targets.kernels.registry import TEMPLATES
+from targets.kernels.registry import templates_for
 from targets.target import Target
 
 from .edit import EDGERT, Edit
@@ -22,7 +22,7 @@ from .unsigned import as_unsigned
 
 def run(edit: Edit, target: Target) -> bool:
     """Only where the target has a kernel for it."""
-    if (target.family, "edgert.MatMulInteger") not in TEMPLATES:
+    if not templates_for("edgert.MatMulInteger", target):
         return False
     return sum(_rewrite(edit, node, target) for node in edit.nodes("MatMul", domain=EDGERT)) > 0
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from compiler.codegen.jit import compile_stages, stage_arrays
-from targets.kernels.registry import TEMPLATES, Call
+from targets.kernels.registry import Call, templates_for
 from targets.kernels.stage import Stage
 from targets.kernels.tensor import Tensor
 from targets.target import Target
@@ -34,7 +34,7 @@ class Tuner:
         if known or not self.trials:
             return known
         candidates: list[dict[str, int]] = []
-        for template in TEMPLATES.get((self.target.family, call.op), []):
+        for template in templates_for(call.op, self.target):
             space = getattr(template, "space", None)
             if space is not None:
                 candidates = list(space(call, self.target))

@@ -30,6 +30,10 @@ from edgert.cli.options import BYTES, MODEL, flash_profile_option, json_option, 
 )
 @click.option("--context", type=click.IntRange(min=2), help="Of a language model: most tokens of a text.")
 @click.option(
+    "--io", type=click.Choice(["float", "quantized"]), default="float", show_default=True,
+    help="quantized: inputs and outputs that the model quantizes are its integers.",
+)  # fmt: skip
+@click.option(
     "--tune", type=click.IntRange(min=0), default=0, metavar="TRIALS", help="Measure so many tilings a kernel."
 )
 @click.option(
@@ -62,6 +66,7 @@ def command(
     context: int | None,
     tune: int,
     emit: str,
+    io: str,
     board: str | None,
     flash: int | None,
     stack: int | None,
@@ -96,6 +101,7 @@ def command(
             quant=quant,
             calibrate=calibrate,
             code=code,
+            io=io,
             placing=Placing(board, ram, flash, stack, weights_in),
         )
     show(report, as_json, report_text)

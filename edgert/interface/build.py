@@ -50,6 +50,7 @@ def build(
     dram: int | None = None,
     placing: Placing | None = None,
     code: str = "none",
+    io: str = "float",
 ) -> BuildReport:
     """Compile the file `model` into `output`; see `edgert.build.compile` for the options.
 
@@ -86,6 +87,7 @@ def build(
             dram=dram,
             placing=placing,
             code=code,
+            io=io,
         )
         manifest = report.manifest
         if ram is not None and manifest["arena_bytes"] > ram:

@@ -64,10 +64,11 @@ def padded(
 
 def _slide(s: ConvShape) -> int:
     """The element of the padded image from which on the plain one may lie: rows move towards the front, the last one
-    least, and none onto one not yet read. Whole cache lines, where kernels like their operands to begin.
+    least, and a whole new row ends before the old one begins, as code generators take the two for separate memory and
+    may write the border first. Whole cache lines, where kernels like their operands to begin.
     """
     top, left, bottom, right = s.pads
     row, wide = s.width * s.channels, (s.width + left + right) * s.channels
     before = simplify(s.batch * s.height - 1)  # rows before the last one
     above = simplify((s.batch - 1) * (s.height + top + bottom) + top + s.height - 1)
-    return -(-(above * wide + left * s.channels - before * row) // LINE) * LINE
+    return -(-((above + 1) * wide - before * row) // LINE) * LINE

@@ -17,6 +17,8 @@ from .tensor import Tensor
 
 Template = Callable[["Call", Target], "list[Stage] | None"]
 TEMPLATES: dict[tuple[str, str], list[Template]] = {}
+# Whose templates a family takes, its own first: those of CPUs are right for any target that LLVM has.
+FAMILIES = {"cpu": ("cpu",), "mcu": ("mcu", "cpu")}
 
 
 @dataclass(eq=False)
@@ -59,9 +61,14 @@ def template(op: str, family: str = "cpu") -> Callable[[Template], Template]:
     return register
 
 
+def templates_for(op: str, target: Target) -> list[Template]:
+    """The templates that may take `op` on `target`, in the order in which they are asked."""
+    return [fn for family in FAMILIES[target.family] for fn in TEMPLATES.get((family, op), [])]
+
+
 def stages_for(call: Call, target: Target) -> list[Stage] | None:
     """The stages of the first template that takes `call`, or None."""
-    for fn in TEMPLATES.get((target.family, call.op), []):
+    for fn in templates_for(call.op, target):
         stages = fn(call, target)
         if stages is not None:
             return stages
