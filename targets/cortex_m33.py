@@ -2,6 +2,8 @@
 
 from .microcontroller import cortex_m
 
-_TARGET = cortex_m("cortex-m33", "thumbv8m.main-unknown-none-eabihf", "mps2-an505", "cortex_m33+fp_armv8d16sp")
+_TARGET = cortex_m(
+    "cortex-m33", "thumbv8m.main-unknown-none-eabihf", "mps2-an505", "cortex_m33+fp_armv8d16sp", dot="smlad"
+)
 
 TARGETS = {_TARGET.name: _TARGET}

@@ -2,6 +2,6 @@
 
 from .microcontroller import cortex_m
 
-_TARGET = cortex_m("cortex-m4", "thumbv7em-unknown-none-eabihf", "mps2-an386", "cortex_m4+vfp4d16sp")
+_TARGET = cortex_m("cortex-m4", "thumbv7em-unknown-none-eabihf", "mps2-an386", "cortex_m4+vfp4d16sp", dot="smlad")
 
 TARGETS = {_TARGET.name: _TARGET}

@@ -3,7 +3,7 @@
 from .microcontroller import cortex_m
 
 _TARGET = cortex_m(
-    "cortex-m7", "thumbv7em-unknown-none-eabihf", "mps2-an500", "cortex_m7+fp_armv8d16sp", attrs=("-fp64",)
+    "cortex-m7", "thumbv7em-unknown-none-eabihf", "mps2-an500", "cortex_m7+fp_armv8d16sp", attrs=("-fp64",), dot="smlad"
 )
 
 TARGETS = {_TARGET.name: _TARGET}

@@ -5,6 +5,7 @@ left side is uint8 (int8 only where a way says so); sums are exact in int32, for
 
 vpdpbusd  x86 VNNI: unsigned times signed bytes, four products and the sum in one instruction
 pmaddwd   AVX2 and AVX-512 without VNNI: even and odd bytes widened to 16 bits; vpmaddubsw would saturate
+smlad     Cortex-M with DSP instructions: two products at once, without vectors (dot_dsp.py)
 portable  plain arithmetic, for any target
 """
 
@@ -57,6 +58,7 @@ class Dot:
     lanes: int
     signed_left: bool  # whether an int8 left side is taken as well
     registers: int  # vectors a quad of weights takes once widened
+    tile: tuple[int, int] | None = None  # rows and vectors of a tile, where there is one that suits
 
     def left(self, word: tirx.Expr, signed: bool) -> tuple[Vector, ...]:
         """Four bytes of the left side, in every lane, as the multiplication wants them."""
@@ -136,6 +138,15 @@ WAYS: dict[str, Callable[[int], Dot]] = {
     "pmaddwd": lambda lanes: _Pmaddwd(lanes, signed_left=True, registers=2),
     "portable": lambda lanes: _Portable(lanes, signed_left=True, registers=4),
 }
+
+
+def _dsp(lanes: int) -> Dot:
+    from .dot_dsp import DspDot
+
+    return DspDot(lanes, signed_left=True, registers=2 * lanes, tile=(2, 1))
+
+
+WAYS["smlad"] = _dsp
 
 
 def dot_of(target: Target, lanes: int | None = None) -> Dot:

@@ -45,6 +45,8 @@ def quads_const(
 
 def fitting(target: Target, dot: Dot, tile: Tile) -> Tile:
     """The tile with fewer rows where widened weights and left sides need registers of their own."""
+    if dot.tile is not None:
+        return Tile(*dot.tile, tile.lanes)
     if dot.registers == 1:
         return tile
     vecs = min(tile.vecs, 2)
