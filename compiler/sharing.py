@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from compiler.memory.request import ALIGNMENT, live_bytes
 from compiler.overlay import lay_over
-from compiler.placement import least_arena
+from compiler.placement import least_arena, requests_of
 from compiler.program import Buffer, Program, Step
 from targets.kernels.in_place import in_order, may_overwrite, over
 
@@ -59,8 +60,28 @@ def share(program: Program, chances: list[Overwrite]) -> list[Overwrite]:
     Gives them back, for `apply`.
     """
     laid = _join(program, chances)
+    rest = [chance for chance in chances if chance not in laid]
+    ways = [_all_of_use]
+    if program.alignment < ALIGNMENT and any(chance.at is not None for chance in rest):
+        ways.append(_one_by_one)  # where every kernel may slide, which is on one thread
+    best: tuple[int, list[Overwrite]] | None = None
+    for way in ways:
+        taken = way(program, rest)
+        least = least_arena(program)
+        if best is None or least < best[0]:
+            best = least, taken
+        for chance in taken:
+            chance.leave()
+    assert best is not None
+    for chance in best[1]:
+        chance.take()
+    return [*laid, *best[1]]
+
+
+def _all_of_use(program: Program, chances: list[Overwrite]) -> list[Overwrite]:
+    """All chances, but for those without which the arena is no larger."""
     before = least_arena(program)
-    taken = _dying(program, [chance for chance in chances if chance not in laid])
+    taken = _dying(program, chances)
     for chance in taken:
         chance.take()
     after = least_arena(program)
@@ -70,7 +91,33 @@ def share(program: Program, chances: list[Overwrite]) -> list[Overwrite]:
             chance.take()
         else:
             taken.remove(chance)
-    return [*laid, *taken]
+    return taken
+
+
+def _one_by_one(program: Program, chances: list[Overwrite]) -> list[Overwrite]:
+    """Of chances to slide, whichever lowers the fullest steps most, as long as one does.
+
+    A chain of results that slide is one buffer that grows from each to the next: all of them are rarely best.
+    """
+    chances, taken = _dying(program, chances), []
+
+    def fullest() -> list[int]:
+        return sorted(live_bytes(requests_of(program)[1], program.alignment), reverse=True)
+
+    now = fullest()
+    while chances:
+        found = []
+        for i, chance in enumerate(chances):
+            chance.take()
+            found.append((fullest(), i))
+            chance.leave()
+        best, which = min(found)
+        if best >= now:
+            break
+        now = best
+        taken.append(chances.pop(which))
+        taken[-1].take()
+    return taken
 
 
 def join_all(program: Program, chances: list[Overwrite]) -> list[Overwrite]:

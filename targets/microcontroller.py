@@ -20,6 +20,8 @@ class Microcontroller(Target):
     family: str = "mcu"
     vector_bytes: int = 8  # two sums a step of the portable templates, which have no use for fewer
     registers: int = 16
+    l1_bytes: int = 1 << 30  # there is no cache to keep to
+    l2_bytes: int = 1 << 30
     alignment: int = 4
     zig_target: str = ""
     zig_cpu: str = ""

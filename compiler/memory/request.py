@@ -1,5 +1,6 @@
 """The one interface between the compiler and a placement heuristic."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -23,14 +24,15 @@ def align(size: int, alignment: int = ALIGNMENT) -> int:
     return -(-size // alignment) * alignment
 
 
-def lower_bound(requests: Sequence[Request], alignment: int = ALIGNMENT) -> int:
-    """Bytes that no arena can go below: the most that is live in any one step, sizes rounded up to `alignment`."""
+def live_bytes(requests: Sequence[Request], alignment: int = ALIGNMENT) -> list[int]:
+    """Bytes live in every step in which something begins or has just ended, sizes rounded up to `alignment`."""
     change: dict[int, int] = {}
     for size, first, last in requests:
         change[first] = change.get(first, 0) + align(size, alignment)
         change[last + 1] = change.get(last + 1, 0) - align(size, alignment)
-    live = peak = 0
-    for step in sorted(change):
-        live += change[step]
-        peak = max(peak, live)
-    return peak
+    return list(itertools.accumulate(change[step] for step in sorted(change)))
+
+
+def lower_bound(requests: Sequence[Request], alignment: int = ALIGNMENT) -> int:
+    """Bytes that no arena can go below: the most that is live in any one step, sizes rounded up to `alignment`."""
+    return max(live_bytes(requests, alignment), default=0)

@@ -25,6 +25,7 @@ from .dot_tile import clear_sums, fitting, pack_quads, quads_const, sum_quads
 from .gemm import bytes_fit
 from .gemm_kernel import matrix_product
 from .registry import Call, template
+from .slides import let_slide, on_one_thread
 from .stage import Const, Leaf, Stage
 from .tensor import Index, Tensor, as_expr, simplify
 from .tiles import Tile, choose_tile
@@ -115,6 +116,7 @@ class Direct:
         types = "s8s8" if self.signed else "u8s8"
         kind = f"conv{s.kernel[0]}x{s.kernel[1]}_nhwc_{types}"
         self.b = Builder(f"{kind}_{self.tile.rows}x{self.tile.cols}_{target.isa}")
+        self.image_leaf = x
         self.image = self.b.arg(x, (s.batch * s.height, s.width * s.channels))
         self.weights = self.b.arg(packed_runs(w, s, self.runs, self.tile.cols))
         self.out = self.b.arg(call.result)
@@ -123,7 +125,7 @@ class Direct:
         """Tasks are bands of output rows x panels of channels x groups."""
         b, s, panels = self.b, self.s, self.panels
         last = s.group_out - (panels - 1) * self.tile.cols
-        rows = rows_of_task(s, self.tile, panels, self.target)
+        rows = 1 if on_one_thread(self.target) else rows_of_task(s, self.tile, panels, self.target)
         bands = -(-s.out_height // rows)
         with b, b.parallel(simplify(s.batch * (bands * s.group * panels))) as p:
             panel = b.let(p % panels)
@@ -142,7 +144,16 @@ class Direct:
                     band(self.tile.cols)
                 with b.otherwise():
                     band(last)
-        return b.stage()
+        stage, batch = b.stage(), s.batch
+        if not isinstance(batch, int):
+            return stage
+        line, read = s.out_width * s.out_channels, s.strides[0] * s.width * s.channels
+        pieces = [
+            ((n * s.out_height + min(first + rows, s.out_height)) * line,
+             n * s.height * s.width * s.channels + first * read)
+            for n in range(batch) for first in range(0, s.out_height, rows)
+        ]  # fmt: skip
+        return let_slide(stage, self.image_leaf, self.call.result, pieces, self.target)
 
     def row(self, n: tirx.Expr, oh: tirx.Expr, group: tirx.Expr, panel: tirx.Expr, width: int) -> None:
         """One output row of a panel."""

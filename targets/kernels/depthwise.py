@@ -16,6 +16,7 @@ from targets.target import Target
 from .builder import Builder
 from .conv2d_shape import ConvShape, kernel_rows
 from .registry import Call
+from .slides import let_slide, on_one_thread
 from .stage import Const, Leaf, Stage
 from .tensor import Index, Tensor, simplify
 from .tiles import chunks
@@ -93,9 +94,11 @@ class _Kernel:
     dtype = "float32"  # of the sums
 
     def __init__(self, call: Call, x: Leaf, w: Tensor, s: ConvShape, target: Target) -> None:
-        self.call, self.s = call, s
+        self.call, self.s, self.source, self.target = call, s, x, target
         self.lanes = target.lanes("float32")
         self.plan = plan(call, s, target)
+        if on_one_thread(target):  # row by row, which needs the least memory
+            self.plan = DepthwisePlan(self.plan.pixels, 1, -(-s.channels // self.lanes))
         kind, isa = f"depthwise{s.kernel[0]}x{s.kernel[1]}", target.name.split("-")[-1]
         name = f"{kind}_nhwc_f32_{self.plan.pixels}x{self.lanes}_{isa}"
         self.b = Builder(name)
@@ -121,7 +124,16 @@ class _Kernel:
                     self.strip(band, b.let((t + inner.start) * pixels), pixels)
             for first in after:
                 self.strip(band, first, min(pixels, s.out_width - first))
-        return b.stage()
+        stage = b.stage()
+        if not isinstance(s.batch, int) or chunks_ != 1:
+            return stage
+        line, read, rows = s.out_width * s.channels, s.width * s.channels, self.plan.rows
+        pieces = [
+            ((n * s.out_height + min(top + rows, s.out_height)) * line,
+             (n * s.height + min(max(0, top * s.strides[0] - s.pads[0]), s.height)) * read)
+            for n in range(s.batch) for top in range(0, s.out_height, rows)
+        ]  # fmt: skip
+        return let_slide(stage, self.source, self.call.result, pieces, self.target)
 
     def strip(self, band: tuple, first: Index, count: int) -> None:
         """`count` pixels from `first` of every row of the band, for every channel of the chunk."""

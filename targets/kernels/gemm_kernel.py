@@ -18,6 +18,7 @@ from .dot import QUAD, bytes_as_word, dot_of, load_vector, load_word
 from .dot_tile import clear_sums, fitting, sum_quads
 from .gemm_tasks import known_rows, row_tiles, rows_a_task
 from .registry import Call
+from .slides import let_slide, on_one_thread
 from .stage import Const, Stage
 from .tails import MatrixTail, unravel
 from .tensor import Index, Tensor, as_expr, simplify
@@ -57,6 +58,7 @@ class _Kernel:
         depth: int, cols: int,
     ) -> None:  # fmt: skip
         self.rows, self.depth, self.steps = rows, depth, self.steps_of(depth)
+        self.target, self.input, self.result = target, left, call.result
         depth = self.steps
         self.tile = tile = self.fitted(pick(call, rows, cols, depth, target), target)
         self.panels = -(-cols // tile.cols)
@@ -67,6 +69,8 @@ class _Kernel:
             self.walk = "panels" if known_rows(rows) * depth * 4 <= target.l2_bytes // 2 else "blocks"
         shared = 1 if self.walk == "rows" else self.panels
         self.block = call.config.get("mc") or rows_a_task(known_rows(rows), tile, depth, shared, target)
+        if on_one_thread(target) and isinstance(rows, int):
+            self.block = -(-rows // tile.rows) * tile.rows
         self.b = Builder(f"{kernel}_{self.types(left)}_{tile.rows}x{tile.cols}_{target.isa}")
         self.packed_const = packed = weights(tile.cols)
         self.left, self.weights = self.b.arg(left, (rows, self.depth)), self.b.arg(packed)
@@ -79,7 +83,7 @@ class _Kernel:
         if self.walk == "rows":
             with b, b.parallel(blocks) as p:
                 row_tiles(b, self.rows, b.let(p * self.block), self.block, self.tile.rows, self.all_panels)
-            return b.stage(once=True)
+            return self.sliding(b.stage(once=True))
         if self.walk == "panels":
             size = math.prod(self.packed_const.shape) * item_size(self.packed_const.dtype)
             b.reading.span(self.packed_const, self.panels, size // self.panels)
@@ -101,6 +105,15 @@ class _Kernel:
                 with b.otherwise():
                     body(self.last_cols)
         return b.stage(once=True)
+
+    def sliding(self, stage: Stage) -> Stage:
+        """The stage with what tiles of rows that are done from front to back allow."""
+        rows, step, cols = self.rows, self.tile.rows, (self.panels - 1) * self.tile.cols + self.last_cols
+        if not isinstance(rows, int):
+            return stage
+        tiles = range(0, rows, step)
+        pieces = [(min(first + step, rows) * cols, first * self.depth) for first in tiles]
+        return let_slide(stage, self.input, self.result, pieces, self.target)
 
     def all_panels(self, count: int, first: tirx.Expr) -> None:
         """`count` rows from `first`, every column."""
