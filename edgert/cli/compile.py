@@ -43,10 +43,6 @@ from edgert.cli.options import BYTES, MODEL, flash_profile_option, json_option, 
 @click.option("--board", metavar="NAME|FILE.toml", help="Of a microcontroller: the board whose memory it has to fit.")
 @click.option("--flash", type=BYTES, help="Of a microcontroller: most bytes of flash, or exit code 4.")
 @click.option("--stack", type=BYTES, help="Of a microcontroller: bytes for the stack (default: the board's).")
-@click.option(
-    "--weights-in", type=click.Choice(["flash", "external"]), default="flash", show_default=True,
-    help="Of a microcontroller: external is flash that is read by blocks while the model runs.",
-)  # fmt: skip
 @click.option("--golden/--no-golden", default=True, help="Put inputs and right answers in, for `edgert verify`.")
 @click.option(
     "--debug-dump", type=click.Path(file_okay=False), metavar="DIR", help="Write graph and plan of each phase."
@@ -70,7 +66,6 @@ def command(
     board: str | None,
     flash: int | None,
     stack: int | None,
-    weights_in: str,
     golden: bool,
     debug_dump: str | None,
     as_json: bool,
@@ -102,6 +97,6 @@ def command(
             calibrate=calibrate,
             code=code,
             io=io,
-            placing=Placing(board, ram, flash, stack, weights_in),
+            placing=Placing(board, ram, flash, stack),
         )
     show(report, as_json, report_text)

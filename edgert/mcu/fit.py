@@ -14,7 +14,6 @@ from targets.devices.firmware import Firmware
 PARTS = {
     ".vectors": "code", ".text": "code", ".rodata": "code", ".ARM.exidx": "code", ".weights": "weights",
     ".data": "data", ".bss": "data", ".io": "inputs and outputs", ".stack": "stack", ".arena": "arena",
-    ".flash_buffer": "block buffers",
 }  # fmt: skip
 ROOMY = 64 << 20
 
@@ -80,11 +79,7 @@ def check(found: Sequence[Use], board: Board, manifest: Mapping[str, Any]) -> No
 def _advice(over: Sequence[Use], board: Board, manifest: Mapping[str, Any]) -> list[str]:
     advice = []
     for use in over:
-        excess = use.need - use.have
         if use.region == board.of_kind("flash")[0].name:
-            weights = use.parts.get("weights", 0)
-            if weights > excess:
-                advice.append("--weights-in external, which reads them by blocks from a flash of their own")
             if any("f32" in step["kernel"] for step in manifest["steps"] if step.get("macs")):
                 advice.append("--quant int8, or int4 weights, which take a quarter or an eighth of float32")
             advice.append(f"a board with {use.need} bytes of flash")
