@@ -121,10 +121,16 @@ def _model(
     path: str, target: str, shapes: Mapping[str, tuple[int, ...]], dims: Mapping[str, tuple[int, int]], ram: int | None
 ) -> Inspection:
     from compiler.frontend import load, report
+    from edgert.llm.build_exported import exported_with_tokenizer, graphs_of
     from targets import get_target
 
     chosen = get_target(target)
-    graph, facts = load(Path(path), shapes, dims, open_dims=OPEN_DIMS)
+    language = None if shapes or dims or ram else exported_with_tokenizer(Path(path))
+    if language is not None:  # as it would be compiled
+        graphs, bounds = graphs_of(*language)
+        graph, facts = load(next(iter(graphs.values())), {}, bounds)
+    else:
+        graph, facts = load(Path(path), shapes, dims, open_dims=OPEN_DIMS)
     found = report(graph, facts)
     data: dict[str, Any] = {**found.json(), "name": Path(path).stem}
     lines = [found.text()]

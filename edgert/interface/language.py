@@ -1,4 +1,4 @@
-"""Open what a command for language models was given: an artifact, or a .gguf file that is compiled into the cache."""
+"""Open what a command for language models was given: an artifact, or a model that is compiled into the cache."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 import edgert
 from edgert import __version__, cpu
 from edgert.errors import DoesNotFit, EdgertError, UnsupportedModel, UsageError
-from edgert.interface.model import is_gguf
+from edgert.interface.model import is_gguf, is_model
 from edgert.llm.text_model import TextModel, open_text_model
 
 Progress = Callable[[str, int, int], None]
@@ -21,17 +21,17 @@ def open_language_model(
     path: str, threads: int | None, kv: str, say: Callable[[str], None], progress: Progress | None = None,
     dram: int | str | None = None,
 ) -> TextModel:  # fmt: skip
-    """The language model at `path`, an artifact or a .gguf file. Raises what `artifact_of` and loading raise."""
+    """The language model at `path`, an artifact or a model. Raises what `artifact_of` and loading raise."""
     return open_text_model(artifact_of(path, say, progress), threads, kv, dram)
 
 
 def artifact_of(path: str, say: Callable[[str], None], progress: Progress | None = None) -> str:
-    """The artifact for `path`. A .gguf file is compiled for this machine first, once: the artifact stays in the user's
+    """The artifact for `path`. A model (.gguf, .onnx) is compiled for this machine first, once: it stays in the user's
     cache folder and is used again while file, compiler and processor are the same; `say` is told where.
 
     Raises what compiling raises, EdgertError where the cache folder cannot be written.
     """
-    if not is_gguf(path):
+    if not is_gguf(path) and not is_model(path):
         return path
     kept = _cached(Path(path))
     if not kept.is_file():

@@ -14,6 +14,8 @@ from edgert.llm.self_check import MEMBER
 from edgert.llm.tokenizer_files import TOKENIZER, context_beside, tokenizer_beside
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from compiler.decoder.exported import Exported
     from compiler.pipeline import Compiled, Progress
     from targets.target import Target
@@ -32,9 +34,36 @@ def model_in(path: Path) -> Path:
     return found
 
 
+def exported_with_tokenizer(path: Path) -> tuple[Exported, Path] | None:
+    """The model at `path` and the folder of its tokenizer, if it is a language model. Raises what `recognise` does."""
+    from compiler.decoder.exported import recognise
+
+    folder = tokenizer_folder(path)
+    exported = recognise(path) if folder is not None else None
+    return None if exported is None or folder is None else (exported, folder)
+
+
 def tokenizer_folder(model: Path) -> Path | None:
     """Where the tokenizer of an exported model lies: beside it, or, of onnx/model.onnx, in the folder above."""
     return next((f for f in (model.parent, model.parent.parent) if (f / TOKENIZER).is_file()), None)
+
+
+def graphs_of(
+    exported: Exported, folder: Path, context: int | None = None, caches: Sequence[str] = (FIRST,)
+) -> tuple[dict[str, ir.Model], dict[str, tuple[int, int]]]:
+    """The graph for each way to store keys and values, and the bounds of their dimensions. Raises UnsupportedModel."""
+    from compiler.decoder import exported as layout
+    from compiler.decoder.exported_masks import windows
+
+    made_for = context_beside(folder)
+    if context is not None and made_for is not None:
+        context = min(context, made_for)
+    most = context or made_for or MOST_CONTEXT
+    found = layout.attentions(exported)
+    seen = windows(exported, [str(attention.mask.name) for attention in found], most)
+    heads = layout.head_count(exported, str(found[0].query.name))
+    graphs = {cache: layout.to_graph(exported, seen, heads, cache) for cache in caches}
+    return graphs, {"seq": (1, CHUNK), "want": (1, WANTED), "context": (1, most)}
 
 
 def compile_exported(
@@ -51,23 +80,14 @@ def compile_exported(
     """As compile_decoder, of a model that compiler.decoder.exported recognised; `folder` has its tokenizer.
 
     Raises UnsupportedModel where its attention is not understood, EdgertError for damaged files."""
-    from compiler.decoder import exported as layout
-    from compiler.decoder.exported_masks import windows
     from compiler.decoder.golden_exported import make
     from compiler.pipeline import compile_model
     from targets.kernels.cached_attention_formats import FORMATS
 
-    made_for = context_beside(folder)
-    if context is not None and made_for is not None:
-        context = min(context, made_for)
-    most = context or made_for or MOST_CONTEXT
     text, config = tokenizer_beside(folder, exported.vocab)
-    found = layout.attentions(exported)
-    seen = windows(exported, [str(attention.mask.name) for attention in found], most)
-    heads = layout.head_count(exported, str(found[0].query.name))
     usable = [cache for cache in caches if exported.head_dim % FORMATS[cache].multiple == 0]
-    graphs = {cache: layout.to_graph(exported, seen, heads, cache) for cache in (FIRST, *usable)}
-    dims = {"seq": (1, CHUNK), "want": (1, WANTED), "context": (1, most)}
+    graphs, dims = graphs_of(exported, folder, context, (FIRST, *usable))
+    most = dims["context"][1]
     name = exported.path.stem if exported.path.stem != "model" else folder.resolve().name
     done = compile_model(
         exported.path, target, None, dims, name, tiles, debug_dump, progress,

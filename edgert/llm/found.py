@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgert.errors import UsageError
 from edgert.llm.build import compile_decoder
-from edgert.llm.build_exported import compile_exported, tokenizer_folder
+from edgert.llm.build_exported import compile_exported, exported_with_tokenizer
 
 if TYPE_CHECKING:
     from compiler.pipeline import Compiled
@@ -22,11 +22,8 @@ def _gguf(path: Path) -> Compile:
 
 
 def _onnx(path: Path) -> Compile | None:
-    from compiler.decoder.exported import recognise
-
-    folder = tokenizer_folder(path)
-    exported = recognise(path) if folder is not None else None
-    return None if exported is None or folder is None else partial(compile_exported, exported, folder)
+    found = exported_with_tokenizer(path)
+    return None if found is None else partial(compile_exported, *found)
 
 
 KINDS: dict[str, Callable[[Path], Compile | None]] = {".gguf": _gguf, ".onnx": _onnx}

@@ -31,7 +31,7 @@ def _step(form: str, keys: np.ndarray) -> np.ndarray:
     return {"f16": HALF * largest, "i8": largest / 127 / 2, "i4": largest / 15 + 2 * HALF * largest}[form]
 
 
-# of a part of each head turned (phi3), with other rows than a format has: in float16 alone
+# phi3, of whose heads a part turns: in float16 alone, as formats make no difference to which part
 @pytest.mark.parametrize(
     "case, form",
     [

@@ -67,6 +67,17 @@ def test_it_generates(artifact: Path) -> None:
     assert CliRunner().invoke(main, [*words, "--kv", "fp16"]).exit_code == 0
 
 
+def test_the_model_file_itself(model: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where it is kept
+    words = ["--prompt", "the end", "--max-tokens", "5", "--threads", "1"]
+    done = [CliRunner().invoke(main, ["generate", str(path), *words]) for path in (model, artifact)]
+    assert done[0].stdout == done[1].stdout and done[0].exit_code == 0, done[0].stderr
+    found = CliRunner().invoke(main, ["inspect", str(model)])
+    assert found.exit_code == 0 and "2 edgert.CachedAttention" in found.stdout
+    fails = CliRunner().invoke(main, ["generate", str(artifact), *words, "--kv-window", "8"])
+    assert fails.exit_code == 2 and "no token can be forgotten" in fails.stderr
+
+
 def test_the_tokenizer_is_that_of_the_files(model: Path, artifact: Path) -> None:
     with open_text_model(artifact, threads=1) as opened:
         tokenizer, same = opened.tokenizer, byte_tokenizer()

@@ -57,7 +57,9 @@ class Turner:
         if form not in CODECS:
             raise UsageError(f"keys in a cache of format {form} cannot be turned to other positions: take {_FORMS}")
         if "rotations" not in facts:
-            raise UsageError("this artifact does not tell how its keys turn: compile the .gguf file again")
+            raise UsageError(
+                "this artifact does not tell how its keys turn, so no token can be forgotten: compile a .gguf file"
+            )
         kinds = [
             Rotation(int(kind["dims"]), bool(kind["interleaved"]), np.array(kind["frequencies"], np.float64))
             for kind in facts["rotations"]
