@@ -17,7 +17,7 @@ from flashload.layout import Segment
 from flashload.visits import Stream
 
 FORMAT = 1
-ABI = 1
+ABI = 2
 MOST_BYTES = 1 << 46  # 64 TiB: beyond any address space we run in, and far from overflowing 64 bits
 MOST_EXTENT = 1 << 40
 RESIDENCIES = ("resident", "streamed")

@@ -6,7 +6,7 @@
 #define EDGERT_H
 #include <stdint.h>
 
-#define EDGERT_ABI 1
+#define EDGERT_ABI 2
 
 typedef struct edgert_ctx edgert_ctx;
 

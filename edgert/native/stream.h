@@ -2,7 +2,10 @@
  *
  * weights.bin consists of segments. The model's steps visit them in one order, run after run; a visit is a part of one
  * step (units [begin, end) of its tasks) with the segments it reads. Some segments stay in memory (pinned), reader
- * threads bring the others into the ring ahead of the visits. LRU would drop each before its next turn. */
+ * threads bring the others into the ring ahead of the visits. LRU would drop each before its next turn.
+ *
+ * The tables below and the source say nothing of threads: a microcontroller can serve the same visits from external
+ * flash with two buffers, filling one while the other is in use. */
 #ifndef EDGERT_STREAM_H
 #define EDGERT_STREAM_H
 #include "edgert.h"

@@ -34,7 +34,7 @@ def put(value: Any, path: str, new: Any) -> None:
     ("path", "new", "message"),
     [
         ("format", 2, "its format is 2 and this edgert reads 1"),
-        ("abi", 9, "its abi is 9 and this edgert reads 1"),
+        ("abi", 9, "its abi is 9 and this edgert reads 2"),
         ("format", KeyError, "format is missing"),
         ("format", True, "format is not a whole number"),
         ("arena_bytes", -1, "arena_bytes is not a whole number"),
