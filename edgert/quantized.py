@@ -34,7 +34,7 @@ def quantized_copy(
     if scheme_named(scheme).calibrated and calibrate is None:
         raise UsageError(f"--quant {scheme} needs --calibrate: an .npz file or a folder with one file a sample")
     samples = calibration(str(calibrate), str(model)) if isinstance(calibrate, str | os.PathLike) else calibrate
-    folder /= model.resolve().parent.name  # which may name the model
+    folder /= model.resolve().parent.name or "model"  # the folder's name may be the model's
     folder.mkdir()
     out = folder / model.with_suffix(".onnx").name
     tell = (lambda what, done, total: progress(what, done, total or 0)) if progress else None

@@ -101,14 +101,10 @@ def to_graph(exported: Exported, windows: list[int | None], heads: int, cache: s
     for n, (attention, window) in enumerate(zip(found, windows, strict=True)):
         edit.attend(n, attention, window)
     old = {str(v.name): v for v in graph.inputs}
-    rows = edit.op("Unsqueeze", [edit.inputs["ids"], edit.const("axis_0", [0])])
-    positions = edit.op("Unsqueeze", [edit.inputs["positions"], edit.const("axis_0", [0])])
-    old["input_ids"].replace_all_uses_with(rows)
-    old["position_ids"].replace_all_uses_with(positions)
+    for name, ours in (("input_ids", "ids"), ("position_ids", "positions")):
+        old[name].replace_all_uses_with(edit.op("Reshape", [edit.inputs[ours], edit.const("row", [1, -1])]))
     edit.logits()
     graph.inputs[:] = list(edit.inputs.values())
-    for node in edit.first:
-        node.graph = None
     graph.insert_before(graph[0], edit.first)
     RemoveUnusedNodesPass()(model)
     left = sorted(name for name, value in old.items() if value.uses())
@@ -137,6 +133,9 @@ class _Edit:
             for name, (shape, dtype) in zip(names, parts, strict=True):
                 dims = ["context" if n is CONTEXT else n for n in shape]
                 self.inputs[name] = _value(name, ir.DataType.from_numpy(np.dtype(dtype)), dims)
+        for value in [*graph.initializers.values(), *(v for node in graph for v in node.outputs)]:
+            if value.name in self.inputs:
+                value.name = f"given.{value.name}"
 
     def op(self, kind: str, inputs: list[ir.Value], before: ir.Node | None = None, **attributes: object) -> ir.Value:
         node = ir.node(kind, inputs, attributes)  # type: ignore[arg-type]
@@ -199,7 +198,7 @@ class _Edit:
             whole = self._appended("Gather", [old, self.inputs["rows"]], axis=1)
         old.name = "edgert.scores"
         old.shape = None
-        result = self._appended("Squeeze", [whole, self.const("axis_0", [0])])
+        result = self._appended("Reshape", [whole, self.const("tokens", [-1, self.exported.vocab])])
         result.name, result.dtype = "logits", ir.DataType.FLOAT
         result.shape = ir.Shape(["want", self.exported.vocab])
         self.graph.outputs[:] = [result]

@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import edgert
-from compiler.decoder.exported import attentions, head_count, recognise
+from compiler.decoder.exported import attentions, head_count, recognise, to_graph
 from compiler.decoder.exported_masks import windows
 from compiler.decoder.golden_exported import Session
+from compiler.frontend import load
 from edgert.cli import main
 from edgert.errors import EdgertError, UnsupportedModel, UsageError
 from edgert.interface.verify import verify
@@ -125,6 +126,24 @@ def changed(folder: Path, change: Callable[[onnx.GraphProto], None]) -> Path:
     change(proto.graph)
     onnx.save(proto, path)
     return path
+
+
+def test_names_that_the_compiled_graph_has_too(tmp_path: Path) -> None:
+    def named(graph: onnx.GraphProto) -> None:
+        mask = next(node for node in graph.node if node.op_type == "Greater").output[0]
+        head = graph.node[-1].input[1]
+        for node in graph.node:
+            for values in (node.input, node.output):
+                values[:] = [{mask: "seen", head: "rows"}.get(name, name) for name in values]
+        next(i for i in graph.initializer if i.name == head).name = "rows"
+
+    exported = recognise(changed(tmp_path, named))
+    assert exported is not None
+    model, facts = load(
+        to_graph(exported, [None, None], HEADS), dims={"seq": (1, 4), "want": (1, 4), "context": (1, 64)}
+    )
+    assert not facts.problems and facts.values["logits"].shape[1] == VOCAB
+    assert sum(node.op_type == "CachedAttention" for node in model.graph) == 2
 
 
 def _no_positions(graph: onnx.GraphProto) -> None:
