@@ -19,6 +19,7 @@ from .attention_operands import pack_keys, pack_values, read_bias
 from .attention_rows import softmax_rows
 from .builder import Builder
 from .dot import QUAD, dot_of
+from .nibbles import is_x86
 from .registry import Call, template
 from .stage import Stage, Temp
 from .tails import unravel
@@ -98,7 +99,7 @@ class _Attention:
             self.parts = 1
         by_row = mask is not None and mask.ndim > 1 and not same_dim(mask.shape[-2], 1)
         self.by_row = by_row
-        self.natural = target.dot == "portable"
+        self.natural = not is_x86(target)
 
     def stage(self) -> Stage:
         """The kernel."""

@@ -6,6 +6,9 @@ left side is uint8 (int8 only where a way says so); sums are exact in int32, for
 vpdpbusd  x86 VNNI: unsigned times signed bytes, four products and the sum in one instruction
 pmaddwd   AVX2 and AVX-512 without VNNI: even and odd bytes widened to 16 bits; vpmaddubsw would saturate
 smlad     Cortex-M with DSP instructions: two products at once, without vectors (dot_dsp.py)
+sdot      Arm's dotprod: signed bytes on both sides. Unsigned ones are taken 128 smaller, and 128 times the weights added,
+          which is one more instruction
+usdot     Arm's i8mm: unsigned times signed bytes, and sdot for signed ones
 portable  plain arithmetic, for any target
 """
 
@@ -109,6 +112,38 @@ class _Pmaddwd(Dot):
         return acc
 
 
+class _Sdot(Dot):
+    def left(self, word: tirx.Expr, signed: bool) -> tuple[Vector, ...]:
+        if signed:
+            return (self._bytes(word),)
+        return self._bytes(word ^ tirx.const(-0x7F7F7F80, "int32")), self._bytes(tirx.const(-0x7F7F7F80, "int32"))
+
+    def _bytes(self, word: tirx.Expr) -> Vector:
+        return tirx.reinterpret(f"int8x{QUAD * self.lanes}", _vector(word, self.lanes))
+
+    def right(self, weights: Vector) -> tuple[Vector, ...]:
+        return (weights,)
+
+    def add(self, acc: Vector, left: tuple[Vector, ...], right: tuple[Vector, ...]) -> Vector:
+        (weights,), (x, *moved) = right, left
+        for minus in moved:  # -128 times the weights, which LLVM computes once for all rows
+            acc = acc - self._dot("sdot", _vector(tirx.const(0, "int32"), self.lanes), minus, weights)
+        return self._dot("sdot", acc, x, weights)
+
+    def _dot(self, name: str, acc: Vector, x: Vector, weights: Vector) -> Vector:
+        kind = f"llvm.aarch64.neon.{name}.v{self.lanes}i32.v{QUAD * self.lanes}i8"
+        return _intrinsic(kind, f"int32x{self.lanes}", acc, x, weights)
+
+
+class _Usdot(_Sdot):
+    def left(self, word: tirx.Expr, signed: bool) -> tuple[Vector, ...]:
+        # two of the same: that is how `add` knows unsigned bytes
+        return (self._bytes(word),) * (1 if signed else 2)
+
+    def add(self, acc: Vector, left: tuple[Vector, ...], right: tuple[Vector, ...]) -> Vector:
+        return self._dot("sdot" if len(left) == 1 else "usdot", acc, left[0], right[0])
+
+
 class _Portable(Dot):
     def left(self, word: tirx.Expr, signed: bool) -> tuple[Vector, ...]:
         shifted = [tirx.shift_left(word, tirx.const(24 - 8 * i, "int32")) for i in range(QUAD)]
@@ -136,6 +171,8 @@ class _Portable(Dot):
 WAYS: dict[str, Callable[[int], Dot]] = {
     "vpdpbusd": lambda lanes: _Vpdpbusd(lanes, signed_left=False, registers=1),
     "pmaddwd": lambda lanes: _Pmaddwd(lanes, signed_left=True, registers=2),
+    "sdot": lambda lanes: _Sdot(lanes, signed_left=True, registers=1),
+    "usdot": lambda lanes: _Usdot(lanes, signed_left=True, registers=1),
     "portable": lambda lanes: _Portable(lanes, signed_left=True, registers=4),
 }
 

@@ -1,0 +1,25 @@
+"""64-bit Arm with Linux: phones, single-board computers, servers. Feature names are those of the kernel's HWCAP list."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .target import Target
+
+# fmt: off
+_BASE = Target(
+    "aarch64", "aarch64-unknown-linux-gnu", "generic", ("fp", "asimd"), vector_bytes=16, registers=32, dot="portable",
+)
+_A53 = replace(_BASE, name="cortex-a53", cpu="cortex-a53", base=_BASE.name)
+_A76 = replace(
+    _BASE, name="cortex-a76", cpu="cortex-a76", features=(*_BASE.features, "fphp", "asimdhp", "asimddp"),
+    l1_bytes=64 << 10, dot="sdot", base=_BASE.name,
+)
+_X2 = replace(
+    # without SVE, whose registers the templates do not ask for
+    _A76, name="cortex-x2", cpu="cortex-x2", features=(*_A76.features, "i8mm"), attrs=("-sve", "-sve2"), l2_bytes=1 << 20,
+    dot="usdot",
+)
+# fmt: on
+
+TARGETS = {t.name: t for t in (_BASE, _A53, _A76, _X2)}
