@@ -1,4 +1,4 @@
-"""64-bit Arm with Linux: phones, single-board computers, servers. Feature names are those of the kernel's HWCAP list."""
+"""64-bit Arm with Linux: phones, boards, servers. Features are named as in the kernel's list of HWCAPs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _A76 = replace(
 )
 _X2 = replace(
     # without SVE, whose registers the templates do not ask for
-    _A76, name="cortex-x2", cpu="cortex-x2", features=(*_A76.features, "i8mm"), attrs=("-sve", "-sve2"), l2_bytes=1 << 20,
-    dot="usdot",
+    _A76, name="cortex-x2", cpu="cortex-x2", features=(*_A76.features, "i8mm"), attrs=("-sve", "-sve2"),
+    l2_bytes=1 << 20, dot="usdot",
 )
 # fmt: on
 

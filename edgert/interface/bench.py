@@ -51,6 +51,8 @@ def bench(
     The inputs are the artifact's golden ones, or seeded random numbers. Peers run the model at `source`, or the one
     beside the artifact with the same name and hash. Raises UsageError where no such model is found.
     """
+    if device.startswith("qemu-user://"):
+        raise UsageError(f"{device} is an emulator, whose times are not the device's: `edgert run`, `edgert verify`")
     with open_model(path, shapes or {}, dims or {}, threads, device, dram) as model:
         if "decoder" in model.manifest:
             raise UsageError(f"{path} is a language model: `edgert generate --prompt TEXT --json` tells its speed")

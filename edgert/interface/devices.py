@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from edgert import cpu
 from edgert.errors import UsageError
 from targets import host_features
+from targets.devices import qemu_user
 from targets.devices.registry import SCHEME, SIMULATORS, board_of, cores
 from targets.microcontroller import Microcontroller
 
@@ -23,9 +24,14 @@ class Device:
 
 
 def devices() -> list[Device]:
-    """All devices: this machine, and a simulated one for each microcontroller core."""
+    """All devices: this machine, emulated processors, and a simulated one for each microcontroller core."""
     here = Device("local", cpu_name(), cpu.core_count(), cpu.available_memory(), sorted(host_features()))
-    return [here, *(_simulated(core) for core in cores().values())]
+    return [here, *(_emulated(machine) for machine in qemu_user.MACHINES), *map(_simulated, cores().values())]
+
+
+def _emulated(machine: str) -> Device:
+    title = f"Linux programs for {machine}, by QEMU's user mode"
+    return Device(f"{qemu_user.SCHEME}{machine}", title, 1, None, [], qemu_user.QemuUser(machine).missing())
 
 
 def _simulated(core: Microcontroller) -> Device:

@@ -41,6 +41,9 @@ def open_model(
     if device.startswith("sim://"):
         yield from _simulated(path, shapes, device)
         return
+    if device.startswith("qemu-user://"):
+        yield from _emulated(path, shapes, dims, threads, device)
+        return
     check_device(device)
     if is_gguf(path):
         raise UsageError(f"{path} is a language model: see `edgert generate`, or compile it first")
@@ -71,3 +74,20 @@ def _simulated(path: str, shapes: Mapping[str, tuple[int, ...]], device: str) ->
         firmware = str(Path(folder) / f"{Path(path).stem}.elf")
         build(path, firmware, target=core_of(device).name, emit="elf", shapes=shapes)
         yield open_simulated(firmware, device)
+
+
+def _emulated(path: str, shapes: Mapping[str, Any], dims: Mapping[str, Any], threads: int | None, device: str) -> Any:
+    """A program under an emulator, which has a loaded model's methods; a model is compiled for it first."""
+    from edgert.interface.build import build
+    from edgert.interface.emulated import EmulatedModel
+    from targets.devices.qemu_user import QemuUser
+
+    with tempfile.TemporaryDirectory(prefix="edgert-") as folder:
+        if is_model(path):
+            artifact = str(Path(folder) / f"{Path(path).stem}.edge")
+            build(path, artifact, target=QemuUser.of(device).machine, shapes=shapes, dims=dims, golden=False)
+            path = artifact
+        elif shapes or dims:
+            raise UsageError(f"{path} is an artifact, its shapes are fixed: --shape and --dim are for models")
+        with EmulatedModel(path, device, threads) as model:
+            yield model

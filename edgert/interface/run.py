@@ -12,6 +12,7 @@ from edgert import npy
 from edgert.atomic import write_atomic
 from edgert.errors import EdgertError, UsageError
 from edgert.interface.counted import Counted, cost_of
+from edgert.interface.emulated import EmulatedModel
 from edgert.interface.facts import Facts, find_facts
 from edgert.interface.inputs import gather
 from edgert.interface.model import open_model
@@ -87,13 +88,15 @@ def run(
         end = time.perf_counter()
         steps = list(model.profile(frames[0], PROFILE_RUNS)) if profile else None
         cost = cost_of(model, steps or []) if isinstance(model, SimulatedModel) else None
-        if steps and model.manifest["dims"]:
-            steps = [{**step, "macs": 0} for step in steps]  # counted for the largest size, not for this run
+        # how long a simulator or an emulator takes says nothing of the device
+        untimed = cost is not None or isinstance(model, EmulatedModel)
+        if steps and (model.manifest["dims"] or isinstance(model, EmulatedModel)):
+            # with open dimensions counted for the largest size, not for this run; of an emulator there is no rate
+            steps = [{**step, "macs": 0} for step in steps]
         files = write_outputs(results, output) if output else {}
         labels = facts.get("labels", [])
         outputs = [_summary(name, array, files.get(name), labels) for name, array in results.items()]
-        # how long a simulator takes says nothing of the device
-        seconds = (loaded - start, float("nan") if cost else (end - begin) / len(frames))
+        seconds = (loaded - start, float("nan") if untimed else (end - begin) / len(frames))
         return RunResult(manifest["name"], *seconds, len(frames), manifest["arena_bytes"], outputs, steps, cost)
 
 

@@ -76,6 +76,8 @@ def run_text(result: "RunResult") -> None:
         profile_text(result.profile)
     times = f", {result.runs} times" if result.runs > 1 else ""
     milliseconds = f"loaded in {1e3 * result.load_seconds:.1f} ms, ran in {1e3 * result.run_seconds:.2f} ms{times}"
+    if math.isnan(result.run_seconds):
+        milliseconds = "ran on an emulator, whose times are not the device's"
     click.echo(f"{result.name}: {milliseconds}, arena {format_bytes(result.arena_bytes)}")
 
 

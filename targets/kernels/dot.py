@@ -6,8 +6,8 @@ left side is uint8 (int8 only where a way says so); sums are exact in int32, for
 vpdpbusd  x86 VNNI: unsigned times signed bytes, four products and the sum in one instruction
 pmaddwd   AVX2 and AVX-512 without VNNI: even and odd bytes widened to 16 bits; vpmaddubsw would saturate
 smlad     Cortex-M with DSP instructions: two products at once, without vectors (dot_dsp.py)
-sdot      Arm's dotprod: signed bytes on both sides. Unsigned ones are taken 128 smaller, and 128 times the weights added,
-          which is one more instruction
+sdot      Arm's dotprod: signed bytes on both sides. Unsigned ones are taken 128 smaller, and 128 times the weights
+          added, which is one more instruction
 usdot     Arm's i8mm: unsigned times signed bytes, and sdot for signed ones
 portable  plain arithmetic, for any target
 """

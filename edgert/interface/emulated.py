@@ -1,0 +1,76 @@
+"""An artifact for another processor, as a program under an emulator, with the methods of a loaded model."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from edgert import cpu, exe, npy
+from edgert.artifact import Artifact
+from edgert.errors import EdgertError, UsageError
+from targets.devices.qemu_user import QemuUser
+
+_STEP = re.compile(r" *(\d+\.\d+) us  .*")
+
+
+class EmulatedModel:
+    """Each run is a process of its own. Answers are those of the device; times are the emulator's."""
+
+    def __init__(self, path: str, uri: str, threads: int | None = None) -> None:
+        """Make the program of the artifact at `path` for the device `uri`.
+
+        Raises UsageError for an artifact of another processor, a language model, or where QEMU is not installed.
+        """
+        self.device, self.threads, self.artifact = QemuUser.of(uri), threads or 1, Artifact.open(path)
+        self.manifest = self.artifact.manifest
+        machine = cpu.triple_architecture(self.manifest["target"]["triple"])
+        if machine != self.device.machine:
+            raise UsageError(f"{path} is compiled for {machine}, {uri} runs programs for {self.device.machine}")
+        if "decoder" in self.manifest:
+            raise UsageError(f"{path} is a language model: compile it with --emit exe and run that under QEMU")
+        if reason := self.device.missing():
+            raise UsageError(reason)
+        self._folder = tempfile.TemporaryDirectory(prefix="edgert-")
+        self._program = exe.build(path, Path(self._folder.name) / "program")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Remove the program."""
+        self._folder.cleanup()
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        out = Path(self._folder.name) / "out"
+        self._call(inputs, "--output", str(out))
+        found = {}
+        for port in self.manifest["outputs"]:
+            file = out / f"{npy.file_stem(port['name'])}.npy"
+            with file.open("rb") as opened:
+                array = npy.read(opened, file.stat().st_size, f"output {port['name']!r}")
+            found[port["name"]] = npy.restored(array, port["dtype"])
+        return found
+
+    def profile(self, inputs: Mapping[str, Any], runs: int = 1) -> list[dict[str, Any]]:
+        """The manifest's steps, each with the emulator's time as `ns`. runs: one is enough to see shares."""
+        times = [found for line in self._call(inputs, "--profile").splitlines() if (found := _STEP.fullmatch(line))]
+        steps = self.manifest["steps"]
+        return [{**step, "ns": round(1e3 * float(m[1]))} for step, m in zip(steps, times, strict=True)]
+
+    def _call(self, inputs: Mapping[str, Any], *options: str) -> str:
+        arguments = ["--threads", str(self.threads), *options]
+        for number, (name, array) in enumerate(inputs.items()):
+            file = Path(self._folder.name) / f"{number}.npy"
+            file.write_bytes(npy.to_bytes(np.asarray(array)))
+            arguments += ["--input", f"{name}={file}"]
+        code, said, error = self.device.run(str(self._program), arguments)
+        if code:
+            words = " ".join(error.split())[:500] or f"the program ended with {code}"
+            raise UsageError(words) if code == UsageError.exit_code else EdgertError(words)
+        return said

@@ -1,0 +1,125 @@
+"""Programs for 64-bit Arm under QEMU's user mode: integers equal to numpy's, floats to those of ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import edgert
+from edgert.errors import EdgertError, UsageError
+from edgert.interface.bench import bench
+from edgert.interface.emulated import EmulatedModel
+from edgert.interface.run import run
+from edgert.interface.verify import verify
+from targets import all_targets
+from targets.devices.qemu_user import QemuUser
+
+DEVICE = "qemu-user://aarch64"
+TARGETS = sorted(name for name, target in all_targets().items() if target.triple.startswith("aarch64"))
+pytestmark = [
+    pytest.mark.apt,
+    pytest.mark.skipif(bool(QemuUser.of(DEVICE).missing()), reason="no qemu-aarch64 (apt: qemu-user-static)"),
+]
+PRODUCTS = {"u8_wide": ("uint8", 37, 70), "s8_wide": ("int8", 37, 70), "u8_column": ("uint8", 64, 1)}
+Artifact = Callable[[str], Path]
+
+
+def extremes(rng: np.random.Generator, dtype: str, *shape: int) -> np.ndarray:
+    """Bytes over the whole range, its ends more often than chance: there 16-bit sums would overflow."""
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    ends = rng.choice([least, most], shape)
+    return np.where(rng.random(shape) < 0.3, ends, rng.integers(least, most + 1, shape)).astype(dtype)
+
+
+def network(path: Path) -> dict[str, np.ndarray]:
+    """Writes a model of byte products, and of floats; the weights of the products by name."""
+    rng = np.random.default_rng(41)
+    weights, nodes, inputs, outputs = {}, [], [], []
+    for name, (dtype, depth, cols) in PRODUCTS.items():
+        weights[name] = extremes(rng, "int8", depth, cols)
+        kind = TensorProto.UINT8 if dtype == "uint8" else TensorProto.INT8
+        inputs.append(helper.make_tensor_value_info(name, kind, [11, depth]))
+        outputs.append(helper.make_tensor_value_info(f"{name}.sums", TensorProto.INT32, [11, cols]))
+        nodes.append(helper.make_node("MatMulInteger", [name, f"{name}.w"], [f"{name}.sums"], name))
+    floats = {"conv.w": rng.standard_normal((12, 3, 3, 3)), "dense.w": rng.standard_normal((12, 10))}
+    nodes += [
+        helper.make_node("Conv", ["image", "conv.w"], ["conv"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Sigmoid", ["conv"], ["gate"]),
+        helper.make_node("Mul", ["conv", "gate"], ["swish"]),
+        helper.make_node("GlobalAveragePool", ["swish"], ["pool"]),
+        helper.make_node("Flatten", ["pool"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "dense.w"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["classes"]),
+    ]
+    inputs.append(helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 17, 17]))
+    outputs.append(helper.make_tensor_value_info("classes", TensorProto.FLOAT, [1, 10]))
+    constants = [numpy_helper.from_array(w, f"{name}.w") for name, w in weights.items()]
+    constants += [numpy_helper.from_array((w / 4).astype(np.float32), name) for name, w in floats.items()]
+    graph = helper.make_graph(nodes, "arm", inputs, outputs, constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.ndarray]]:
+    path = tmp_path_factory.mktemp("arm") / "arm.onnx"
+    return path, network(path)
+
+
+@pytest.fixture(scope="module")
+def artifact(weights: tuple[Path, dict[str, np.ndarray]]) -> Artifact:
+    """The artifact for a target."""
+
+    @cache
+    def made(target: str) -> Path:
+        path = weights[0].with_name(f"{target}.edge")
+        edgert.compile(weights[0], path, target=target)
+        return path
+
+    return made
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_answers(target: str, artifact: Artifact, weights: tuple[Path, dict[str, np.ndarray]]) -> None:
+    rng = np.random.default_rng(43)
+    feeds = {name: extremes(rng, dtype, 11, depth) for name, (dtype, depth, _) in PRODUCTS.items()}
+    feeds["image"] = rng.standard_normal((1, 3, 17, 17)).astype(np.float32)
+    with EmulatedModel(str(artifact(target)), DEVICE) as model:
+        found = model.run(feeds)
+        steps = model.profile(feeds)
+    for name, w in weights[1].items():
+        np.testing.assert_array_equal(found[f"{name}.sums"], feeds[name].astype(np.int64) @ w.astype(np.int64))
+    assert len(steps) == len(model.manifest["steps"]) and all(step["ns"] > 0 for step in steps)
+    here = weights[0].with_name("host.edge")
+    if not here.exists():
+        edgert.compile(weights[0], here, golden=False)
+    with edgert.load(here, threads=1) as host:
+        np.testing.assert_allclose(found["classes"], host.run(feeds)["classes"], rtol=0, atol=1e-4)
+
+
+def test_a_processor_without_a_feature_is_refused(artifact: Artifact) -> None:
+    assert verify(str(artifact("cortex-a53")), device=f"{DEVICE}?cpu=cortex-a53").passed
+    with pytest.raises(EdgertError, match="needs fphp, which this processor lacks"):
+        verify(str(artifact("cortex-a76")), device=f"{DEVICE}?cpu=cortex-a53")
+    with pytest.raises(EdgertError, match="needs i8mm, which this processor lacks"):
+        verify(str(artifact("cortex-x2")), device=f"{DEVICE}?cpu=cortex-a76")
+
+
+def test_wrong_use(artifact: Artifact) -> None:
+    path = str(artifact("aarch64"))
+    with pytest.raises(UsageError, match="no such machine; there is qemu-user://aarch64"):
+        verify(path, device="qemu-user://vax")
+    with pytest.raises(UsageError, match="no processor 'mine'"):
+        verify(path, device=f"{DEVICE}?cpu=mine")
+    with pytest.raises(UsageError, match="is an emulator"):
+        bench(path, device=DEVICE)
+    with pytest.raises(EdgertError, match="no --input for u8_wide"):
+        run(path, [], device=DEVICE)
+    with pytest.raises(EdgertError, match="compiled for aarch64"):
+        verify(path)
