@@ -4,7 +4,7 @@ from .microcontroller import cortex_m
 
 _TARGET = cortex_m(
     "cortex-m55", "thumbv8.1m.main-unknown-none-eabihf", "mps3-an547", "cortex_m55+mve+mve_fp",
-    attrs=("+mve.fp", "-fp64"), vector_bytes=16,
+    attrs=("+mve.fp", "-fp64"), vector_bytes=16, dot="mve",
 )  # fmt: skip
 
 TARGETS = {_TARGET.name: _TARGET}

@@ -184,6 +184,7 @@ def _dsp(lanes: int) -> Dot:
 
 
 WAYS["smlad"] = _dsp
+WAYS["mve"] = WAYS["portable"]  # its own templates sum along vectors (mve.py)
 
 
 def dot_of(target: Target, lanes: int | None = None) -> Dot:
