@@ -13,7 +13,7 @@ class Microcontroller(Target):
 
     features: the core's own name, which no /proc/cpuinfo has. zig_target, zig_cpu: how zig calls it. float_abi: `hard`
     where floats are passed in registers. fma: whether a * b + c is one instruction. board: the one firmware is for
-    where none is named.
+    where none is named. llvm_options: what LLVM is told, as on its command line, with types (TVM's `cl-opt`).
     """
 
     pointer_bytes: int = 4
@@ -29,11 +29,14 @@ class Microcontroller(Target):
     abi: str = ""  # LLVM's -mabi, of RISC-V
     fma: bool = False
     board: str = ""
+    llvm_options: tuple[str, ...] = ()
 
     def tvm(self) -> dict:
         """The target as TVM takes it."""
         spec = super().tvm()
         spec["vector-width"] = 8 * max(8, self.vector_bytes)  # TVM warns where it has to guess
+        if self.llvm_options:
+            spec["cl-opt"] = list(self.llvm_options)
         if self.float_abi:
             spec["mfloat-abi"] = self.float_abi
         if self.abi:

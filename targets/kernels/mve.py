@@ -1,8 +1,8 @@
 """Products of bytes with the vector extension of Cortex-M55 (MVE): VMLADAVA adds 16 products to one sum.
 
-Sums live in core registers, so the reduction lies along a vector: weights are packed [panels][steps][columns][16], and a
-row of the left side is read 16 bytes at a time. Convolutions whose pixels read several runs of bytes, and rows that are
-no multiple of 16 long, gather a tile of rows into a small buffer first.
+Sums live in core registers, so the reduction lies along a vector: weights are packed [panels][steps][columns][16], and
+a row of the left side is read 16 bytes at a time. Convolutions whose pixels read several runs of bytes, and rows that
+are no multiple of 16 long, gather a tile of rows into a small buffer first.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ from .registry import Call, template
 from .slides import let_slide
 from .stage import Const, Leaf, Stage
 from .tails import MatrixTail, unravel
-from .tensor import Tensor, as_expr, product
+from .tensor import Tensor, as_expr
 from .tiles import Tile, chunks
-from .tiles_emit import store_tile
 
 BYTES = 16  # of a vector
 TILE = Tile(2, 1, 4)  # VMLADAVA takes even core registers only, of which there are eight
@@ -49,7 +48,10 @@ def conv2d_mve(call: Call, target: Target) -> list[Stage] | None:
     if any(s.pads):
         stage, source, s = padded(x, s, target, call.need(2))
         stages.append(stage)
-    return [*stages, _Product(call, source, matrix, f"{w.name}:conv", s.depth, None if s.is_matrix else s).stage(target)]
+    return [
+        *stages,
+        _Product(call, source, matrix, f"{w.name}:conv", s.depth, None if s.is_matrix else s).stage(target),
+    ]
 
 
 @template("edgert.GemmInteger", family="mcu")
@@ -113,7 +115,8 @@ class _Product:
                     start = as_expr((self.steps - 1) * BYTES)
                     store_vector(b, held, tirx.Broadcast(tirx.const(0, "int8"), BYTES), as_expr(i), start)
             with b.serial(-(-self.rows // tall), "tile") as t:
-                rows = [b.let(tirx.min(as_expr(t, "int64") * tall + i, as_expr(self.rows - 1, "int64"))) for i in range(tall)]
+                first, last = as_expr(t, "int64") * tall, as_expr(self.rows - 1, "int64")
+                rows = [b.let(tirx.min(first + i, last)) for i in range(tall)]
                 if self.gathers:
                     for i, row in enumerate(rows):
                         self.gather(held, i, row)
@@ -131,10 +134,8 @@ class _Product:
         for first in range(0, self.rows, tall):
             read = first * self.depth
             if s is not None:
-                line, column = divmod(first, s.out_width)
-                n, oh = divmod(line, s.out_height)
+                n, oh = divmod(first // s.out_width, s.out_height)
                 read = (n * s.height + oh * s.strides[0]) * s.width * s.channels  # of the whole line
-                del column
             found.append((min(first + tall, self.rows) * self.cols, read))
         return found
 
@@ -168,17 +169,14 @@ class _Product:
         with b.serial(self.steps, "k") as k:
             left = [b.let(load_vector(held, row, k * BYTES, count=BYTES)) for row in at]
             for c in range(width):
-                right = b.let(load_vector(self.weights, panel, as_expr(k, "int64"), as_expr(c * BYTES, "int64"), count=BYTES))
+                column = as_expr(k, "int64"), as_expr(c * BYTES, "int64")
+                right = b.let(load_vector(self.weights, panel, *column, count=BYTES))
                 for i, bytes_ in enumerate(left):
                     b.store(acc, (i, c), _add_products(acc[i, c], bytes_, right))
-
-        def write(value: tirx.Expr, i: tirx.Expr, c: tirx.Expr) -> None:
-            self.tail.write(value, i, panel * TILE.cols + c)
-
         for i, row in enumerate(rows):
             for offset, count in chunks(width, TILE.lanes):
                 with b.vector(count) as v:
-                    write(acc[i, offset + v], row, offset + v)
+                    self.tail.write(acc[i, offset + v], row, panel * TILE.cols + (offset + v))
 
 
 def _add_products(acc: tirx.Expr, x: tirx.Expr, y: tirx.Expr) -> tirx.Expr:
