@@ -100,8 +100,8 @@ class _Product:
         self.b = b = Builder(f"{kind}_s8s8_{'gathered_' * self.gathers}{TILE.rows}x{TILE.cols}_mve")
         shape = (s.batch * s.height, s.width * s.channels) if s else (self.rows, depth)
         self.image = b.arg(left, shape)
-        shape = (self.panels, self.steps, TILE.cols * BYTES)
-        self.weights = b.arg(Const(shape, "int8", lambda: pack_steps(matrix()), f"{key}:mve{TILE.cols}", "packed"))
+        sizes = (self.panels, self.steps, TILE.cols * BYTES)
+        self.weights = b.arg(Const(sizes, "int8", lambda: pack_steps(matrix()), f"{key}:mve{TILE.cols}", "packed"))
         self.tail = MatrixTail(b, call)
 
     def stage(self, target: Target) -> Stage:
