@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,7 +53,8 @@ def _call(command: list[str], folder: Path) -> None:
 def measured(path: Path, core: str, folder: Path) -> Cost:
     """What one run of the model at `path` costs. Raises EdgertError where it cannot be built or run."""
     thresholds = ["--large-temp-threshold", "0", "--large-weight-threshold", str(1 << 30)]
-    _call(["emx-onnx-cgen", "compile", str(path), "emx.c", "--model-name", "model", *thresholds], folder)
+    program = str(Path(sys.executable).with_name("emx-onnx-cgen"))
+    _call([program, "compile", str(path), "emx.c", "--model-name", "model", *thresholds], folder)
     graph = onnx.load(path).graph
     manifest = {}
     for kind, values in (("inputs", graph.input), ("outputs", graph.output)):

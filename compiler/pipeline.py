@@ -22,6 +22,7 @@ from compiler.codegen.link import link_shared
 from compiler.codegen.lower import compile_object, symbol
 from compiler.codegen.static_entry import static_entry_object
 from compiler.debug import Dump
+from compiler.external import load_ahead
 from compiler.frontend import load
 from compiler.frontend.dims import largest
 from compiler.frontend.facts import Facts, raise_if_unsupported
@@ -82,6 +83,7 @@ def compile_model(
     ram: Budget | None = None,
     graph: ir.Model | None = None,
     variants: Mapping[str, ir.Model] | None = None,
+    external: bool = False,
 ) -> Compiled:
     """Compiles an ONNX file for `target`; or `graph`, which was made of the file `model`.
 
@@ -89,8 +91,9 @@ def compile_model(
     them as `programs`.
 
     shapes: fixed shapes of inputs. dims: bounds (least, most) of symbolic dimensions by name. ram: bytes that the arena
-    may take. Raises EdgertError and its kinds for a broken model, wrong shapes, operators that are not supported (all
-    of them in one report), or a budget that cannot be met.
+    may take. external: a microcontroller's weights are in a flash that is read by blocks. Raises EdgertError and its
+    kinds for a broken model, wrong shapes, operators that are not supported (all of them in one report), or a budget
+    that cannot be met.
     """
     clock, dump = Clock(), Dump(debug_dump)
     # 1. front end: read, fix shapes, infer every shape and type, fold what is constant
@@ -106,6 +109,8 @@ def compile_model(
     if bare and program.dims:
         named = ", ".join(v.name for v in program.dims)
         raise UnsupportedModel(f"{target.name} takes static shapes, and {named} is open: fix it with --shape")
+    if external:
+        placement = load_ahead(program)
     label = name or Path(model).stem
     entry = f"{identifier(label)}_run" if bare else ENTRY
     planned = {entry: (program, placement)}
@@ -136,6 +141,8 @@ def compile_model(
         for entry, made in programs.items():
             part = manifest if entry == ENTRY else manifest["programs"][entry.removeprefix(f"{ENTRY}_")]
             part["stream"] = stream_entry(made, whole, layout)
+    if external:
+        manifest["weights_in"] = "external"
     if program.split is not None:
         manifest["split"] = program.split
     manifest["source"] = {"opset": opset, "sha256": _sha256(Path(model))}

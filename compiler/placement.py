@@ -66,10 +66,14 @@ def requests_of(program: Program) -> tuple[list[Buffer], list[Request]]:
     """The buffers to place and for how long; those that lie in others count as part of them."""
     roots: dict[int, Buffer] = {}
     sizes: dict[int, int] = {}
-    uses = []
-    for step in program.steps:
+    # what the first step needs is read before it, which counts as a step of its own
+    early = [id(load.buffer) for step in program.steps[:1] for load in step.loads]
+    uses = [Use([], early)] if early else []
+    for number, step in enumerate(program.steps):
         reads: list[int] = []
         writes: list[int] = []
+        for load in program.steps[number + 1].loads if number + 1 < len(program.steps) else []:
+            writes.append(id(load.buffer))  # read while this step runs
         for i, buffer in enumerate(step.buffers):
             root, at = buffer.root()
             if root.space == "arena":
@@ -78,7 +82,8 @@ def requests_of(program: Program) -> tuple[list[Buffer], list[Request]]:
                 roots[id(root)] = root
         uses.append(Use(reads, writes))
     lives = liveness(uses)
-    requests = [Request(sizes[key], life.first, life.last) for key, life in lives.items()]
+    shift = 1 if early else 0
+    requests = [Request(sizes[key], max(0, life.first - shift), life.last - shift) for key, life in lives.items()]
     return [roots[key] for key in lives], requests
 
 

@@ -54,6 +54,14 @@ class Part:
     at: int
 
 
+@dataclass(frozen=True)
+class Load:
+    """A weight that is read from a flash of its own into `buffer`, in the arena, before the step that uses it."""
+
+    weight: Buffer
+    buffer: Buffer
+
+
 @dataclass(eq=False)
 class Step:
     """One kernel call: `buffers` in the order of the kernel's pointers; which of them it writes.
@@ -69,6 +77,7 @@ class Step:
     writes: set[int]  # positions in `buffers`
     macs: int = 0
     parts: list[Part] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -109,7 +118,7 @@ class Program:
         """Every buffer of that space once, in order of first use."""
         seen: set[int] = set()
         for step in self.steps:
-            for buffer in step.buffers:
+            for buffer in (*step.buffers, *(load.weight for load in step.loads)):
                 if buffer.space == space and id(buffer) not in seen:
                     seen.add(id(buffer))
                     yield buffer

@@ -129,7 +129,7 @@ def compile(
     else:
         done = compile_model(
             Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress,
-            ram=arena_budget(chosen, placing),
+            ram=arena_budget(chosen, placing), external=placing.weights_in == "external",
         )  # fmt: skip
     done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
     if facts := _facts_beside(Path(model)):

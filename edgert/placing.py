@@ -11,16 +11,19 @@ from edgert.errors import UsageError
 class Placing:
     """board: a name or a .toml file (None: the target's own). ram, flash: bytes that may be taken of its first regions.
 
-    stack: bytes kept for it.
+    stack: bytes kept for it. weights_in: `flash`, mapped like code; `external`, read by blocks as they are used.
     """
 
     board: str | None = None
     ram: int | None = None
     flash: int | None = None
     stack: int | None = None
+    weights_in: str = "flash"
 
     def for_machines(self) -> None:
         """Raises UsageError where something is set that only microcontrollers have."""
         for option, value in (("--board", self.board), ("--flash", self.flash), ("--stack", self.stack)):
             if value is not None:
                 raise UsageError(f"{option} is for microcontrollers: give --target as well, as in cortex-m4")
+        if self.weights_in != "flash":
+            raise UsageError("--weights-in is for microcontrollers: give --target as well, as in cortex-m4")

@@ -6,6 +6,8 @@ relative to the arena, the weights' symbol and the caller's tensors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import llvmlite.binding as llvm
 import llvmlite.ir as ir
 
@@ -39,15 +41,49 @@ def static_entry_ir(program: Program, target: Target, entry: str) -> str:
             assert at >= 0, f"{buffer.name} has no place"
         return b.gep(base, [I32(at)], source_etype=I8) if at else base
 
-    for step in program.steps:
+    flash = _Flash(b, program)
+    for number, step in enumerate(program.steps):
+        flash.before(number, address)
         kernel = symbol(step.stage, target)
         function = module.globals.get(kernel)
         if function is None:
             arguments = [PTR] * len(step.stage.operands)
             function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), kernel)
         b.call(function, [address(buffer) for buffer in step.buffers])
+        flash.after(number)
     b.ret(I32(0))
     return str(module)
+
+
+class _Flash:
+    """Calls of the driver in edgert_flash.h: the reads for a step start before the one ahead of it."""
+
+    def __init__(self, b: ir.IRBuilder, program: Program) -> None:
+        self.b, self.steps = b, program.steps
+        if any(step.loads for step in program.steps):
+            kinds = {"read": [I32, PTR, I32], "wait": []}
+            self.read, self.wait = (
+                ir.Function(b.module, ir.FunctionType(ir.VoidType(), kinds[name]), f"edgert_flash_{name}")
+                for name in kinds
+            )
+
+    def before(self, number: int, address: Callable[[Buffer], ir.Value]) -> None:
+        """Starts what the next step needs; what the first one needs is read and waited for first."""
+        if number == 0:
+            self.start(0, address)
+            self.after(-1)
+        self.start(number + 1, address)
+
+    def start(self, number: int, address: Callable[[Buffer], ir.Value]) -> None:
+        """Starts every read for a step."""
+        for load in self.steps[number].loads if number < len(self.steps) else []:
+            arguments = [I32(load.weight.offset), address(load.buffer), I32(load.weight.bytes)]
+            self.b.call(self.read, arguments)
+
+    def after(self, number: int) -> None:
+        """Waits for what the next step needs."""
+        if number + 1 < len(self.steps) and self.steps[number + 1].loads:
+            self.b.call(self.wait, [])
 
 
 def static_entry_object(program: Program, target: Target, entry: str) -> bytes:

@@ -42,6 +42,10 @@ from edgert.cli.options import BYTES, MODEL, flash_profile_option, json_option, 
 )  # fmt: skip
 @click.option("--board", metavar="NAME|FILE.toml", help="Of a microcontroller: the board whose memory it has to fit.")
 @click.option("--flash", type=BYTES, help="Of a microcontroller: most bytes of flash, or exit code 4.")
+@click.option(
+    "--weights-in", type=click.Choice(["flash", "external"]), default="flash", show_default=True,
+    help="Of a microcontroller: external is flash that is read by blocks while the model runs.",
+)  # fmt: skip
 @click.option("--stack", type=BYTES, help="Of a microcontroller: bytes for the stack (default: the board's).")
 @click.option("--golden/--no-golden", default=True, help="Put inputs and right answers in, for `edgert verify`.")
 @click.option(
@@ -66,6 +70,7 @@ def command(
     board: str | None,
     flash: int | None,
     stack: int | None,
+    weights_in: str,
     golden: bool,
     debug_dump: str | None,
     as_json: bool,
@@ -97,6 +102,6 @@ def command(
             calibrate=calibrate,
             code=code,
             io=io,
-            placing=Placing(board, ram, flash, stack),
+            placing=Placing(board, ram, flash, stack, weights_in),
         )
     show(report, as_json, report_text)

@@ -45,6 +45,9 @@ class Counted:
     stack_used: int
     ram_bytes: int
     steps: list[Step]
+    stalls: int | None = None  # cycles waited for external flash, of an instruction each
+    flash_bytes: int = 0  # read from it
+    external_mb_s: float = 0.0  # how fast it is taken to be
 
 
 def count(path: str, device: str, profile: bool = False) -> Counted:
@@ -71,6 +74,7 @@ def cost_of(model: SimulatedModel, steps: Sequence[dict[str, Any]]) -> Counted:
         sum(step.get("macs", 0) for step in model.manifest["steps"]), model.board.clock_mhz, code,
         sizes.get(".weights", 0), data, io, arena, model.last.arena_bytes, model.last.stack_bytes,
         data + io + arena + model.last.stack_bytes, [_step(step) for step in steps],
+        model.last.stalls, model.last.flash_bytes, model.board.external_mb_s,
     )  # fmt: skip
 
 
@@ -89,6 +93,11 @@ def counted_text(found: Counted) -> None:
     click.echo(f"flash: code {found.code_bytes:,} bytes, weights {found.weights_bytes:,}")
     click.echo(f"RAM: {found.ram_bytes:,} bytes: arena {found.arena_bytes:,} (used {found.arena_used:,}), inputs and "
                f"outputs {found.io_bytes:,}, data {found.data_bytes:,}, stack {found.stack_used:,}")  # fmt: skip
+    if found.stalls is not None:
+        speed = f"at {found.external_mb_s:g} MB/s and an instruction a cycle"
+        click.echo(
+            f"external flash: {found.flash_bytes:,} bytes read; {speed} {found.stalls:,} cycles of waiting beside"
+        )
     rows = [
         [step.op, step.kernel, f"{step.instructions:,}", f"{step.instructions / step.macs:.2f}" if step.macs else ""]
         for step in found.steps

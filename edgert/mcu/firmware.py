@@ -23,7 +23,7 @@ from .fit import check, roomy, uses
 from .header import c_type, header
 
 FIRMWARE = Path(__file__).parents[2] / "targets" / "firmware"
-MANIFEST, GOLDEN = ".edgert.manifest", ".edgert.golden"  # sections beside what is loaded
+MANIFEST, GOLDEN, EXTERNAL = ".edgert.manifest", ".edgert.golden", ".edgert.external"  # sections beside what is loaded
 START = {"thumb": "cortex_m.c", "riscv32": "riscv32.c"}
 CFLAGS = (
     "-std=c11", "-Os", "-ffreestanding", "-fno-sanitize=undefined", "-ffunction-sections", "-fdata-sections",
@@ -43,6 +43,11 @@ class Model:
     weights: bytes
     program: Program
     golden: Mapping[str, np.ndarray] = field(default_factory=dict)  # by `in/NAME` and `out/NAME`
+
+    @property
+    def external(self) -> bool:
+        """Whether its weights are read by blocks from a flash of their own."""
+        return self.manifest.get("weights_in") == "external"
 
     def header(self) -> str:
         """NAME.h."""
@@ -90,6 +95,8 @@ def write_parts(model: Model, folder: Path) -> list[str]:
         (folder / f"{name}.o").write_bytes(data)
     (folder / f"{model.name}.h").write_text(model.header())
     (folder / "weights.bin").write_bytes(model.weights)
+    if model.external:
+        return [f"{name}.o" for name in model.objects]
     (folder / "weights.S").write_text(
         '.section .edgert.weights,"a",%progbits\n.balign 16\n'
         f'.globl {model.name}_weights\n{model.name}_weights:\n.incbin "weights.bin"\n'
@@ -102,7 +109,8 @@ def _about(model: Model, folder: Path) -> str:
     (folder / "manifest.json").write_text(json.dumps(model.manifest))
     np.savez(folder / "golden.npz", allow_pickle=False, **model.golden)
     lines = []
-    for section, file in ((MANIFEST, "manifest.json"), (GOLDEN, "golden.npz")):
+    external = [(EXTERNAL, "weights.bin")] if model.external else []
+    for section, file in ((MANIFEST, "manifest.json"), (GOLDEN, "golden.npz"), *external):
         lines += [f'.section {section},"",%progbits', f'.incbin "{file}"']
     (folder / "about.S").write_text("\n".join(lines) + "\n")
     return "about.S"
@@ -133,7 +141,8 @@ def _link(model: Model, board: Board, arena: str) -> bytes:
         parts.append(_about(model, folder))
         start = next(file for arch, file in START.items() if model.target.zig_target.startswith(arch))
         sources = [start, "main.c", *([] if model.target.fma else ["fmaf.c"])]
-        for source in (*sources, "weights.S", "about.S"):
+        sources += ["external.c"] if model.external else []
+        for source in (*sources, *(part for part in parts if part.endswith(".S"))):
             where = source if source in parts else str(FIRMWARE / source)
             zig("cc", *machine_flags(model.target), *CFLAGS, f"-I{FIRMWARE}", "-I.", "-c", where, "-o", f"{source}.o",
                 cwd=folder)  # fmt: skip

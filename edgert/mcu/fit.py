@@ -80,6 +80,9 @@ def _advice(over: Sequence[Use], board: Board, manifest: Mapping[str, Any]) -> l
     advice = []
     for use in over:
         if use.region == board.of_kind("flash")[0].name:
+            weights = use.parts.get("weights", 0)
+            if weights > use.need - use.have:
+                advice.append("--weights-in external, which reads them by blocks from a flash of their own")
             if any("f32" in step["kernel"] for step in manifest["steps"] if step.get("macs")):
                 advice.append("--quant int8, or int4 weights, which take a quarter or an eighth of float32")
             advice.append(f"a board with {use.need} bytes of flash")

@@ -18,7 +18,9 @@ def archive(model: Model, *leave_out: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="edgert-") as name:
         folder = Path(name)
         parts = write_parts(model, folder)
-        compiled = ["weights.S"] + ([] if model.target.fma else [str(FIRMWARE / "fmaf.c")])
+        compiled = [part for part in parts if part.endswith(".S")] + (
+            [] if model.target.fma else [str(FIRMWARE / "fmaf.c")]
+        )
         objects = [part for part in parts if part.endswith(".o")]
         for source in compiled:
             objects.append(f"{Path(source).stem}.o")
@@ -29,6 +31,9 @@ def archive(model: Model, *leave_out: str) -> bytes:
 
 
 def write_library(model: Model, folder: Path) -> None:
-    """libNAME.a and NAME.h."""
+    """libNAME.a and NAME.h; with weights in external flash also their image and what the board has to provide."""
     (folder / f"lib{model.name}.a").write_bytes(archive(model))
     (folder / f"{model.name}.h").write_text(model.header())
+    if model.external:
+        (folder / "edgert_flash.h").write_text((FIRMWARE / "edgert_flash.h").read_text())
+        (folder / f"{model.name}_weights.bin").write_bytes(model.weights)

@@ -36,6 +36,7 @@ class Board:
 
     The first flash region holds code and weights, the first RAM region stack and data; the arena goes to the first
     RAM region with room. ticks: instructions a tick of the harness's clock is worth on that machine.
+    external_mb_s: how fast its external flash is read (a serial NOR flash with four lines at 40 MHz gives 20).
     """
 
     name: str
@@ -47,6 +48,7 @@ class Board:
     machine: str = ""
     icount: int = 0
     ticks: float = 1.0
+    external_mb_s: float = 20.0
 
     def limited(self, ram: int | None, flash: int | None, stack: int | None) -> Board:
         """The board with fewer bytes in its first regions, and another stack; None leaves what is there.
@@ -98,7 +100,7 @@ def read_board(path: Path) -> Board:
 
 
 def _board(name: str, data: dict[str, Any]) -> Board:
-    unknown = set(data) - {"title", "core", "clock_mhz", "stack", "memory", "qemu"}
+    unknown = set(data) - {"title", "core", "clock_mhz", "stack", "memory", "qemu", "external_mb_s"}
     if unknown:
         raise ValueError(f"unknown key {sorted(unknown)[0]!r}")
     listed = data.get("memory")
@@ -112,7 +114,7 @@ def _board(name: str, data: dict[str, Any]) -> Board:
     board = Board(
         name, str(data.get("title", name)), core, _number(data, "clock_mhz", 1), regions,
         int(_number(data, "stack", 2048)), str(qemu.get("machine", "")), int(_number(qemu, "icount", 0)),
-        _number(qemu, "ticks", 1),
+        _number(qemu, "ticks", 1), _number(data, "external_mb_s", 20) or 20,
     )  # fmt: skip
     room = board.of_kind("ram")[0].length
     if not 256 <= board.stack <= room or board.stack % 8:

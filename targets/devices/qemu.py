@@ -14,7 +14,7 @@ from pathlib import Path
 from targets.boards import Board
 from targets.errors import EdgertError
 
-from .simulator import SEMIHOSTING, Run, Task, parse_reports
+from .simulator import EXTERNAL, FLASH, SEMIHOSTING, Run, Task, parse_reports
 
 PROGRAMS = {"riscv32imac": "qemu-system-riscv32"}
 SECONDS = 600
@@ -45,6 +45,7 @@ class QemuSimulator:
             folder = Path(name)
             (folder / "firmware.elf").write_bytes(task.firmware.data)
             (folder / SEMIHOSTING[0]).write_bytes(b"".join(task.frames))
+            (folder / FLASH).write_bytes(task.firmware.notes.get(EXTERNAL, b""))
             config = ",".join(f"arg={word}" for word in ("model", *SEMIHOSTING))
             command = [program(board), "-M", board.machine, "-nographic", "-monitor", "none", "-serial", "none"]
             command += [

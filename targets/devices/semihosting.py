@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-OPEN, CLOSE, WRITE0, WRITE, READ, COMMAND_LINE, EXIT, EXIT_EXTENDED = 1, 2, 4, 5, 6, 0x15, 0x18, 0x20
+OPEN, CLOSE, WRITE0, WRITE, READ, SEEK = 1, 2, 4, 5, 6, 10
+COMMAND_LINE, EXIT, EXIT_EXTENDED = 0x15, 0x18, 0x20
 
 
 class Semihosting:
@@ -49,6 +50,10 @@ class Semihosting:
             place[0] += len(given)
             self._write(at, given)
             return size - len(given)
+        if operation == SEEK:
+            handle, at = words(2)
+            self._open[handle - 1][1][0] = at
+            return 0
         if operation == COMMAND_LINE:
             at, room = words(2)
             line = self.command.encode() + b"\0"
@@ -56,6 +61,8 @@ class Semihosting:
                 return 0xFFFFFFFF
             self._write(at, line)
             self._write(block + 4, struct.pack("<I", len(line) - 1))
+            return 0
+        if operation == CLOSE:
             return 0
         if operation == WRITE0:
             self.text += self._read(block, 256).split(b"\0")[0].decode(errors="replace")

@@ -13,6 +13,7 @@ from targets.errors import EdgertError
 from .firmware import Firmware
 
 REPORT = struct.Struct("<iIIII")  # `report` of targets/firmware/main.c
+EXTERNAL, FLASH = ".edgert.external", "flash.bin"  # the firmware's section of an external flash, and its file
 SEMIHOSTING = ("in.bin", "out.bin")  # the files that the harness is told to read and write
 
 
@@ -31,13 +32,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the model. instructions: from the entry's first to its return; steps: those of each, if asked for."""
+    """One run of the model. instructions: from the entry's first to its return; steps: those of each, if asked for.
+    stalls: cycles waited for external flash beside them, were an instruction one cycle; flash_bytes: read from it.
+    """
 
     outputs: bytes
     instructions: int
     stack_bytes: int
     arena_bytes: int
     steps: list[int] = field(default_factory=list)
+    stalls: int | None = None
+    flash_bytes: int = 0
 
 
 class Simulator(Protocol):

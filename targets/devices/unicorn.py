@@ -6,6 +6,7 @@ Predicated instructions in an IT block count, as in QEMU.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from targets.errors import EdgertError
 
 from .firmware import Firmware
 from .semihosting import Semihosting
-from .simulator import SEMIHOSTING, Run, Task, parse_reports
+from .simulator import EXTERNAL, FLASH, SEMIHOSTING, Run, Task, parse_reports
 
 PAGE = 0x1000
 SYSTEM = 0xE000E000  # the system control space of a Cortex-M, with SysTick
@@ -60,6 +61,7 @@ class Machine:
     link: int
     argument: int
     block: int
+    size: int  # the third argument of a call
     trap: bytes  # the instruction of a semihosting call
     length: Any
     call: Any
@@ -75,7 +77,8 @@ def machine_of(core: str) -> tuple[Any, Machine]:
 
         engine = uc.Uc(uc.UC_ARCH_RISCV, uc.UC_MODE_RISCV32)
         return engine, Machine(
-            uc, r.UC_RISCV_REG_PC, r.UC_RISCV_REG_SP, r.UC_RISCV_REG_RA, r.UC_RISCV_REG_A0, r.UC_RISCV_REG_A1,
+            uc, r.UC_RISCV_REG_PC, r.UC_RISCV_REG_SP, r.UC_RISCV_REG_RA,
+            r.UC_RISCV_REG_A0, r.UC_RISCV_REG_A1, r.UC_RISCV_REG_A2,
             b"\x73\x00\x10\x00", riscv_length, riscv_call, 0,
         )  # fmt: skip
     from unicorn import arm_const as a
@@ -83,7 +86,7 @@ def machine_of(core: str) -> tuple[Any, Machine]:
     engine = uc.Uc(uc.UC_ARCH_ARM, uc.UC_MODE_THUMB | uc.UC_MODE_MCLASS)
     engine.ctl_set_cpu_model(getattr(a, CORES[core]))
     return engine, Machine(
-        uc, a.UC_ARM_REG_PC, a.UC_ARM_REG_SP, a.UC_ARM_REG_LR, a.UC_ARM_REG_R0, a.UC_ARM_REG_R1,
+        uc, a.UC_ARM_REG_PC, a.UC_ARM_REG_SP, a.UC_ARM_REG_LR, a.UC_ARM_REG_R0, a.UC_ARM_REG_R1, a.UC_ARM_REG_R2,
         b"\xab\xbe", thumb_length, thumb_call, 1,
     )  # fmt: skip
 
@@ -116,7 +119,7 @@ class _Session:
         self._map(task.board)
         for address, data in task.firmware.segments:
             self.engine.mem_write(address, data)
-        files = {SEMIHOSTING[0]: b"".join(task.frames)}
+        files = {SEMIHOSTING[0]: b"".join(task.frames), FLASH: task.firmware.notes.get(EXTERNAL, b"")}
         command = " ".join(("model", *SEMIHOSTING))
         self.host = Semihosting(
             lambda at, size: bytes(self.engine.mem_read(at, size)), self.engine.mem_write, command, files
@@ -129,6 +132,7 @@ class _Session:
         self.marks: list[int] = []
         self.calls: list[list[int]] = []
         self.fault = ""
+        self.flash = _ExternalFlash(task)
 
     def _map(self, board: Board) -> None:
         mapped: set[int] = set()
@@ -149,14 +153,17 @@ class _Session:
         if key not in self.lengths:
             self.lengths[key] = self._instructions(bytes(engine.mem_read(address, size)))
         self.count += self.lengths[key]
+        self.flash.block(address, before, lambda: engine.reg_read(self.machine.size))
         if self.back < 0:
             if address == self.entry:
                 self.back = engine.reg_read(self.machine.link) & ~self.machine.thumb
                 self.marks = [before]
+                self.flash.begin(before)
         elif address in self.returns:
             self.marks.append(before)
         elif address == self.back:
             self.calls.append([*self.marks, before])
+            self.flash.costs.append((self.flash.stalls, self.flash.bytes))
             self.back = -1
 
     def _instructions(self, code: bytes) -> int:
@@ -211,13 +218,38 @@ class _Session:
         if len(self.calls) != len(reports):
             raise EdgertError(f"{self.task.entry} was called {len(self.calls)} times for {len(reports)} runs")
         runs = []
-        for marks, (_, stack, arena, outputs) in zip(self.calls, reports, strict=True):
+        for marks, (_, stack, arena, outputs), cost in zip(self.calls, reports, self.flash.costs, strict=True):
             first, last = marks[0], marks[-1]
             # what the entry does before its first call counts for that, what it does after the last for the last
             ends = [*marks[1:-2], last] if len(marks) > 2 else [last]
             steps = [b - a for a, b in zip([first, *ends], ends, strict=False)]
-            runs.append(Run(outputs, last - first, stack, arena, steps))
+            stalls, read = cost if self.flash.there else (None, 0)
+            runs.append(Run(outputs, last - first, stack, arena, steps, stalls, read))
         return runs
+
+
+class _ExternalFlash:
+    """An external flash that gives so many bytes a cycle: what a run waits for, an instruction taken for a cycle."""
+
+    def __init__(self, task: Task) -> None:
+        symbols = task.firmware.symbols
+        self.there = "edgert_flash_read" in symbols
+        self.read, self.wait = (symbols.get(f"edgert_flash_{name}", (-1, 0))[0] & ~1 for name in ("read", "wait"))
+        self.cycles_a_byte = task.board.clock_mhz / task.board.external_mb_s
+        self.costs: list[tuple[int, int]] = []
+        self.begin(0)
+
+    def begin(self, now: int) -> None:
+        """A run starts."""
+        self.stalls, self.bytes, self.ready = 0, 0, float(now)
+
+    def block(self, address: int, now: int, size: Callable[[], int]) -> None:
+        """A block at `address` is entered after `now` instructions."""
+        if address == self.read:
+            self.bytes += size()
+            self.ready = max(self.ready, now + self.stalls) + size() * self.cycles_a_byte
+        elif address == self.wait:
+            self.stalls += max(0, round(self.ready) - now - self.stalls)
 
 
 def _return_addresses(firmware: Firmware, start: int, size: int, machine: Machine) -> frozenset[int]:
