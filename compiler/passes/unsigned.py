@@ -1,4 +1,5 @@
-"""int8 activations become uint8 with a zero point 128 higher, where the target multiplies unsigned by signed bytes.
+"""int8 activations become uint8 with a zero point 128 higher, where the target multiplies unsigned by signed bytes;
+uint8 ones become int8 where it multiplies signed bytes only.
 
 QuantizeLinear and DequantizeLinear stand for the same numbers then; what lies between them only moves values.
 """
@@ -21,20 +22,30 @@ SHIFT = 128
 
 
 def run(edit: Edit, target: Target) -> bool:
-    """Every int8 value that is made by a QuantizeLinear and read by nothing but DequantizeLinear."""
-    if dot_of(target).signed_left:
+    """Every value of the other type that is made by a QuantizeLinear and read by nothing but DequantizeLinear.
+
+    Probabilities stay uint8: kernels of attention know them as such.
+    """
+    slow = {"uint8": "int8", "int8": "uint8"}.get(dot_of(target).fastest)
+    if slow is None:
         return False
     changed = False
     for node in edit.nodes("QuantizeLinear"):
         to = quantizer(edit, node)
-        if to is not None and to.dtype == "int8" and _private(edit, node.outputs[0]):
+        x = node.inputs[0]
+        probable = x is not None and (maker := x.producer()) is not None and maker.op_type == "Softmax"
+        if to is None or to.dtype != slow or slow == "uint8" and probable:
+            continue
+        if _private(edit, node.outputs[0]):
             changed |= _shift(edit, node, to)
     return changed
 
 
 def shifted(of: Quantized, q: ir.Value) -> Quantized:
-    """The same numbers in uint8."""
-    return replace(of, q=q, zero=of.zero + SHIFT, dtype="uint8")
+    """The same numbers in the other type of bytes."""
+    if of.dtype == "int8":
+        return replace(of, q=q, zero=of.zero + SHIFT, dtype="uint8")
+    return replace(of, q=q, zero=of.zero - SHIFT, dtype="int8")
 
 
 def _private(edit: Edit, value: ir.Value) -> bool:
@@ -60,7 +71,7 @@ def _shift(edit: Edit, node: ir.Node, to: Quantized) -> bool:
 
 
 def _reread(edit: Edit, old: ir.Value, new: ir.Value) -> None:
-    """Everything that read `old` reads `new`, which is 128 higher."""
+    """Everything that read `old` reads `new`, the same in the other type."""
     for use in list(old.uses()):
         node = use.node
         if node.op_type == "DequantizeLinear":

@@ -62,6 +62,7 @@ class Dot:
     signed_left: bool  # whether an int8 left side is taken as well
     registers: int  # vectors a quad of weights takes once widened
     tile: tuple[int, int] | None = None  # rows and vectors of a tile, where there is one that suits
+    fastest: str = ""  # the type of a left side that takes fewer instructions, where that is so
 
     def left(self, word: tirx.Expr, signed: bool) -> tuple[Vector, ...]:
         """Four bytes of the left side, in every lane, as the multiplication wants them."""
@@ -169,9 +170,9 @@ class _Portable(Dot):
 
 
 WAYS: dict[str, Callable[[int], Dot]] = {
-    "vpdpbusd": lambda lanes: _Vpdpbusd(lanes, signed_left=False, registers=1),
+    "vpdpbusd": lambda lanes: _Vpdpbusd(lanes, signed_left=False, registers=1, fastest="uint8"),
     "pmaddwd": lambda lanes: _Pmaddwd(lanes, signed_left=True, registers=2),
-    "sdot": lambda lanes: _Sdot(lanes, signed_left=True, registers=1),
+    "sdot": lambda lanes: _Sdot(lanes, signed_left=True, registers=1, fastest="int8"),
     "usdot": lambda lanes: _Usdot(lanes, signed_left=True, registers=1),
     "portable": lambda lanes: _Portable(lanes, signed_left=True, registers=4),
 }

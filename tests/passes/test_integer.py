@@ -157,6 +157,18 @@ def test_int8_values_that_anybody_sees_stay_int8(graph):
     assert not unsigned.run(inner.edit(), get_target("x86-64-avx2"))
 
 
+def test_uint8_values_become_int8_where_products_are_of_signed_bytes(graph):
+    given = {"xs": np.float32(0.03), "xz": np.array(5, np.uint8)}
+    body = "q = QuantizeLinear(x, xs, xz) y = DequantizeLinear(q, xs, xz)"
+    g = graph("(float[3, 5] x) -> (float[3, 5] y)", body, **given)
+    assert not unsigned.run(g.edit(), get_target("cortex-x2"))
+    edit = g.edit()
+    assert unsigned.run(edit, get_target("cortex-a76"))
+    assert edit.dtype(edit.graph.outputs[0].producer().inputs[0]) == "int8"
+    seen = graph("(float[3, 5] x) -> (uint8[3, 5] y)", "y = QuantizeLinear(x, xs, xz)", **given)
+    assert not unsigned.run(seen.edit(), get_target("cortex-a76"))
+
+
 @pytest.mark.parametrize("kind", ["uint8", "int8"])
 def test_dynamic_quantization_keeps_its_zero_point_out_of_the_sums(graph, kind):
     w = RNG.integers(0 if kind == "uint8" else -128, 256 if kind == "uint8" else 128, (12, 6)).astype(kind)
