@@ -30,6 +30,10 @@ from edgert.units import format_bytes
     help="Requests that may wait; more are answered 429.",
 )  # fmt: skip
 @click.option("--max-body", type=BYTES, default="4M", show_default=True, help="Most bytes of a request.")
+@click.option(
+    "--prefix-pool", type=BYTES, default="0", show_default=True,
+    help="Most memory for keys and values of earlier texts, so that others which begin alike need not run them again.",
+)  # fmt: skip
 @json_option
 def command(
     path: str,
@@ -42,11 +46,13 @@ def command(
     kv: str,
     max_queue: int,
     max_body: int,
+    prefix_pool: int,
     as_json: bool,
 ) -> None:
     """Serve a language model over HTTP, as OpenAI's clients expect it: chat, completions, models.
 
-    Requests run one after the other on one cache; what the next prompt shares with it is not run again. A request with
+    Requests run one after the other on one cache; what the next prompt shares with it, or with
+    an earlier one whose rows the prefix pool has, is not run again. A request with
     a seed or temperature 0 gives the same text each time.
     """
     try:
@@ -57,7 +63,8 @@ def command(
     def ready(facts: dict[str, Any]) -> None:
         click.echo(json.dumps(facts) if as_json else _text(facts))
 
-    serve(path, Settings(host, port, api_key, context, threads, kv, max_queue, max_body, dram), ready)
+    settings = Settings(host, port, api_key, context, threads, kv, max_queue, max_body, dram, prefix_pool)
+    serve(path, settings, ready)
 
 
 def _text(facts: dict[str, Any]) -> str:

@@ -144,6 +144,21 @@ class CachedEngine:
         self.reset(kept)
         return kept
 
+    def rows(self, start: int, stop: int) -> list[np.ndarray]:
+        """Views of what the cache holds of the tokens [start, stop), which later calls change."""
+        return self._rows.views(start, stop)
+
+    def append_rows(self, ids: Ids, parts: Sequence[np.ndarray]) -> None:
+        """Append and commit `ids` by what `rows` gave for them in the same place of a text that began alike.
+
+        Raises DoesNotFit where they do not fit."""
+        ids = self._checked(ids)
+        self._make_room(ids)
+        end = self.position + len(ids)
+        for view, part in zip(self._rows.views(self.position, end), parts, strict=True):
+            view[...] = part
+        self.position = end
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write what the cache holds to `path`. Raises EdgertError where that cannot be written."""
         snapshot.save(path, self.model.artifact, self._rows, self.position)

@@ -3,32 +3,39 @@
 The same tokens give slightly different numbers when they come in other groups (the kernels for one row and for many
 round differently; on SmolLM2 logits differ by up to 0.4), so a cache that another request left could change an answer.
 A request that must be repeatable therefore keeps only whole chunks that were run as it would run them itself: counted
-from the beginning of the text, none left out. Others keep everything that is the same, generated tokens too."""
+from the beginning of the text, none left out. Others keep everything that is the same, generated tokens too.
+
+What has to make room for another text goes to a pool, if there is one, and comes back by the same rules."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from edgert.llm.cache import PrefixPool
 from edgert.llm.engine_api import Engine
 
 
 class Prefix:
     """The tokens in the cache of `engine`."""
 
-    def __init__(self, engine: Engine, chunk: int) -> None:
+    def __init__(self, engine: Engine, chunk: int, pool: PrefixPool | None = None) -> None:
         """`chunk`: tokens that the engine runs at once."""
-        self._engine, self._chunk = engine, chunk
+        self._engine, self._chunk, self._pool = engine, chunk, pool
         self._held: list[int] = []
         self._whole = 0  # the first tokens of `_held`, run as whole chunks from the beginning
 
     def keep(self, ids: Sequence[int], exact: bool) -> int:
-        """Forget what the next text does not begin with; the number of tokens kept, less than len(ids)."""
+        """Have of the next text what there is, and nothing else; the number of its tokens, less than len(ids)."""
         kept = min(_common(self._held, ids), len(ids) - 1)
         if exact:
             kept = min(kept, self._whole) // self._chunk * self._chunk
+        if self._pool is not None:
+            self._pool.store(self._held, kept, self._whole)
         self._engine.reset(kept)
         self._whole = min(self._whole, kept // self._chunk * self._chunk)
-        return kept
+        if self._pool is not None:
+            self._whole = self._pool.load(ids, self._whole, exact)
+        return self._engine.position
 
     def pieces(self, ids: Sequence[int], kept: int) -> Iterator[Sequence[int]]:
         """The chunks of `ids` after the `kept` ones, but the last, which the generation runs itself."""

@@ -17,11 +17,15 @@ from typing import Any
 
 import uvicorn
 
-from edgert.errors import EdgertError, UsageError
+from edgert import cpu
+from edgert.errors import DoesNotFit, EdgertError, UsageError
+from edgert.llm.cache import PrefixPool
+from edgert.llm.engine import CachedEngine
 from edgert.llm.text_model import open_text_model
 from edgert.serve.app import make_app
 from edgert.serve.prompts import Prompts
 from edgert.serve.worker import Worker
+from edgert.units import format_bytes
 
 GRACE = 3.0  # seconds that a running answer may still take when the server is told to end
 BACKLOG = 128
@@ -41,6 +45,7 @@ class Settings:
     max_queue: int = 16
     max_body: int = 4 << 20  # bytes
     dram: int | str | None = None  # a budget for the whole process
+    prefix_pool: int = 0  # bytes that earlier texts' keys and values may take
 
 
 class Server(uvicorn.Server):
@@ -83,7 +88,8 @@ def serve(path: str | os.PathLike[str], settings: Settings, ready: Callable[[dic
         template = None
         if model.tokenizer.config.get("chat_template"):
             template = stack.enter_context(model.chat_template())
-        worker = stack.enter_context(Worker(engine, model.tokenizer, engine.chunk, settings.max_queue))
+        pool = prefix_pool(engine, settings)
+        worker = stack.enter_context(Worker(engine, model.tokenizer, engine.chunk, settings.max_queue, pool))
         name = Path(path).stem
         prompts = Prompts(model.tokenizer, template, engine.context, engine.vocab)
         app = make_app(name, engine.context, prompts, worker, settings.max_body, settings.api_key)
@@ -100,6 +106,19 @@ def serve(path: str | os.PathLike[str], settings: Settings, ready: Callable[[dic
             }
         )
         server.run(sockets=[listener])
+
+
+def prefix_pool(engine: CachedEngine, settings: Settings) -> PrefixPool | None:
+    """The pool that `settings` ask for. Raises DoesNotFit where the model's budget, or this machine, has no room."""
+    size = settings.prefix_pool
+    if not size:
+        return None
+    free = cpu.available_memory()
+    if free is not None and size > free:
+        raise DoesNotFit(f"--prefix-pool: {size} bytes ({format_bytes(size)}) are more than the {free} that are free")
+    if engine.model.memory is not None:
+        engine.model.memory.reserve("prefix pool", size)
+    return PrefixPool(engine, engine.chunk, size)
 
 
 def configured(app: Any) -> uvicorn.Config:

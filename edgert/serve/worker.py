@@ -12,6 +12,7 @@ from contextlib import closing
 from typing import Self, cast
 
 from edgert.errors import EdgertError
+from edgert.llm.cache import PrefixPool
 from edgert.llm.engine_api import Engine
 from edgert.llm.generate import Event, Generation
 from edgert.llm.tokenizer import Tokenizer
@@ -27,10 +28,13 @@ FINISH = {"end": "stop", "stop": "stop", "constraint": "stop", "length": "length
 class Worker:
     """Runs jobs on one engine, which nothing else may use meanwhile. A context manager that ends the thread."""
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, chunk: int, most_waiting: int) -> None:
-        """`chunk`: tokens that the engine runs at once; `most_waiting`: jobs beside the one that runs."""
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, chunk: int, most_waiting: int, pool: PrefixPool | None = None
+    ) -> None:
+        """`chunk`: tokens that the engine runs at once; `most_waiting`: jobs beside the one that runs; `pool`: where
+        the engine's other texts are kept."""
         self._engine, self._tokenizer, self._most = engine, tokenizer, most_waiting + 1
-        self._prefix = Prefix(engine, chunk)
+        self._prefix = Prefix(engine, chunk, pool)
         self._ready: deque[Job] = deque()
         self._admitted: set[Job] = set()
         self._changed = threading.Condition()

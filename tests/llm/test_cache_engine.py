@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgert.errors import DoesNotFit, EdgertError, UsageError
-from edgert.llm.cache import SinksAndWindow, snapshot
+from edgert.llm.cache import PrefixPool, SinksAndWindow, snapshot
 from edgert.llm.cache.codecs import CODECS
 from edgert.llm.engine import CachedEngine, open_engine
 from edgert.llm.generate import Generation, Options
@@ -178,6 +178,30 @@ def test_a_restored_cache_goes_on_with_the_same_bits(form: str, tmp_path: Path) 
             np.testing.assert_array_equal(engine.decode(token), logits)
         engine.restore(path)
         assert engine.reuse(IDS) == POLICY.sinks  # it knows its tokens
+
+
+@pytest.mark.parametrize("form", CODECS)
+def test_a_text_from_the_pool_goes_on_with_the_same_bits(form: str) -> None:
+    """As one whose beginning was run here, in the same chunks."""
+    with open_engine(artifact(), 1, context=60, cache=form) as engine:
+        for start in (0, 16, 32):
+            engine.prefill(IDS[start : start + 16])
+        pool = PrefixPool(engine, 16, 1 << 20)
+        pool.store(IDS[:48], 0, 48)
+        assert pool.bytes == engine.cache_bytes * 48 // 60
+        expected = [engine.decode(token).copy() for token in IDS[:9]]
+        engine.reset()
+        engine.prefill(IDS[5:50])
+        engine.reset()
+        assert pool.load([*IDS[:48], 7], 0, True) == engine.position == 48
+        for token, logits in zip(IDS[:9], expected, strict=True):
+            np.testing.assert_array_equal(engine.decode(token), logits)
+        assert engine.reuse([*IDS[:48], 300]) == 48  # it knows its tokens
+        with pytest.raises(DoesNotFit, match="64 tokens do not fit a context of 60"):
+            engine.append_rows(IDS[:16], engine.rows(0, 16))
+        engine.reset()
+        assert pool.load([*IDS[:40], 300, 7, 7, 7, 7, 7, 7, 7, 7], 0, False) == 32  # the third page is another
+        assert engine.position == 32
 
 
 def test_a_cache_that_does_not_belong_here(tmp_path: Path) -> None:

@@ -171,22 +171,26 @@ def test_serves_until_it_is_told_to_end(artifact: Path, how: signal.Signals) -> 
 
 
 @pytest.mark.slow
-def test_exact_requests_whatever_came_before(artifact: Path) -> None:
+@pytest.mark.parametrize("pool", ["0", "4M"])
+def test_exact_requests_whatever_came_before(artifact: Path, pool: str) -> None:
     """The compiled engine's own numbers depend on how tokens are grouped; the answers must not."""
     prompt = [3 + i * i % 200 for i in range(300)]
-    with running(artifact) as served:
+    with running(artifact, "--prefix-pool", pool) as served:
         first = ask(served, prompt=prompt, temperature=0, max_tokens=40)  # type: ignore[arg-type]
         for other in (prompt[:280], [*prompt, 7, 8], prompt[5:], prompt):
             ask(served, prompt=other)  # type: ignore[arg-type]
             again = ask(served, prompt=prompt, temperature=0, max_tokens=40)  # type: ignore[arg-type]
             assert again.choices[0].text == first.choices[0].text
+            if pool != "0":
+                assert again.usage.prompt_tokens_details.cached_tokens == 256
         assert again.usage.prompt_tokens_details.cached_tokens == 256
 
 
 @pytest.mark.slow
-def test_memory_is_flat(artifact: Path) -> None:
+@pytest.mark.parametrize("pool", ["0", "256K"])  # the first texts fill the pool
+def test_memory_is_flat(artifact: Path, pool: str) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "boolean"}}}
-    with running(artifact) as served:
+    with running(artifact, "--prefix-pool", pool) as served:
 
         def some(count: int) -> None:
             for i in range(count):

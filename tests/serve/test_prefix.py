@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgert.llm.cache import PrefixPool
 from edgert.serve.prefix import Prefix
 
 CHUNK = 4
@@ -32,6 +35,15 @@ class Grouped:
     def reset(self, position: int = 0) -> None:
         assert position <= self.position
         del self.cache[position:], self.tokens[position:]
+
+    def rows(self, start: int, stop: int) -> list[np.ndarray]:
+        part = np.empty(stop - start, object)
+        part[:] = self.cache[start:stop]
+        return [part]
+
+    def append_rows(self, ids: Sequence[int], parts: Sequence[np.ndarray]) -> None:
+        self.cache += list(parts[0])
+        self.tokens += ids
 
 
 def run(engine: Grouped, prefix: Prefix, ids: list[int], generated: list[int], exact: bool, stop: int) -> int:
@@ -64,13 +76,19 @@ texts = st.tuples(
 )
 
 
+PAGE_BYTES = CHUNK * 8  # of `Grouped`, where a page is a chunk
+
+
+@pytest.mark.parametrize("page", [2, CHUNK])
+@pytest.mark.parametrize("pages", [0, 3, 100])
 @given(st.lists(texts, min_size=1, max_size=6))
-def test_exact_requests_find_what_they_would_make(requests: list) -> None:
+def test_exact_requests_find_what_they_would_make(pages: int, page: int, requests: list) -> None:
     engine = Grouped()
-    prefix = Prefix(engine, CHUNK)  # type: ignore[arg-type]
+    pool = PrefixPool(engine, CHUNK, pages * PAGE_BYTES, page)
+    prefix = Prefix(engine, CHUNK, pool)  # type: ignore[arg-type]
     for ids, generated, exact, stop in requests:
         kept = run(engine, prefix, ids, generated, exact, stop)
-        assert kept < len(ids)
+        assert kept < len(ids) and pool.bytes <= pages * PAGE_BYTES
         assert engine.tokens == [*ids, *generated][: engine.position]
         if exact:
             fresh = Grouped()
@@ -92,3 +110,22 @@ def test_a_repeated_prompt_keeps_its_whole_chunks() -> None:
     prefix = Prefix(engine, CHUNK)  # type: ignore[arg-type]
     ids = list(range(10))
     assert [run(engine, prefix, ids, [1], True, 99) for _ in range(3)] == [0, 8, 8]
+
+
+def test_texts_in_turn_share_a_pool() -> None:
+    engine = Grouped()
+    prefix = Prefix(engine, CHUNK, PrefixPool(engine, CHUNK, 100 * PAGE_BYTES))  # type: ignore[arg-type]
+    one, other = [*range(8), 20, 21, 22, 23, 24], [*range(8), 30, 31, 32, 33, 34]
+    kept = [run(engine, prefix, ids, [1], True, 99) for ids in (one, other, [9] * 9, one, other)]
+    assert kept == [0, 8, 0, 12, 12]
+
+
+def test_what_was_used_longest_ago_goes_first() -> None:
+    engine = Grouped()
+    pool = PrefixPool(engine, CHUNK, 4 * PAGE_BYTES)
+    prefix = Prefix(engine, CHUNK, pool)  # type: ignore[arg-type]
+    first, second, third = ([n] * 9 for n in (1, 2, 3))
+    for ids in (first, second, first, third, [0]):  # three texts of two pages; `second` is the one to go
+        run(engine, prefix, ids, [], True, 99)
+    assert pool.bytes == 4 * PAGE_BYTES
+    assert [run(engine, prefix, ids, [], True, 99) for ids in (first, second)] == [8, 0]

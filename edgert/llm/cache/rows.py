@@ -53,6 +53,10 @@ class CacheRows:
         """Note that the rows from `at` on hold `ids`."""
         self.ids[at : at + len(ids)] = ids
 
+    def views(self, start: int, stop: int) -> list[np.ndarray]:
+        """The rows [start, stop) of every array of the state."""
+        return [array[:, :, :, start:stop] for array in self.state.values()]
+
     def pick(self, at: int, chosen: Sequence[int]) -> None:
         """Move the rows at + chosen[i], in rising order, to at + i."""
         rows = at + np.array(chosen)
