@@ -1,14 +1,16 @@
 """What ways to keep keys and values cost in memory and in perplexity, and a long stream in constant memory.
 
-`python -m benchmarks.llm_cache [--artifact M.edge] [--windows N] [--stream TOKENS]` prints Markdown; SmolLM2 is fetched
-and compiled where no artifact is given. The text is CPython's `pydoc_data.topics`; every format sees the same tokens.
-Windows are scored as `edgert perplexity` does: the tokens behind the middle. The stream is scored whole.
+`python -m benchmarks.llm_cache [--artifact M.edge] [--windows N] [--stream TOKENS]` prints Markdown; with `--readme`
+the table of formats goes into the README too. SmolLM2 is fetched and compiled where no artifact is given. The text is
+CPython's `pydoc_data.topics`; every format sees the same tokens. Windows are scored as `edgert perplexity` does: the
+tokens behind the middle. The stream (`--stream 0`: none) is scored whole.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,9 +20,9 @@ import numpy as np
 
 import edgert
 from benchmarks.cases import FOLDER
-from benchmarks.readme import markdown
+from benchmarks.readme import markdown, update
 from compiler.zoo import pull
-from edgert.llm.cache import Policy, SinksAndWindow
+from edgert.llm.cache import Policy, PrefixPool, SinksAndWindow
 from edgert.llm.engine import CachedEngine, decoder_facts, open_engine
 from edgert.llm.perplexity import measure, negative_log_likelihood
 from edgert.llm.tokenizer import Tokenizer
@@ -28,6 +30,7 @@ from edgert.memory_use import memory
 from edgert.units import format_bytes
 
 CONTEXT = 2048
+PROMPT = 1024  # tokens that a pool gives back
 STRETCH = 2000  # tokens of the stream in one line of its table
 STREAMS = {  # the paper's experiment, 1,024 rows of cache each
     "4 sinks + 1,020": ("f16", SinksAndWindow(4, 1020)),
@@ -64,13 +67,32 @@ def formats_table(path: Path, ids: Sequence[int], windows: int, threads: int) ->
         with open_engine(path, threads, CONTEXT, name) as engine:
             each = engine.cache_bytes // engine.context
             figures = [deque(measure(engine, cut), maxlen=1)[0].perplexity for cut in (short, long)]
+            run, copied = pool_times(engine, ids[: PROMPT + 1])
         if not rows:
             first, bases = each, figures
         cells = [f"{value:.3f} ({100 * (value / base - 1):+.2f} %)" for value, base in zip(figures, bases, strict=True)]
-        rows.append([name, each, f"{each / first:.3f}", *cells])
+        rows.append([name, each, f"{each / first:.3f}", *cells, f"{run:.0f}", f"{copied:.1f}"])
         print(f"... {name}: {figures}", flush=True)
     titles = [f"{len(w)} x {len(w[0]):,} tokens" for w in (short, long)]
-    return markdown(["cache", "bytes a token", "of f16's", *(f"perplexity, {title}" for title in titles)], rows)
+    times = [f"ms of {PROMPT:,} tokens run", "from the prefix pool"]
+    return markdown(["cache", "bytes a token", "of f16's", *(f"perplexity, {t}" for t in titles), *times], rows)
+
+
+def pool_times(engine: CachedEngine, ids: Sequence[int]) -> tuple[float, float]:
+    """Processor's ms to run all of `ids` but the last, and to copy them out of a pool; the best of three."""
+    times = []
+    for _ in range(3):
+        engine.reset()
+        begin = time.process_time()
+        engine.prefill(ids[:-1])
+        ran = time.process_time()
+        pool = PrefixPool(engine, engine.chunk, 1 << 30)
+        pool.store(ids[:-1], 0, len(ids) - 1)
+        engine.reset()
+        stored = time.process_time()
+        assert pool.load(ids, 0, True) == len(ids) - 1
+        times.append((1e3 * (ran - begin), 1e3 * (time.process_time() - stored)))
+    return min(run for run, _ in times), min(copied for _, copied in times)
 
 
 def stream(path: Path, ids: Sequence[int], threads: int, form: str, policy: Policy) -> Iterator[tuple[float, int]]:
@@ -96,12 +118,13 @@ def stream_table(path: Path, ids: Sequence[int], threads: int) -> str:
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--artifact", type=Path)
     parser.add_argument("--windows", type=int, default=24)
     parser.add_argument("--stream", type=int, default=20_000)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--readme", action="store_true")
     given = parser.parse_args()
     path = given.artifact or FOLDER / f"smollm2-{CONTEXT}.edge"
     if not path.is_file():
@@ -110,11 +133,12 @@ def main() -> None:
         decoder_facts(model)
         parts = [bytes(model.artifact.member(name)).decode() for name in ("tokenizer.json", "tokenizer.config.json")]
     ids = Tokenizer(parts[0], json.loads(parts[1])).encode("\n".join(topics.topics.values()))
-    tables = [
-        formats_table(path, ids, given.windows, given.threads),
-        stream_table(path, ids[: given.stream], given.threads),
-    ]
-    print("\n" + "\n".join(tables))
+    formats = formats_table(path, ids, given.windows, given.threads)
+    print("\n" + formats)
+    if given.readme:
+        update("llm-cache", f"{path.stem}, {given.windows} windows, {given.threads} thread(s)\n\n{formats}")
+    if given.stream:
+        print("\n" + stream_table(path, ids[: given.stream], given.threads))
 
 
 if __name__ == "__main__":
