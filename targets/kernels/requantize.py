@@ -55,10 +55,10 @@ def requantize(acc: Tensor, bias: Tensor, multiplier: Tensor, zero: int, low: in
     return made
 
 
-def packed_requantization(call: Call, terms: int) -> Requantization | None:
+def packed_requantization(call: Call, terms: int, limit: int = 2**30) -> Requantization | None:
     """The requantization that is a call's whole tail, where its constants are known and saturating instructions do.
 
-    They convert what lies within int32: sums of `terms` products of bytes stay below terms * 2^15.
+    They convert what lies within int32, hence `limit`: sums of `terms` products of bytes stay below terms * 2^15.
     """
     found = call.final.meaning
     if not isinstance(found, Requantization) or found.acc is not call.outputs[0]:
@@ -71,4 +71,4 @@ def packed_requantization(call: Call, terms: int) -> Requantization | None:
             return None
         bounds.append(float(np.abs(np.asarray(t.data(), np.float64)).max()))
     bias, multiplier = bounds
-    return found if (terms * 2**15 + bias) * multiplier < 2**30 else None  # False for NaN, too
+    return found if (terms * 2**15 + bias) * multiplier < limit else None  # False for NaN, too

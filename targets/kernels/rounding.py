@@ -24,7 +24,7 @@ def quantized(value: tirx.Expr, scale: float, zero: int, low: int, high: int, dt
     least, most = (tirx.const(float(np.float32(v - zero) * single), "float32") for v in (low, high))
     held = tirx.min(tirx.max(value, least), most)
 
-    return _rounded(let(held, lambda x: quotient(x, minus, over)), zero, dtype)
+    return rounded(let(held, lambda x: quotient(x, minus, over)), zero).astype(dtype)
 
 
 def quotient(x: tirx.Expr, minus: tirx.Expr, over: tirx.Expr) -> tirx.Expr:
@@ -37,9 +37,10 @@ def divides_by_multiplying(scale: float) -> bool:
     return 2.0**-100 < scale < 2.0**100
 
 
-def _rounded(held: tirx.Expr, zero: int, dtype: str) -> tirx.Expr:
+def rounded(held: tirx.Expr, zero: int) -> tirx.Expr:
+    """round_half_to_even(held) + zero as int32, of a float32 below 2^22."""
     bits = tirx.reinterpret("int32", held + tirx.const(MAGIC, "float32"))
-    return (bits - tirx.const(MAGIC_BITS - zero, "int32")).astype(dtype)
+    return bits - tirx.const(MAGIC_BITS - zero, "int32")
 
 
 def to_integer(value: tirx.Expr, zero: int, low: int, high: int, dtype: str) -> tirx.Expr:
@@ -50,4 +51,4 @@ def to_integer(value: tirx.Expr, zero: int, low: int, high: int, dtype: str) -> 
     """
     least, most = (tirx.const(float(v - zero), "float32") for v in (low, high))
     # of a NaN and a number, TVM's max gives the second
-    return _rounded(tirx.min(tirx.max(value, least), most), zero, dtype)
+    return rounded(tirx.min(tirx.max(value, least), most), zero).astype(dtype)
