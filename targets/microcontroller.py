@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from .target import Target
 
+# short loops whose length is not known are not copied: code that does not pay
+FEW_COPIES = ("-unroll-max-upperbound:uint=0", "-unroll-runtime:bool=0")
+
 
 @dataclass(frozen=True)
 class Microcontroller(Target):

@@ -12,16 +12,21 @@ from tvm import tirx
 from .dot import Dot, Vector
 
 
-def _call(name: str, *operands: tirx.Expr) -> tirx.Expr:
+def dsp(name: str, *operands: tirx.Expr) -> tirx.Expr:
+    """A DSP instruction of Armv7E-M on words."""
     return tirx.call_llvm_pure_intrin("int32", f"llvm.arm.{name}", *operands)
 
 
 def _halves(word: tirx.Expr, signed: bool) -> tuple[tirx.Expr, tirx.Expr]:
     name = "sxtb16" if signed else "uxtb16"
+    return dsp(name, word), dsp(name, turned(word))
+
+
+def turned(word: tirx.Expr) -> tirx.Expr:
+    """The word rotated right by a byte, which LLVM folds into the instruction that widens it."""
     bits = tirx.reinterpret("uint32", word)
     eight, rest = (tirx.const(n, "uint32") for n in (8, 24))
-    turned = tirx.shift_right(bits, eight) | tirx.shift_left(bits, rest)  # LLVM folds it into the next instruction
-    return _call(name, word), _call(name, tirx.reinterpret("int32", turned))
+    return tirx.reinterpret("int32", tirx.shift_right(bits, eight) | tirx.shift_left(bits, rest))
 
 
 def _lane(vector: Vector, lane: int) -> tirx.Expr:
@@ -46,6 +51,6 @@ class DspDot(Dot):
         for lane in range(self.lanes):
             value = _lane(acc, lane)
             for x, w in zip(left, right[2 * lane :], strict=False):
-                value = _call("smlad", x, w, value)
+                value = dsp("smlad", x, w, value)
             sums.append(value)
         return tirx.Shuffle(sums, [tirx.const(i, "int32") for i in range(self.lanes)])

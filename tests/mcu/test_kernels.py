@@ -1,4 +1,4 @@
-"""Kernels of Cortex-M55: convolutions and products of awkward sizes give the laptop's answers to the bit."""
+"""Kernels of Cortex-M4 and M55: convolutions and products of awkward sizes give the laptop's answers to the bit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def awkward(folder: Path, seen: list[dict[str, np.ndarray]]) -> Path:
         nodes.append(helper.make_node("Conv", [x, f"w{i}"], [f"c{i}"], f"conv{i}", **attrs))
         nodes.append(helper.make_node("Relu" if i % 2 else "Identity", [f"c{i}"], [f"y{i}"], f"act{i}"))
         x = f"y{i}"
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 11, 13])
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 11, 21])
     out = helper.make_tensor_value_info(x, TensorProto.FLOAT, None)
     graph = helper.make_graph(nodes, "awkward", [image], [out], weights)
     plain, made = folder / "f32.onnx", folder / "awkward.onnx"
@@ -46,14 +46,15 @@ def awkward(folder: Path, seen: list[dict[str, np.ndarray]]) -> Path:
     return made
 
 
-@pytest.mark.apt
-def test_awkward_sizes(tmp_path: Path) -> None:
-    need_qemu("cortex-m55")
+@pytest.mark.parametrize("core", ["cortex-m4", pytest.param("cortex-m55", marks=pytest.mark.apt)])
+def test_awkward_sizes(core: str, tmp_path: Path) -> None:
+    if core == "cortex-m55":
+        need_qemu(core)
     rng = np.random.default_rng(3)
-    inputs = [{"image": rng.standard_normal((1, 3, 11, 13)).astype(np.float32)} for _ in range(3)]
+    inputs = [{"image": rng.standard_normal((1, 3, 11, 21)).astype(np.float32)} for _ in range(3)]
     model, path = awkward(tmp_path, inputs), tmp_path / "awkward.elf"
-    edgert.compile(model, path, target="cortex-m55", emit="elf")
-    outputs, _ = on_device(path, "sim://cortex-m55", inputs)
+    edgert.compile(model, path, target=core, emit="elf")
+    outputs, _ = on_device(path, f"sim://{core}", inputs)
     for got, want in zip(outputs, on_laptop(model, tmp_path, inputs), strict=True):
         assert np.ptp(want) > 0
         assert np.array_equal(got.view(np.uint32), want.view(np.uint32))
