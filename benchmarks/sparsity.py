@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from benchmarks.cases import FOLDER
+from benchmarks.flash import prepare
 from benchmarks.llm_texts import texts
 from benchmarks.readme import markdown, update
 from edgert.cli.errors import run_safely
@@ -85,8 +86,8 @@ class Model:
 @click.option("--readme/--no-readme", default=False, help="Write the tables to README.md.")
 def main(sparsity: float, count: int, readme: bool) -> None:
     """Study sparse feed-forward layers."""
-    model = Model(FOLDER / "smollm2.gguf")
     tried, seen = _cut(count), [window for cut in _cut(2, skip=20).values() for window in cut]
+    model = Model(FOLDER / "smollm2.gguf")
     xs: list[list[np.ndarray]] = [[] for _ in range(model.d.layers)]
 
     def dense(layer: int, x: np.ndarray) -> np.ndarray:
@@ -171,7 +172,8 @@ def _perplexities(model: Model, tried: dict[str, list[np.ndarray]], ffn: Ffn) ->
 def _cut(count: int, skip: int = 0) -> dict[str, list[np.ndarray]]:
     from edgert.llm.text_model import open_text_model
 
-    with open_text_model(FOLDER / "smollm2.flash.edge", 1) as opened:
+    _, artifact, _ = prepare("smollm2", ("edge",))
+    with open_text_model(artifact, 1) as opened:
         tokenizer = opened.tokenizer
         bos = tokenizer.bos if tokenizer.config["add_bos"] else None
         return {

@@ -32,9 +32,11 @@ class LowRank:
 
 def fit(x: np.ndarray, weight: np.ndarray, rank: int) -> LowRank:
     """The best of that rank on activations x [tokens, in], for weight [out, in] (reduced-rank regression)."""
-    y = x @ weight.T
-    _, vectors = np.linalg.eigh(y.T @ y)
-    kept = vectors[:, -rank:]
+    values, basis = np.linalg.eigh(x.T @ x)
+    root = basis * np.sqrt(np.maximum(values, 0)) @ basis.T
+    products = root @ weight.T  # has the singular vectors of x @ weight.T, and fewer rows
+    _, left = np.linalg.eigh(products @ products.T)
+    kept, _ = np.linalg.qr(products.T @ left[:, -rank:])
     return LowRank(weight.T @ kept, np.ascontiguousarray(kept.T))
 
 
