@@ -17,6 +17,7 @@ from .requantize import packed_requantization, per_channel
 from .rounding import rounded
 from .stage import Stage
 from .tensor import Index, compute
+from .vmath import fence
 
 LIMIT = 2**21  # the trick rounds what is below 2^22
 
@@ -39,7 +40,9 @@ def clamp_integers(call: Call, target: Target) -> list[Stage] | None:
 
     def of(*i: Index) -> tirx.Expr:
         total = (acc(*i) + per_channel(bias, acc, i)).astype("float32")
-        value = rounded(total * per_channel(multiplier, acc, i), found.zero)
+        # ONNX Runtime rounds the product and then the sum: a fused multiply-add, which LLVM may form, rounds once
+        product = fence(total * per_channel(multiplier, acc, i))
+        value = rounded(product, found.zero)
         low, high = (tirx.const(n, "int32") for n in (found.low, found.high))
         return tirx.max(tirx.min(value, high), low).astype(found.dtype)
 

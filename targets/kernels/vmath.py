@@ -77,6 +77,11 @@ def fma(a: tirx.Expr, b: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
     return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
 
 
+def fence(x: tirx.Expr) -> tirx.Expr:
+    """x, rounded to float32 before it goes on: LLVM may not fuse the product it is with a sum."""
+    return tirx.call_llvm_pure_intrin("float32", "llvm.arithmetic.fence", x)
+
+
 def log(x: tirx.Expr) -> tirx.Expr:
     """The natural logarithm."""
     return _float32(x, tirx.log, _log)

@@ -90,7 +90,7 @@ def test_compile_with_a_context(edgert: Edgert, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(["--context", 1], "--context"), (["--shape", "x=1"], "--context"), (["--emit", "exe"], "--context")],
+    [(["--context", 1], "--context"), (["--shape", "x=1"], "--context"), (["--emit", "lib"], "--emit")],
 )
 def test_compile_options_that_are_not_for_it(edgert: Edgert, tmp_path: Path, options: list[object], words: str) -> None:
     assert_one_line(edgert("compile", gguf(), "-o", tmp_path / "x.edge", *options), 2, words)
