@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
@@ -132,6 +133,15 @@ def _arena_region(model: Model, board: Board) -> str:
     return (fitting or [first])[0].name
 
 
+def content_flag(folder: Path) -> str:
+    """A macro for compiling what lies in `folder`, another for other contents: zig keeps what it has compiled, and was
+    seen to take an object made with another model's header while two of it ran at once."""
+    seen = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        seen.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return f"-DEDGERT_CONTENT_{seen.hexdigest()}"
+
+
 def _link(model: Model, board: Board, arena: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="edgert-") as name:
         folder = Path(name)
@@ -142,10 +152,11 @@ def _link(model: Model, board: Board, arena: str) -> bytes:
         start = next(file for arch, file in START.items() if model.target.zig_target.startswith(arch))
         sources = [start, "main.c", *([] if model.target.fma else ["fmaf.c"])]
         sources += ["external.c"] if model.external else []
+        content = content_flag(folder)
         for source in (*sources, *(part for part in parts if part.endswith(".S"))):
             where = source if source in parts else str(FIRMWARE / source)
-            zig("cc", *machine_flags(model.target), *CFLAGS, f"-I{FIRMWARE}", "-I.", "-c", where, "-o", f"{source}.o",
-                cwd=folder)  # fmt: skip
+            zig("cc", *machine_flags(model.target), *CFLAGS, content, f"-I{FIRMWARE}", "-I.", "-c", where,
+                "-o", f"{source}.o", cwd=folder)  # fmt: skip
         (folder / "libm.a").write_bytes(math_library(model.target))
         inputs = [part if part.endswith(".o") else f"{part}.o" for part in (*sources, *parts)]
         zig("ld.lld", "-T", "board.ld", "--gc-sections", "--strip-debug", "-z", "noexecstack", "-o", "firmware.elf",

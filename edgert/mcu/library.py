@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compiler.codegen.link import zig
 
-from .firmware import CFLAGS, FIRMWARE, Model, machine_flags, write_parts
+from .firmware import CFLAGS, FIRMWARE, Model, content_flag, machine_flags, write_parts
 
 
 def archive(model: Model, *leave_out: str) -> bytes:
@@ -21,10 +21,11 @@ def archive(model: Model, *leave_out: str) -> bytes:
         compiled = [part for part in parts if part.endswith(".S")] + (
             [] if model.target.fma else [str(FIRMWARE / "fmaf.c")]
         )
-        objects = [part for part in parts if part.endswith(".o")]
+        objects, content = [part for part in parts if part.endswith(".o")], content_flag(folder)
         for source in compiled:
             objects.append(f"{Path(source).stem}.o")
-            zig("cc", *machine_flags(model.target), *CFLAGS, "-g0", "-c", source, "-o", objects[-1], cwd=folder)
+            zig("cc", *machine_flags(model.target), *CFLAGS, content, "-g0", "-c", source, "-o", objects[-1],
+                cwd=folder)  # fmt: skip
         wanted = [part for part in objects if not part.startswith(leave_out or ("\0",))]
         zig("ar", "rcsD", "lib.a", *wanted, cwd=folder)
         return (folder / "lib.a").read_bytes()
