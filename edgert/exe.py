@@ -22,13 +22,15 @@ from edgert.native.build import NATIVE, zig_cc
 from edgert.native.build import SOURCES as RUNTIME
 from edgert.zipformat import PAGE
 
-SOURCES = (
+SHARED = (  # with the runner that opens artifacts (edgert/native/runner.py)
     "fail.c",
     "options.c",
     "cpu.c",
     "memory.c",
     "weights.c",
     "tensors.c",
+    "generated.c",
+    "frames.c",
     "golden.c",
     "timing.c",
     "npy.c",
@@ -93,10 +95,16 @@ def _link(folder: Path, program: Path, machine: str, main: Sequence[str]) -> Non
     """Compile and link everything in `folder` with the runtime."""
     flags = ["-target", f"{machine}-linux-musl", "-static", "-fno-PIE", "-no-pie", "-std=c11", "-O2", "-s"]
     # Assembler takes .incbin's paths from the include path; the tables' header lies with the runtime's sources.
+    if main == DECODER_MAIN:
+        flags.append("-DEDGERT_PROGRAM=run_decoder")
     flags += [f"-I{folder}", f"-I{NATIVE}", "-fno-sanitize=undefined", "-Wl,-z,noexecstack"]
-    sources = [*(str(NATIVE / name) for name in (*main, *SOURCES)), str(folder / "model.c"), str(folder / "code.S")]
+    sources = [
+        *(str(NATIVE / name) for name in ("own.c", *main, *SHARED)),
+        str(folder / "model.c"),
+        str(folder / "code.S"),
+    ]
     try:
-        zig_cc([*flags, "-o", str(program), *sources])
+        zig_cc([*flags, "-o", str(program), *map(str, sources)])
     except RuntimeError as error:
         if "No module named ziglang" in str(error):
             raise UsageError("making a program needs ziglang: pip install 'edgert[compiler]'") from None

@@ -19,6 +19,7 @@ COMMANDS = {
     "generate": "Write a text with a language model, or talk to it.",
     "perplexity": "Measure how well a language model predicts a text.",
     "serve": "Answer HTTP requests with a language model, as OpenAI's clients expect it.",
+    "runner": "Write the program that runs artifacts where no Python is.",
     "targets": "List the targets to compile for.",
     "devices": "List the devices to run on.",
 }

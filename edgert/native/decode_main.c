@@ -63,26 +63,26 @@ static void print_json(const decoder *d, const decode_options *given, const gene
   printf("}\n");
 }
 
-int main(int count, char **words) {
+int run_decoder(session *s, int count, char **words) {
   generated out = {.start = edgert_now_ns()};
-  const edgert_model *model = &edgert_the_model;
+  const edgert_model *model = s->model;
   decode_options given = parse_decode_options(count, words, model);
   check_features(model->features);
-  session s = {.model = model};
-  s.dims = anonymous(model->dim_slots * (int64_t)sizeof *s.dims, "dimensions");
-  s.io = anonymous((model->input_count + model->output_count) * (int64_t)sizeof *s.io, "buffers");
-  decoder d = make_decoder(&s, given.context, given.prompt.count + given.max_tokens, given.chunk);
+  if (!given.dram) given.dram = s->dram;
+  s->dims = anonymous(model->dim_slots * (int64_t)sizeof *s->dims, "dimensions");
+  s->io = anonymous((model->input_count + model->output_count) * (int64_t)sizeof *s->io, "buffers");
+  decoder d = make_decoder(s, given.context, given.prompt.count + given.max_tokens, given.chunk);
   if (given.prompt.count > d.context)
     fail(DOES_NOT_FIT, "the text has %lld tokens, the context %lld", (long long)given.prompt.count, (long long)d.context);
   int64_t room = d.context - given.prompt.count + 1; /* the last one needs no place */
   out.ids = anonymous((given.max_tokens < room ? given.max_tokens : room) * (int64_t)sizeof *out.ids, "token ids");
-  s.arena = anonymous(model->arena_bytes, "the arena");
-  s.rt = edgert_rt_get((int32_t)given.threads);
-  open_weights(&s, given.dram, model->arena_bytes + d.buffer_bytes);
+  s->arena = anonymous(model->arena_bytes, "the arena");
+  s->rt = edgert_rt_get((int32_t)given.threads);
+  open_weights(s, given.dram, model->arena_bytes + d.buffer_bytes);
   generate(&d, &given, &out);
   if (given.json) print_json(&d, &given, &out);
   else putchar('\n');
-  if (given.dram && !given.json) print_streaming(&s);
-  if (s.stream) edgert_stream_close(s.stream);
+  if (given.dram && !given.json) print_streaming(s);
+  if (s->stream) edgert_stream_close(s->stream);
   return fflush(stdout) || ferror(stdout) ? FAILED : RIGHT;
 }

@@ -14,13 +14,18 @@ void *anonymous(int64_t bytes, const char *what) {
   return at;
 }
 
-void check_free(long long need, const char *what) {
+long long free_memory(void) {
   long long have = 0;
   char line[256];
   FILE *file = fopen("/proc/meminfo", "r");
   while (file && !have && fgets(line, sizeof line, file)) sscanf(line, "MemAvailable: %lld kB", &have);
   if (file) fclose(file);
-  if (have && need > have * 1024) fail(DOES_NOT_FIT, "needs %lld bytes (%s), free are %lld", need, what, have * 1024);
+  return have * 1024;
+}
+
+void check_free(long long need, const char *what) {
+  long long have = free_memory();
+  if (have && need > have) fail(DOES_NOT_FIT, "needs %lld bytes (%s), free are %lld", need, what, have);
 }
 
 void check_memory(const edgert_model *model) {
@@ -39,41 +44,6 @@ const uint8_t *map_file(const char *path, size_t *size) {
   if (!*size) fail(FAILED, "%s: it is empty", path);
   void *at = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, file, 0);
   if (at == MAP_FAILED) fail(FAILED, "%s: %s", path, strerror(errno));
-  close(file);
-  return at;
-}
-
-/* Opens its own file and finds the weights in it. */
-static int own_weights(const edgert_model *model, off_t *start) {
-  edgert_trailer trailer;
-  struct stat status;
-  int file = open(OWN_FILE, O_RDONLY | O_CLOEXEC);
-  if (file < 0 || fstat(file, &status)) fail(FAILED, "cannot read its own file: %s", strerror(errno));
-  off_t last = status.st_size - (off_t)sizeof trailer, end = last - 32 * model->segment_count;
-  if (end < 0 || pread(file, &trailer, sizeof trailer, last) != sizeof trailer ||
-      memcmp(trailer.magic, "EDGERTW1", 8) || trailer.bytes != (uint64_t)model->weights_bytes || trailer.offset % 4096 ||
-      trailer.offset > (uint64_t)end || trailer.bytes != (uint64_t)end - trailer.offset)
-    fail(FAILED, "its file is damaged: the weights at its end are not those it was built with");
-  *start = (off_t)trailer.offset;
-  return file;
-}
-
-int64_t weights_start(const edgert_model *model) {
-  off_t start;
-  int file = own_weights(model, &start);
-  for (int64_t i = 0; model->segments && i < model->segment_count; i++)
-    if (pread(file, model->segments[i].sha256, 32, start + model->weights_bytes + 32 * i) != 32)
-      fail(FAILED, "cannot read its own file: %s", strerror(errno));
-  close(file);
-  return start;
-}
-
-const uint8_t *map_weights(const edgert_model *model) {
-  off_t start;
-  int file = own_weights(model, &start);
-  int64_t bytes = model->weights_bytes;
-  void *at = bytes ? mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, start) : NULL;
-  if (at == MAP_FAILED) fail(FAILED, "cannot map its weights: %s", strerror(errno));
   close(file);
   return at;
 }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char MAGIC[6] = "\x93NUMPY";
+static const char MAGIC[] = {(char)0x93, 'N', 'U', 'M', 'P', 'Y'};
 
 /* Where the value of 'key' starts in the header's text, or NULL. */
 static const char *value_of(const char *text, const char *key) {
@@ -59,14 +59,12 @@ const char *npy_read(const uint8_t *file, size_t size, npy_array *array) {
   return NULL;
 }
 
-int npy_write(FILE *out, const char *descr, int32_t item_bytes, int32_t rank, const int64_t *shape, const void *data) {
-  char text[NPY_MOST_HEADER];
-  size_t used = snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr), count = 1;
-  for (int32_t i = 0; i < rank; i++) {
-    used += snprintf(text + used, sizeof text - used, i ? ", %" PRId64 : "%" PRId64, shape[i]);
-    count *= shape[i];
-  }
-  used += snprintf(text + used, sizeof text - used, rank == 1 ? ",), }" : "), }");
+size_t npy_header(uint8_t *to, const char *descr, int32_t rank, const int64_t *shape) {
+  char *text = (char *)to + 10;
+  size_t room = NPY_MOST_HEADER - 10;
+  size_t used = snprintf(text, room, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr);
+  for (int32_t i = 0; i < rank; i++) used += snprintf(text + used, room - used, i ? ", %" PRId64 : "%" PRId64, shape[i]);
+  used += snprintf(text + used, room - used, rank == 1 ? ",), }" : "), }");
   /* numpy leaves room for the first extent to grow to 21 digits, then pads to 64 bytes with at least one byte. */
   size_t digits = rank ? (size_t)snprintf(NULL, 0, "%" PRId64, shape[0]) : 21;
   size_t spaces = 21 - digits;
@@ -74,7 +72,13 @@ int npy_write(FILE *out, const char *descr, int32_t item_bytes, int32_t rank, co
   memset(text + used, ' ', spaces);
   used += spaces;
   text[used++] = '\n';
-  const uint8_t prefix[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, used & 255, used >> 8};
-  if (fwrite(prefix, 1, 10, out) != 10 || fwrite(text, 1, used, out) != used) return 1;
-  return fwrite(data, item_bytes, count, out) != count;
+  memcpy(to, (const uint8_t[10]){0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, used & 255, used >> 8}, 10);
+  return used + 10;
+}
+
+int npy_write(FILE *out, const char *descr, int32_t item_bytes, int32_t rank, const int64_t *shape, const void *data) {
+  uint8_t header[NPY_MOST_HEADER];
+  size_t bytes = npy_header(header, descr, rank, shape), count = 1;
+  for (int32_t i = 0; i < rank; i++) count *= shape[i];
+  return fwrite(header, 1, bytes, out) != bytes || fwrite(data, item_bytes, count, out) != count;
 }

@@ -19,6 +19,9 @@ typedef struct {
 /* Finds the array in size bytes at file. NULL when right, else what is wrong. */
 const char *npy_read(const uint8_t *file, size_t size, npy_array *array);
 
+/* The header of a C-ordered array, to NPY_MOST_HEADER bytes at `to`. Gives its bytes. */
+size_t npy_header(uint8_t *to, const char *descr, int32_t rank, const int64_t *shape);
+
 /* Writes a C-ordered array, byte for byte as numpy.save does. 0 when right. */
 int npy_write(FILE *out, const char *descr, int32_t item_bytes, int32_t rank, const int64_t *shape, const void *data);
 

@@ -22,6 +22,8 @@ static noreturn void help(const char *program, const edgert_model *model) {
   printf("Usage: %s --input NAME=FILE.npy ... [--output DIR] [--time N] [--threads N] [--dram 64M] [--profile] [--json]\n", program);
   printf("       %s --verify [--threads N] [--dram 64M]\n\n", program);
   printf("Runs the model %s. --verify runs it on the inputs it carries and compares the outputs.\n", model->name);
+  printf("In place of a file: zeros, random, a number. --time and --profile take what it carries, or random, for the rest.\n");
+  printf("--stdio: .npy files behind their sizes (8 bytes each, little endian) from standard input and to standard output.\n");
   printf("Exit codes: 0 right, 1 failed, 2 wrong use, 4 does not fit.\n\nInputs:\n");
   for (int64_t i = 0; i < model->input_count; i++) print_shape(&model->inputs[i], model);
   printf("Outputs:\n");
@@ -73,6 +75,7 @@ options parse_options(int count, char **words, const edgert_model *model) {
     if (!strcmp(word, "--profile")) given.profile = 1;
     else if (!strcmp(word, "--verify")) given.verify = 1;
     else if (!strcmp(word, "--json")) given.json = 1;
+    else if (!strcmp(word, "--stdio")) given.stdio = 1;
     else if (strcmp(word, "--input") && strcmp(word, "--output") && strcmp(word, "--time") && strcmp(word, "--threads") &&
              strcmp(word, "--dram"))
       fail(WRONG_USE, "%s is not an option: see --help", word);

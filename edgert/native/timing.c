@@ -3,13 +3,10 @@
 #include "pool.h"
 #include "program.h"
 
-/* The entry of the model code, in the section that edgert/exe.py makes of the artifact's shared object. */
-extern int32_t edgert_run(edgert_ctx *ctx);
-
 void run_once(session *s) {
   const edgert_model *model = s->model;
   for (int64_t i = model->dim_count; i < model->dim_slots; i++) s->dims[i] = -1; /* for the code to fill in */
-  int32_t failed = edgert_rt_run_streamed(s->rt, edgert_run, s->stream, s->arena, s->weights, s->io, s->dims,
+  int32_t failed = edgert_rt_run_streamed(s->rt, s->entry, s->stream, s->arena, s->weights, s->io, s->dims,
                                           s->profile_ns, model->step_count);
   if (failed && s->stream && edgert_stream_error(s->stream)[0]) fail(FAILED, "%s", edgert_stream_error(s->stream));
   if (failed >= 1 && failed <= model->step_count) {

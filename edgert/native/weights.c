@@ -55,11 +55,11 @@ static int64_t table_bytes(const edgert_layout *layout) {
 
 /* The system reads ahead, by megabytes on some machines, where a program's own pages are first used: with the code come
  * weights, which would take memory of the budget. */
-static void forget_read_ahead(int64_t start, int64_t bytes) {
+static void forget_read_ahead(const char *path, int64_t start, int64_t bytes) {
   extern char __executable_start[], __bss_start[];
   uintptr_t from = (uintptr_t)__executable_start / PAGE * PAGE, to = ((uintptr_t)__bss_start + PAGE - 1) / PAGE * PAGE;
   madvise((void *)from, to - from, MADV_RANDOM);
-  int file = open(OWN_FILE, O_RDONLY | O_CLOEXEC);
+  int file = open(path, O_RDONLY | O_CLOEXEC);
   if (file < 0) return;
   posix_fadvise(file, (off_t)start, (off_t)bytes, POSIX_FADV_DONTNEED);
   close(file);
@@ -71,7 +71,7 @@ void open_weights(session *s, int64_t dram, int64_t later) {
     if (dram && held() + later + model->weights_bytes > dram)
       fail(DOES_NOT_FIT, "needs %lld bytes (%lld of them weights, which are too small to be streamed), the budget is %lld",
            (long long)(held() + later + model->weights_bytes), (long long)model->weights_bytes, (long long)dram);
-    s->weights = map_weights(model);
+    s->weights = s->place.map(s);
     return;
   }
   const edgert_layout *layout = model->layout;
@@ -83,7 +83,7 @@ void open_weights(session *s, int64_t dram, int64_t later) {
   }
   int64_t margin = (1 << 20) + dram / 100;
   int64_t taken = held() + later + margin + table_bytes(layout), left = dram - taken - resident;
-  edgert_streaming plan = {.start = weights_start(model), .block_bytes = BLOCK, .threads = READERS,
+  edgert_streaming plan = {.start = s->place.start, .block_bytes = BLOCK, .threads = READERS,
                            .timeout_ms = TIMEOUT_MS};
   if (left >= all - resident) {
     plan.pinned_bytes = all - resident;
@@ -97,9 +97,9 @@ void open_weights(session *s, int64_t dram, int64_t later) {
     plan.ring_bytes = ring;
     plan.pinned_bytes = left - ring - readers;
   }
-  edgert_source *source = edgert_source_file(OWN_FILE);
-  if (!source) fail(FAILED, "cannot read its own file: %s", strerror(errno));
-  forget_read_ahead(plan.start, model->weights_bytes);
+  edgert_source *source = s->place.source(s);
+  if (!source) fail(FAILED, "cannot read %s while the model runs: %s", s->place.path, strerror(errno));
+  forget_read_ahead(s->place.path, plan.start, model->weights_bytes);
   char message[512];
   s->stream = edgert_stream_open(layout, &plan, source, message, sizeof message);
   if (!s->stream) fail(FAILED, "%s", message);

@@ -1,0 +1,55 @@
+"""Build the runner that needs no Python: one static program for a machine, kept by the hash of its sources."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from compiler.codegen.cache import cached
+from edgert.errors import EdgertError, UsageError
+from edgert.exe import DECODER_MAIN, MAIN, SHARED
+from edgert.native.build import NATIVE, zig_cc
+
+# Of each machine, as cpu.triple_architecture names it: zig's target, and flags.
+MACHINES = {
+    "x86_64": ("x86_64-linux-musl",),
+    "aarch64": ("aarch64-linux-musl",),
+    "armv7": ("arm-linux-musleabihf", "-mcpu=generic+v7a+neon"),
+    "riscv64": ("riscv64-linux-musl",),
+}
+OPENING = ("archive.c", "json.c", "manifest.c", "manifest_stream.c", "elf.c", "opened.c", "coding.c", "coded.c")
+SOURCES = ("runner_main.c", "device.c", *OPENING, *MAIN, *DECODER_MAIN, *SHARED)
+COMMON = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{NATIVE}", "-fno-sanitize=undefined")
+FLAGS = (*COMMON, "-static", "-fno-PIE", "-no-pie", "-s", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections",
+         "-Wl,-z,noexecstack")  # fmt: skip
+
+
+def runner(machine: str) -> bytes:
+    """The program for `machine`, an architecture. Raises UsageError for one that there is none for, or where ziglang is
+    not installed."""
+    return compiled(machine, SOURCES, FLAGS)
+
+
+def compiled(machine: str, sources: Sequence[str], flags: Sequence[str]) -> bytes:
+    """What zig makes of files of this folder; raises as `runner` does."""
+    if machine not in MACHINES:
+        raise UsageError(f"there is no runner for {machine}, only for {', '.join(MACHINES)}")
+    words = ["-target", *MACHINES[machine], *flags]
+    files = [*sorted(NATIVE.rglob("*.h")), *(NATIVE / name for name in sources)]
+    plain = [word for word in words if not word.startswith("-I")]
+    text = "\0".join((*plain, *(file.read_text() for file in files)))
+    try:
+        return cached("runner", text, lambda: _compile(words, sources))
+    except ModuleNotFoundError as error:
+        raise UsageError(f"the runner is built with {error.name}: pip install 'edgert[compiler]'") from None
+
+
+def _compile(words: Sequence[str], sources: Sequence[str]) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="edgert-") as folder:
+        made = Path(folder) / "made"
+        try:
+            zig_cc([*words, "-o", str(made), *(str(NATIVE / name) for name in sources)])
+        except RuntimeError as error:
+            raise EdgertError("building the runner failed: " + " ".join(str(error).split())[:500]) from None
+        return made.read_bytes()

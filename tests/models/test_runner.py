@@ -1,0 +1,59 @@
+"""The six models under the runner without Python: the bytes that the Python runner gives."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgert
+import edgert.exe
+from edgert import cpu, npy
+from edgert.native.runner import runner
+from targets.devices.qemu_user import QemuUser
+from tests.models.real import MODELS, compiled, inputs
+
+pytestmark = [pytest.mark.registry, pytest.mark.slow]
+
+
+def outputs(command: list[str], artifact: Path, feeds: dict[str, np.ndarray], folder: Path) -> dict[str, bytes]:
+    words = []
+    for name, array in feeds.items():
+        (folder / f"in.{name}.npy").write_bytes(npy.to_bytes(array))
+        words += ["--input", f"{name}={folder}/in.{name}.npy"]
+    subprocess.run([*command, str(artifact), *words, "--output", str(folder / "out")], check=True, timeout=600)
+    return {path.stem: path.read_bytes() for path in (folder / "out").iterdir()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bytes_are_the_python_runners(name: str, tmp_path: Path) -> None:
+    source, artifact = compiled(name, tmp_path)
+    (tmp_path / "run").write_bytes(runner(platform.machine()))
+    (tmp_path / "run").chmod(0o755)
+    with edgert.load(artifact, threads=2) as model:
+        for feeds in inputs(name, source)[:3]:
+            want = {npy.file_stem(key): npy.to_bytes(array) for key, array in model.run(feeds).items()}
+            assert outputs([str(tmp_path / "run")], artifact, feeds, tmp_path) == want
+
+
+@pytest.mark.apt
+@pytest.mark.parametrize("name", MODELS)
+def test_arm_under_qemu(name: str, tmp_path: Path) -> None:
+    """Right by the artifact's golden outputs, and the same bytes as from the program of `--emit exe`, which has the
+    code linked in: a Python for Arm is not at hand."""
+    device = QemuUser("aarch64")
+    if cpu.architecture() == "aarch64" or device.missing():
+        pytest.skip("no qemu-aarch64 (apt: qemu-user-static), or this machine is one")
+    _, artifact = compiled(name, tmp_path, "aarch64")
+    (tmp_path / "run").write_bytes(runner("aarch64"))
+    (tmp_path / "run").chmod(0o755)
+    edgert.exe.build(artifact, tmp_path / "exe")
+    found = []
+    for words in ([str(tmp_path / "run"), str(artifact)], [str(tmp_path / "exe")]):
+        code, said, error = device.run(words[0], [*words[1:], "--verify", "--output", f"{words[0]}.out"])
+        assert code == 0 and "passed" in said, (said, error)
+        found.append({path.stem: path.read_bytes() for path in Path(f"{words[0]}.out").iterdir()})
+    assert found[0] == found[1] and found[0]
