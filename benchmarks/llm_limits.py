@@ -46,7 +46,8 @@ def measure_limits(model: str, artifact: Path, threads: int) -> Limits:
     """Bandwidth by a plain loop over as many bytes as the weights have; the peak of the fastest unit for bytes."""
     manifest = Artifact.open(artifact).manifest
     facts = manifest["decoder"]
-    macs = sum(step["macs"] for step in manifest["steps"] if step["op"].endswith("Blocks") and step["name"] != "scores")
+    products = [step for step in manifest["steps"] if step["op"].endswith("Blocks")]
+    macs = sum(step["macs"] for step in products if not step["name"].startswith("scores"))
     peak = measure_peak(threads, unit=units()[-1]) * 1e9
     weights = manifest["weights_bytes"]
     return Limits(model, threads, read_bandwidth(weights, threads), peak, weights, macs // facts["chunk"])

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,14 +82,14 @@ def _inputs(engine: CachedEngine, tokens: int) -> dict[str, Any]:
 
 def _by_kind(steps: list[dict[str, Any]], engine: CachedEngine, tokens: int) -> list[Line]:
     found: dict[tuple[str, str, str], Line] = {}
-    most = defaultdict(lambda: engine.chunk, scores=engine.wanted)  # rows that the manifest's macs are for
     for step in steps:
         kernel = step.get("kernel", "")
         key = step["op"], re.sub(r"\d+", "*", step["name"], count=1), kernel
         line = found.setdefault(key, Line(*key))
         line.count, line.ns = line.count + 1, line.ns + step["ns"]
-        products = step["macs"] // most[step["name"]]
-        line.macs += products * (1 if step["name"] == "scores" else tokens)
+        head = step["name"].startswith("scores")
+        products = step["macs"] // (engine.wanted if head else engine.chunk)  # rows that the manifest's macs are for
+        line.macs += products * (1 if head else tokens)
         codes = re.match(r"gemm_s8(u\d+g\d+[a-z]*)_", kernel)
         if codes and "_and_" not in kernel:  # of two types side by side the shares are not known
             line.weight_bytes += products * CODE_BITS[codes[1]] / 8

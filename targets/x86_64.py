@@ -31,10 +31,11 @@ TARGETS = {
         ),
         _AVX512,
         _VNNI,
-        # tiles of 16 x 64 bytes; the runtime asks the kernel for them (see edgert/native)
+        # tiles of 16 x 64 bytes; the runtime asks the kernel for them (see edgert/native). prefetchw is no more than a
+        # hint, and does nothing where it is not known
         replace(
-            _VNNI, name="x86-64-amx", features=(*_VNNI.features, "amx_tile", "amx_int8"), tiles="amx",
-            attrs=(*_VNNI.attrs, "+amx-tile", "+amx-int8"),
+            _VNNI, name="x86-64-amx", features=(*_VNNI.features, "amx_tile", "amx_int8", "amx_bf16"), tiles="amx",
+            attrs=(*_VNNI.attrs, "+amx-tile", "+amx-int8", "+amx-bf16", "+prfchw"),
         ),
     )
 }  # fmt: skip

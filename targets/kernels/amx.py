@@ -148,6 +148,11 @@ def load(b: Builder, tile: int, address: tirx.Expr, stride: int) -> None:
     load_by(b, tile, address, tirx.const(stride, "int64"))
 
 
+def load_once(b: Builder, tile: int, address: tirx.Expr, stride: int) -> None:
+    """`load` of what will not be read again soon, which leaves the nearest cache to others."""
+    _call(b, "tileloaddt164", _tile(tile), address, tirx.const(stride, "int64"))
+
+
 def load_by(b: Builder, tile: int, address: tirx.Expr, stride: tirx.Expr) -> None:
     """`load` with a stride (int64) known only at run time."""
     _call(b, "tileloadd64", _tile(tile), address, stride)
@@ -166,3 +171,8 @@ def store_by(b: Builder, tile: int, address: tirx.Expr, stride: tirx.Expr) -> No
 def multiply(b: Builder, sums: int, left: int, right: int, signed: bool) -> None:
     """sums += left (unsigned or signed bytes) * right (signed bytes)"""
     _call(b, "tdpbssd" if signed else "tdpbusd", _tile(sums), _tile(left), _tile(right))
+
+
+def multiply_bf16(b: Builder, sums: int, left: int, right: int) -> None:
+    """sums (float32) += left * right, pairs of bfloat16 in 32 bits; needs amx_bf16"""
+    _call(b, "tdpbf16ps", _tile(sums), _tile(left), _tile(right))

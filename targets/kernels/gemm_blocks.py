@@ -31,7 +31,7 @@ from .tiles_emit import prefetch, store_tile
 AHEAD = 4096  # bytes of weights between what is read and what is asked for
 SINGLE = 4  # panels of a task
 FEW = 8  # rows up to which each number has code of its own
-Case: TypeAlias = tuple[tirx.Expr | None, Callable[[], None]]
+Case: TypeAlias = tuple[tirx.Expr | bool, Callable[[], None]]
 Shared: TypeAlias = list[tuple[tirx.Expr, tirx.Expr | None]]
 
 
@@ -100,7 +100,7 @@ class GemmBlocks:
             if isinstance(rows, int):
                 tiles()
             else:
-                self.by_rows([*self.few(group, min(tile, FEW)), (None, tiles)])
+                self.by_rows([*self.few(group, min(tile, FEW)), (True, tiles)])
 
     @property
     def groups(self) -> int:
@@ -118,9 +118,9 @@ class GemmBlocks:
         return [(tirx.EQ(self.rows, tirx.const(n, "int64")), lambda n=n: rows(n)) for n in range(1, most + 1)]  # type: ignore[misc]
 
     def by_rows(self, cases: list[Case]) -> None:
-        """The first case that holds; a condition of None always does."""
-        (condition, emit), *others = cases
-        if condition is None:
+        """The first case that holds."""
+        (condition, emit), *others = [case for case in cases if case[0] is not False]
+        if condition is True:
             emit()
             return
         with self.b.when(condition):

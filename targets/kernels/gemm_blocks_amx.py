@@ -3,28 +3,28 @@
 A task is four panels of 16 columns times up to 64 rows. Of a panel so many blocks are unpacked at once as fit a local
 buffer, zero points taken off; unpacked quads are the rows of a right tile as they are. Then, for up to 16 rows at once,
 one multiplication makes a block's sums, while those of the block before are scaled and added up in 16 registers.
+
+Rows from gemm_blocks_bf16.LEAST on are multiplied as bfloat16 instead, which spares the scaling.
 """
 
 from __future__ import annotations
-
-from contextlib import nullcontext
 
 from tvm import tirx
 
 from targets.target import Target
 
-from . import amx
+from . import amx, gemm_blocks_bf16
+from .aligned import vector_local
 from .amx import COLS, ROW, ROWS, SIDE, SUMS
 from .block_codes import LINE, QUADS, STEP, SUPER, BlockCodes
-from .builder import Builder
 from .dot import load_vector, store_vector
-from .gemm_blocks import AHEAD, SINGLE, GemmBlocks
+from .gemm_blocks import AHEAD, SINGLE, Case, GemmBlocks
 from .gemm_tasks import known_rows
 from .nibbles import splat
 from .registry import Call
-from .stage import Stage
+from .stage import Stage, Temp
 from .tails import unravel
-from .tensor import as_expr, product, simplify
+from .tensor import Index, as_expr, product, simplify
 from .tiles import Tile
 from .tiles_emit import prefetch, store_tile
 
@@ -41,12 +41,20 @@ def amx_blocks(call: Call, target: Target, weights: BlockCodes) -> list[Stage] |
         return None
     if weights.bits == 8 and weights.zero != 128:  # codes less zero point are to be signed bytes
         return None
-    return [_AmxBlocks(call, target, weights).stage()]
+    most = product(call.need(0).shape[:-1])
+    if isinstance(most, int) and most < gemm_blocks_bf16.LEAST:
+        return [AmxBlocks(call, target, weights, None).stage()]
+    runs = 1 if isinstance(most, int) else tirx.Select(most >= gemm_blocks_bf16.LEAST, _long(1), _long(0))
+    first, halves = gemm_blocks_bf16.bf16_rows(call, target, weights, runs)
+    return [first, AmxBlocks(call, target, weights, halves).stage()]
 
 
-class _AmxBlocks(GemmBlocks):
-    def __init__(self, call: Call, target: Target, weights: BlockCodes) -> None:
+class AmxBlocks(GemmBlocks):
+    """One product under construction. halves: its rows as bfloat16, filled where there are enough of them."""
+
+    def __init__(self, call: Call, target: Target, weights: BlockCodes, halves: Temp | None) -> None:
         super().__init__(call, target, weights)
+        self.halves = halves
         self.heights = (min(self.rows, SIDE),) if isinstance(self.rows, int) else HEIGHTS
         chunks = -(-weights.blocks // MOST_BLOCKS)
         if weights.super_scale is not None:  # whole super blocks
@@ -59,30 +67,45 @@ class _AmxBlocks(GemmBlocks):
         self.b.kernel = f"gemm_s8{weights.kind}_{self.heights[-1]}x16_amx"
 
     def walk(self) -> None:
+        """Emits the parallel loop."""
         b, rows, w = self.b, self.rows, self.w
-        table = b.arg(amx.configurations(STEP // w.parts, [(h, h) for h in self.heights]))
-        many = None if isinstance(rows, int) else rows >= LEAST
-        with b.when(many) if many is not None else nullcontext():
-            entry = 0 if many is None else b.let(tirx.Select(rows >= SIDE, _long(1), _long(0)))
-            amx.configure(b, table, entry)
-        self.unpacked = _aligned(b, (self.chunk * QUADS, ROW), "int8")
-        self.made = _aligned(b, (2 * w.parts * SIDE, SIDE), "int32")
-        self.factors = _aligned(b, (self.chunk * self.each, SIDE), "float32")
-        self.totals = _aligned(b, (BAND, SIDE), "float32")
-        bands = simplify((rows + (BAND - 1)) // BAND)
+        wide = None if self.halves is None else gemm_blocks_bf16.Bf16Task(self, self.halves)
+        self.configure(wide is not None)
         b.reading.span(self.reader.const, self.groups, SINGLE * w.panel_bytes)
+        if wide is None or not isinstance(rows, int):
+            self.unpacked = vector_local(b, (self.chunk * QUADS, ROW), "int8")
+            self.made = vector_local(b, (2 * w.parts * SIDE, SIDE), "int32")
+            self.factors = vector_local(b, (self.chunk * self.each, SIDE), "float32")
+            self.totals = vector_local(b, (BAND, SIDE), "float32")
+        size: Index = BAND
+        if wide is not None:
+            wide.locals()
+            size = tirx.Select(rows >= gemm_blocks_bf16.LEAST, _long(gemm_blocks_bf16.BAND), _long(BAND))
+        bands = simplify((rows + (size - 1)) // size)
         with b.parallel(simplify(self.groups * bands)) as p:
             group, band = unravel(b, p, [self.groups, bands])
-            first = b.let(band * BAND)
-            if many is None:
-                self.task(first, group, self.heights[0])
-            else:
-                self.by_rows(
-                    [(rows >= h, lambda h=h: self.task(first, group, h)) for h in reversed(HEIGHTS)]
-                    + self.few(group, LEAST - 1)
-                )
-        with b.when(many) if many is not None else nullcontext():
-            amx.release(b)
+            cases: list[Case] = [
+                (rows >= h, lambda h=h: self.task(b.let(band * BAND), group, h))  # type: ignore[misc]
+                for h in sorted(self.heights, reverse=True)
+            ]
+            if wide is not None:
+                first = b.let(band * gemm_blocks_bf16.BAND)
+                cases.insert(0, (rows >= gemm_blocks_bf16.LEAST, lambda: wide.task(first, group, SINGLE)))
+            if not isinstance(rows, int):
+                cases += self.few(group, LEAST - 1)
+            self.by_rows(cases)
+        self.by_rows([(rows >= LEAST, lambda: amx.release(b))])
+
+    def configure(self, wide: bool) -> None:
+        """The tiles' shapes."""
+        b, rows = self.b, self.rows
+        table = b.arg(amx.configurations(STEP // self.w.parts, [(h, h) for h in self.heights]))
+        entry = 0 if isinstance(rows, int) else tirx.Select(rows >= SIDE, _long(1), _long(0))
+        cases: list[Case] = [(rows >= LEAST, lambda: amx.configure(b, table, entry))]
+        if wide:
+            halves = b.arg(amx.configurations(ROW, [(SIDE, SIDE)]))
+            cases.insert(0, (rows >= gemm_blocks_bf16.LEAST, lambda: amx.configure(b, halves, 0)))
+        self.by_rows(cases)
 
     def task(self, first: tirx.Expr, group: tirx.Expr, height: int) -> None:
         """Up to 64 rows from `first` times the panels of a group, in tiles of `height` rows."""
@@ -172,16 +195,6 @@ class _AmxBlocks(GemmBlocks):
         scale(_long(self.chunk - 1))
         for i in range(height):
             store_vector(b, self.totals, load_vector(total, _int(i), _int(0), count=SIDE), line + i, _int(0))
-
-
-def _aligned(b: Builder, shape: tuple[int, int], dtype: str) -> tirx.Var:
-    """A local matrix that starts at a cache line: LLVM aligns vectors so."""
-    lanes = ROW * 8 // int("".join(c for c in dtype if c.isdigit()))
-    held = tirx.decl_buffer([shape[0] * shape[1] // lanes], f"{dtype}x{lanes}", "held", scope="local")
-    view = tirx.decl_buffer(list(shape), dtype, "held", scope="local")
-    b.emit(tirx.AllocBuffer(held))
-    b.emit(tirx.DeclBuffer(view, data=held.data))
-    return view
 
 
 def _int(i: int) -> tirx.Expr:

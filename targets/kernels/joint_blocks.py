@@ -32,9 +32,24 @@ def joint_blocks(call: Call, target: Target) -> list[Stage] | None:
         if stages is None:
             return None
         made.append(stages)
-    if any(len(stages) != 1 for stages in made):
+    first, products = _first_once(made)
+    if any(len(stages) != 1 for stages in products):
         return [stage for stages in made for stage in stages]
-    return [side_by_side([stage for (stage,) in made])]
+    return [*first, side_by_side([stage for (stage,) in products])]
+
+
+def _first_once(made: Sequence[list[Stage]]) -> tuple[list[Stage], list[list[Stage]]]:
+    """Where products have a stage of bf16_rows before them: that once, and products that read what it makes."""
+    ahead = [stages[0] for stages in made if len(stages) == 2]
+    if not ahead:
+        return [], list(made)
+    *_, rows = ahead[0].operands
+    own = [stages[0].operands[-1] if len(stages) == 2 else None for stages in made]
+    moved = [
+        replace(stages[-1], operands=[rows if leaf is temp else leaf for leaf in stages[-1].operands])
+        for stages, temp in zip(made, own, strict=True)
+    ]
+    return ahead[:1], [[stage] for stage in moved]
 
 
 def parts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
@@ -75,6 +75,13 @@ def prefetch(b: Builder, buffer: tirx.Var, index: Index) -> None:
     read, second_level, data = (tirx.const(value, "int32") for value in (0, 2, 1))
     address = tirx.address_of(buffer[index])
     b.emit(tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, read, second_level, data)))
+
+
+def prefetch_write(b: Builder, buffer: tirx.Var, index: Sequence[tirx.Expr]) -> None:
+    """Asks for the cache line of buffer[index], to be written soon."""
+    write, near, data = (tirx.const(value, "int32") for value in (1, 3, 1))
+    address = tirx.address_of(buffer[tuple(index)])
+    b.emit(tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, write, near, data)))
 
 
 def store_tile(
