@@ -2,14 +2,18 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
 from edgert import cpu
-from edgert.atomic import atomic_file
-from edgert.native.runner import runner
+from edgert.atomic import atomic_file, write_atomic
+from edgert.errors import EdgertError
+from edgert.native.runner import HEADER, library, runner
 from edgert.units import format_bytes
 from targets import get_target
+
+LIBRARY = "libedgert-run.so"
 
 
 @dataclass(frozen=True)
@@ -22,13 +26,20 @@ class Written:
     sha256: str
 
 
-def write_runner(path: str, target: str = "host") -> Written:
-    """Write the runner for the machine of `target` to `path`. Raises UsageError where there is none for it."""
+def write_runner(path: str, target: str = "host", emit: str = "exe") -> Written:
+    """Write the runner for the machine of `target` to `path`; emit: `lib` for the library for applications and its
+    header, in the folder `path`. Raises UsageError where there is none for that machine."""
     machine = cpu.triple_architecture(get_target(target).triple)
-    program = runner(machine)
-    with atomic_file(path, mode=0o777) as file:
-        file.write(program)
-    return Written(path, machine, len(program), hashlib.sha256(program).hexdigest())
+    made, file = (library(machine), Path(path) / LIBRARY) if emit == "lib" else (runner(machine), Path(path))
+    if emit == "lib":
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EdgertError(f"cannot make the folder {path}: {error.strerror}") from None
+        write_atomic(file.parent / HEADER.name, HEADER.read_bytes())
+    with atomic_file(file, mode=0o777) as opened:
+        opened.write(made)
+    return Written(str(file), machine, len(made), hashlib.sha256(made).hexdigest())
 
 
 def runner_text(written: Written) -> None:

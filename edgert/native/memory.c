@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -8,9 +9,19 @@
 
 #include "program.h"
 
+_Thread_local mapping **keeping;
+
+static void note(void *at, size_t bytes) {
+  mapping *made = keeping ? malloc(sizeof *made) : NULL;
+  if (!made) return;
+  *made = (mapping){*keeping, at, bytes};
+  *keeping = made;
+}
+
 void *anonymous(int64_t bytes, const char *what) {
   void *at = mmap(NULL, bytes > 0 ? bytes : 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (at == MAP_FAILED) fail(DOES_NOT_FIT, "no memory for %s: needs %lld bytes", what, (long long)bytes);
+  note(at, bytes > 0 ? bytes : 1);
   return at;
 }
 
@@ -45,5 +56,6 @@ const uint8_t *map_file(const char *path, size_t *size) {
   void *at = mmap(NULL, *size, PROT_READ, MAP_PRIVATE, file, 0);
   if (at == MAP_FAILED) fail(FAILED, "%s: %s", path, strerror(errno));
   close(file);
+  note(at, *size);
   return at;
 }

@@ -71,6 +71,12 @@ void check_memory(const edgert_model *model);
 long long free_memory(void); /* 0 where the kernel does not say */
 void check_free(long long need, const char *what);
 void *anonymous(int64_t bytes, const char *what);
+typedef struct mapping {
+  struct mapping *next;
+  void *at;
+  size_t bytes;
+} mapping;
+extern _Thread_local mapping **keeping; /* where all that is mapped is noted, to be given back; NULL: nowhere */
 const uint8_t *map_file(const char *path, size_t *size);
 
 /* weights.c: maps the weights, or, given a budget for the whole process, reads what has room and the rest as the model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from compiler.codegen.cache import cached
@@ -24,18 +24,33 @@ COMMON = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{NATIVE}", "-fno
 FLAGS = (*COMMON, "-static", "-fno-PIE", "-no-pie", "-s", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections",
          "-Wl,-z,noexecstack")  # fmt: skip
 
+# The library for applications (app/edgert.h), for any Linux with glibc 2.17 or, on RISC-V, 2.27.
+LIBRARIES = {
+    "x86_64": ("x86_64-linux-gnu.2.17",),
+    "aarch64": ("aarch64-linux-gnu.2.17",),
+    "armv7": ("arm-linux-gnueabihf.2.17", "-mcpu=generic+v7a+neon"),
+    "riscv64": ("riscv64-linux-gnu.2.27",),
+}
+LIBRARY_SOURCES = ("app.c", *OPENING, *(name for name in SHARED if name != "fail.c"))
+LIBRARY_FLAGS = (*COMMON, "-shared", "-fPIC", "-fvisibility=hidden", "-s", "-lpthread", "-Wl,-soname,libedgert-run.so")
+HEADER = NATIVE / "app" / "edgert.h"
+
 
 def runner(machine: str) -> bytes:
     """The program for `machine`, an architecture. Raises UsageError for one that there is none for, or where ziglang is
     not installed."""
-    return compiled(machine, SOURCES, FLAGS)
+    return _cached(machine, MACHINES, SOURCES, FLAGS)
 
 
-def compiled(machine: str, sources: Sequence[str], flags: Sequence[str]) -> bytes:
-    """What zig makes of files of this folder; raises as `runner` does."""
-    if machine not in MACHINES:
-        raise UsageError(f"there is no runner for {machine}, only for {', '.join(MACHINES)}")
-    words = ["-target", *MACHINES[machine], *flags]
+def library(machine: str) -> bytes:
+    """The shared library for applications, likewise."""
+    return _cached(machine, LIBRARIES, LIBRARY_SOURCES, LIBRARY_FLAGS)
+
+
+def _cached(machine: str, machines: Mapping[str, Sequence[str]], sources: Sequence[str], flags: Sequence[str]) -> bytes:
+    if machine not in machines:
+        raise UsageError(f"there is no runner for {machine}, only for {', '.join(machines)}")
+    words = ["-target", *machines[machine], *flags]
     files = [*sorted(NATIVE.rglob("*.h")), *(NATIVE / name for name in sources)]
     plain = [word for word in words if not word.startswith("-I")]
     text = "\0".join((*plain, *(file.read_text() for file in files)))
