@@ -67,6 +67,7 @@ void open_artifact(opened *o, const char *path) {
   if (!o->code) damaged(o, "it has no code");
   o->run = (edgert_entry)load_code(o->file + o->code->data, o->code->size, o->entry, &fault);
   if (fault) damaged(o, "its code cannot be loaded: %s", fault);
+  madvise((void *)o->file, o->size, MADV_DONTNEED); /* all that was read stays out of a budget, but for what is used again */
 }
 
 typedef struct {
