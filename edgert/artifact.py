@@ -241,6 +241,15 @@ class Artifact:
         return self._decoded
 
     @property
+    def file(self) -> memoryview:
+        """The whole file, in place."""
+        return self._data
+
+    def place(self, name: str) -> int:
+        """Where a member's bytes start in the file."""
+        return self._entries[name].data
+
+    @property
     def weights_offset(self) -> int:
         """Where the weights start in the file."""
         return self._entries[WEIGHTS].data

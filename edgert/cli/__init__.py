@@ -16,6 +16,7 @@ COMMANDS = {
     "run": "Run an artifact or a model on real inputs.",
     "verify": "Check an artifact against its own golden inputs and outputs.",
     "bench": "Time an artifact, also beside other runtimes.",
+    "deploy": "Put an artifact on a device over ssh or adb, and run it there once.",
     "generate": "Write a text with a language model, or talk to it.",
     "perplexity": "Measure how well a language model predicts a text.",
     "serve": "Answer HTTP requests with a language model, as OpenAI's clients expect it.",

@@ -46,7 +46,12 @@ kv_option = click.option(
     callback=lambda context, option, value: KV_CACHES[value],
     help="How the cache keeps keys and values.",
 )
-device_option = click.option("--device", default="local", show_default=True, help="A URI from `edgert devices`.")
+device_option = click.option(
+    "--device",
+    default="local",
+    show_default=True,
+    help="A URI from `edgert devices`, ssh://user@host/folder or adb://serial/folder.",
+)
 
 
 def _choose_profile(context: click.Context, option: click.Parameter, name: str | None) -> str | None:

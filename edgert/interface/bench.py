@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgert import dtypes
+from edgert.deploy.model import RemoteModel
 from edgert.errors import UsageError
 from edgert.interface.model import is_model, open_model
 from edgert.interface.race import race
@@ -57,6 +58,12 @@ def bench(
         if "decoder" in model.manifest:
             raise UsageError(f"{path} is a language model: `edgert generate --prompt TEXT --json` tells its speed")
         inputs = model.artifact.golden()[0] or random_inputs(model.manifest)
+        if isinstance(model, RemoteModel):
+            if peers:
+                raise UsageError(f"{', '.join(peers)} cannot be timed on {device}")
+            got = model.time(inputs, seconds)
+            timed = [Timed("edgert", 1e3 * got.best, 1e3 * got.median, got.calls, 1.0)]
+            return BenchResult(model.manifest["name"], model.threads or 0, fixed_macs(model.manifest), timed)
         contenders: dict[str, Callable[[], object]] = {"edgert": lambda: model.run(inputs)}
         if peers:
             from edgert.interface.peers import open_peer
@@ -69,9 +76,12 @@ def bench(
         timed = [
             Timed(name, 1e3 * got.best, 1e3 * got.median, got.calls, got.best / ours) for name, got in timings.items()
         ]
-        # with open dimensions the count is that of the largest size, which says nothing of this run
-        macs = 0 if model.manifest["dims"] else total_macs(model.manifest)
-        return BenchResult(model.manifest["name"], model.threads, macs, timed)
+        return BenchResult(model.manifest["name"], model.threads, fixed_macs(model.manifest), timed)
+
+
+def fixed_macs(manifest: Mapping[str, Any]) -> int:
+    """Multiply-accumulates of one run; 0 with open dimensions, where the count is the largest size's."""
+    return 0 if manifest["dims"] else total_macs(manifest)
 
 
 def total_macs(manifest: Mapping[str, Any]) -> int:

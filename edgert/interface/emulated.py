@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,12 @@ from edgert.errors import EdgertError, UsageError
 from targets.devices.qemu_user import QemuUser
 
 _STEP = re.compile(r" *(\d+\.\d+) us  .*")
+
+
+def timed_steps(said: str, steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The manifest's steps, each with the time that a program's --profile gave for it as `ns`."""
+    times = [found for line in said.splitlines() if (found := _STEP.fullmatch(line))]
+    return [{**step, "ns": round(1e3 * float(m[1]))} for step, m in zip(steps, times, strict=True)]
 
 
 class EmulatedModel:
@@ -59,9 +65,7 @@ class EmulatedModel:
 
     def profile(self, inputs: Mapping[str, Any], runs: int = 1) -> list[dict[str, Any]]:
         """The manifest's steps, each with the emulator's time as `ns`. runs: one is enough to see shares."""
-        times = [found for line in self._call(inputs, "--profile").splitlines() if (found := _STEP.fullmatch(line))]
-        steps = self.manifest["steps"]
-        return [{**step, "ns": round(1e3 * float(m[1]))} for step, m in zip(steps, times, strict=True)]
+        return timed_steps(self._call(inputs, "--profile"), self.manifest["steps"])
 
     def _call(self, inputs: Mapping[str, Any], *options: str) -> str:
         arguments = ["--threads", str(self.threads), *options]

@@ -9,6 +9,7 @@ from typing import Any
 import edgert
 from edgert.errors import UsageError
 from edgert.runner import Model
+from targets.devices.remote import is_remote
 
 MODEL_ENDINGS = (".onnx",)
 
@@ -43,6 +44,9 @@ def open_model(
         return
     if device.startswith("qemu-user://"):
         yield from _emulated(path, shapes, dims, threads, device)
+        return
+    if is_remote(device):
+        yield from _remote(path, shapes, dims, threads, device, dram)
         return
     check_device(device)
     if is_gguf(path):
@@ -91,3 +95,22 @@ def _emulated(path: str, shapes: Mapping[str, Any], dims: Mapping[str, Any], thr
             raise UsageError(f"{path} is an artifact, its shapes are fixed: --shape and --dim are for models")
         with EmulatedModel(path, device, threads) as model:
             yield model
+
+
+def _remote(
+    path: str,
+    shapes: Mapping[str, Any],
+    dims: Mapping[str, Any],
+    threads: int | None,
+    device: str,
+    dram: int | str | None,
+) -> Any:
+    """An artifact on a device, which has a loaded model's methods; it is put there where it is not there yet."""
+    from edgert.deploy.model import RemoteModel
+
+    if is_model(path) or is_gguf(path):
+        raise UsageError(f"{path} is a model: compile it with --target for the device, then give the artifact")
+    if shapes or dims:
+        raise UsageError(f"{path} is an artifact, its shapes are fixed: --shape and --dim are for models")
+    with RemoteModel(path, device, threads, dram) as model:
+        yield model

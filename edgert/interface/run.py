@@ -10,6 +10,7 @@ import numpy as np
 
 from edgert import npy
 from edgert.atomic import write_atomic
+from edgert.deploy.model import RemoteModel
 from edgert.errors import EdgertError, UsageError
 from edgert.interface.counted import Counted, cost_of
 from edgert.interface.emulated import EmulatedModel
@@ -96,7 +97,8 @@ def run(
         files = write_outputs(results, output) if output else {}
         labels = facts.get("labels", [])
         outputs = [_summary(name, array, files.get(name), labels) for name, array in results.items()]
-        seconds = (loaded - start, float("nan") if untimed else (end - begin) / len(frames))
+        ran = model.seconds if isinstance(model, RemoteModel) else end - begin  # there, without the way
+        seconds = (loaded - start, float("nan") if untimed else ran / len(frames))
         return RunResult(manifest["name"], *seconds, len(frames), manifest["arena_bytes"], outputs, steps, cost)
 
 

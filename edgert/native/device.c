@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "device.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -102,6 +103,21 @@ static void sync_folder(const char *path) {
   free(copy);
 }
 
+/* Removes parts of transfers of this artifact that were never finished: files NAME.*.part beside `part`. */
+static void forget_parts(const char *part, const char *path) {
+  char *folder = strdup(part), *copy = strdup(path), name[512];
+  DIR *open = folder ? opendir(dirname(folder)) : NULL;
+  size_t length = copy ? (size_t)snprintf(name, sizeof name, "%s.", basename(copy)) : sizeof name;
+  for (struct dirent *entry; open && length < sizeof name && (entry = readdir(open));) {
+    size_t all = strlen(entry->d_name); /* 16 digits of the hash, and an ending */
+    if (all == length + 21 && !strncmp(entry->d_name, name, length) && !strcmp(entry->d_name + all - 5, ".part"))
+      unlinkat(dirfd(open), entry->d_name, 0);
+  }
+  if (open) closedir(open);
+  free(folder);
+  free(copy);
+}
+
 static void with_ending(char *to, const char *path, const char *ending) {
   if (snprintf(to, 4096, "%s%s", path, ending) >= 4096) fail(WRONG_USE, "the path %s is too long", path);
 }
@@ -123,6 +139,7 @@ void install(const char *part, const char *path, const char *sha256) {
   with_ending(previous, path, ".previous");
   keep(path, previous);
   move(part, path);
+  forget_parts(part, path);
   sync_folder(path);
 }
 

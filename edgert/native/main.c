@@ -1,4 +1,5 @@
 /* A model as a program: reads .npy inputs, writes .npy outputs, times itself. No Python, no libraries. */
+#include "pool.h"
 #include "program.h"
 
 /* Binds every input: to the file or values given for it, or to what the program carries: with --verify, and where only
@@ -44,9 +45,12 @@ int run_tensors(session *s, int count, char **words) {
   int64_t later = model->arena_bytes;
   for (int64_t i = 0; i < model->output_count; i++) later += model->outputs[i].bytes;
   open_weights(s, given.dram, later);
+  int64_t start = edgert_now_ns();
   run_once(s);
+  double milliseconds = (edgert_now_ns() - start) / 1e6;
   int good = !given.verify || compare_golden(s);
   if (given.stdio) write_frames(s);
+  if (given.stdio && given.json) printf("{\"run_ms\": %.6f}\n", milliseconds);
   if (given.output) write_outputs(s, given.output);
   if (given.runs) time_runs(s, &given);
   if (given.profile) print_profile(s);
