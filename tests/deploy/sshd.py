@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -93,7 +94,7 @@ class Proxy:
             threading.Thread(target=self._copy, args=(server, client, False), daemon=True).start()
 
     def _copy(self, source: socket.socket, to: socket.socket, counted: bool) -> None:
-        try:
+        with contextlib.suppress(OSError):
             while data := source.recv(1 << 14):
                 if counted and self.limit is not None:
                     data = data[: max(0, self.limit - self.passed)]
@@ -102,13 +103,9 @@ class Proxy:
                     self.passed += len(data)
                     if self.limit is not None and self.passed >= self.limit:
                         break
-        except OSError:
-            pass
         for end in (source, to):
-            try:
+            with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     def close(self) -> None:
         self._listener.close()
