@@ -61,7 +61,7 @@ def test_run_takes_numbers_and_zeros(edgert: Edgert, fake: Path) -> None:
         (["--input", "w=zeros"], ["no input 'w'", "x, y"]),
         (["--input", "x=zeros", "--input", "x=zeros"], ["'x' is given twice"]),
         (["--input", "x=absent.npy"], ["'x': no file 'absent.npy'"]),
-        (["--input", "x=zeros", "--input", "y=zeros", "--device", "fax://1"], ["'adb://1'", "local"]),
+        (["--input", "x=zeros", "--input", "y=zeros", "--device", "fax://1"], ["'fax://1'", "local"]),
         (["--input", "x=zeros", "--input", "y=zeros", "--shape", "x=1x4"], ["is an artifact"]),
         (["--input", "x=zeros", "--input", "y=zeros", "--threads", "0"], ["--threads"]),
         (["--shape", "x=1xa"], ["x=1x3x224x224"]),
