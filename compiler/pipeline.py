@@ -29,7 +29,7 @@ from compiler.frontend.facts import Facts, raise_if_unsupported
 from compiler.fusion import fuse
 from compiler.lowering import lower_graph
 from compiler.ops.registry import Unsupported
-from compiler.passes import run_passes
+from compiler.passes import relu_rows, run_passes
 from compiler.placement import Placement, place, place_weights, weight_chunks
 from compiler.program import Buffer, Port, Program
 from compiler.split import fit
@@ -84,6 +84,7 @@ def compile_model(
     graph: ir.Model | None = None,
     variants: Mapping[str, ir.Model] | None = None,
     external: bool = False,
+    by_neuron: bool = False,
 ) -> Compiled:
     """Compiles an ONNX file for `target`; or `graph`, which was made of the file `model`.
 
@@ -91,7 +92,8 @@ def compile_model(
     them as `programs`.
 
     shapes: fixed shapes of inputs. dims: bounds (least, most) of symbolic dimensions by name. ram: bytes that the arena
-    may take. external: a microcontroller's weights are in a flash that is read by blocks. Raises EdgertError and its
+    may take. external: a microcontroller's weights are in a flash that is read by blocks. by_neuron: products behind
+    a ReLU read no rows of neurons that are zero. Raises EdgertError and its
     kinds for a broken model, wrong shapes, operators that are not supported (all of them in one report), or a budget
     that cannot be met.
     """
@@ -104,7 +106,7 @@ def compile_model(
     opset = graph.opset_imports.get("", 1)
     # 2. to 5.
     weights: dict[str, Buffer] = {}
-    program, placement = plan_graph(graph, facts, target, tiles, dump, clock, ram, weights)
+    program, placement = plan_graph(graph, facts, target, tiles, dump, clock, ram, weights, by_neuron)
     bare = isinstance(target, Microcontroller)
     if bare and program.dims:
         named = ", ".join(v.name for v in program.dims)
@@ -155,6 +157,7 @@ def compile_model(
 def plan_graph(
     graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., dict] | None = None, dump: Dump | None = None,
     clock: Clock | None = None, ram: Budget | None = None, weights: dict[str, Buffer] | None = None,
+    by_neuron: bool = False,
 ) -> tuple[Program, Placement]:  # fmt: skip
     """A graph that passed inference to a program with every buffer in its place; no code is made yet.
 
@@ -163,7 +166,7 @@ def plan_graph(
     """
     clock, dump = clock or Clock(), dump or Dump(None)
     # 2. graph passes: simplify, recognise patterns, choose layouts (compiler/passes has the list)
-    graph, facts = run_passes(graph, facts, target, dump)
+    graph, facts = run_passes(graph, facts, target, dump, [relu_rows.run] if by_neuron else [])
     clock.phase("passes")
     # 3. fuse operators into kernels, and give each its template or a loop nest
     program = lower(graph, facts, target, tiles, weights)

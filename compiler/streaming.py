@@ -43,7 +43,10 @@ def lay_weights(programs: Sequence[Program], target: Target) -> Layout | None:
             for span, buffer in spans:
                 beside = [other.bytes for other, _ in spans if (other.first, other.units) == (span.first, span.units)]
                 pieces.setdefault(id(buffer), cut(beside) * span.bytes)
-    layout = lay_out([Weight(b.bytes, pieces.get(id(b), 0), _uses(b, programs) > 1) for b in buffers])
+    stay = {id(b) for program in programs for step in program.steps for b in _beside_rows(step)}
+    layout = lay_out([
+        Weight(b.bytes, pieces.get(id(b), 0), id(b) in stay or _uses(b, programs) > 1) for b in buffers
+    ])  # fmt: skip
     base = 0
     for buffer, offset, part in zip(buffers, layout.offsets, layout.parts, strict=True):
         buffer.offset = offset
@@ -80,6 +83,12 @@ def _table(step: Step) -> tuple[Buffer, int] | None:
     rows = step.stage.reading.rows
     pairs = zip(step.stage.operands, step.buffers, strict=True)
     return None if rows is None else next((buffer, rows.bytes) for leaf, buffer in pairs if leaf is rows.leaf)
+
+
+def _beside_rows(step: Step) -> list[Buffer]:
+    """What a step reads whole beside rows that it chooses, which stays in memory."""
+    rows, table = step.stage.reading.rows, _table(step)
+    return [] if rows is None or not rows.chosen else [b for b in step.buffers if table is None or b is not table[0]]
 
 
 def _spans(step: Step) -> Iterator[tuple[Span, Buffer]]:
@@ -141,9 +150,10 @@ def _lookup(step: Step) -> dict[str, Any] | None:
     table, (indices, at) = of[id(rows.leaf)], of[id(rows.indices)].root()
     if table.base < 0 or any(buffer.base >= 0 and buffer is not table for buffer in step.buffers):
         return None
+    more = {"chosen": 1, "used": rows.used} if rows.chosen else {}
     place = {"io": indices.index, "at": at} if indices.space == "io" else {"io": -1, "at": indices.offset + at}
     return {
         "weight": table.base, "offset": table.offset, "size": table.bytes, "extent": rows.extent,
         "rows": rows.rows, "bytes": rows.bytes,
-        "item_bytes": item_size(rows.indices.dtype), **place,
+        "item_bytes": item_size(rows.indices.dtype), **place, **more,
     }  # fmt: skip

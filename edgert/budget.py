@@ -130,6 +130,7 @@ class Budget:
         settings = {
             "start": 0 if coding else start, "pinned_bytes": made.pinned_bytes, "ring_bytes": made.ring_bytes,
             "block_bytes": made.block_bytes, "threads": made.depth, "timeout_ms": TIMEOUT_MS,
+            "gap_bytes": made.gap_bytes,
         }  # fmt: skip
         digests = [digest for _, _, digest in artifact.spec.segments]
         source = None if self._source is None else self._source(os.fspath(artifact.path))

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from edgert import __version__
 from edgert.errors import UsageError
 from edgert.placing import Placing
 from edgert.plans import plans
+from edgert.sparse import Sparsity
 
 if TYPE_CHECKING:
     from edgert.quantized import Calibration
@@ -56,6 +58,7 @@ def compile(
     code: str = "none",
     io: str = "float",
     scales: Mapping[str, Scale] | None = None,
+    sparsity: Sparsity | None = None,
 ) -> CompileReport:
     """Compiles the model file (or folder) `model` into `out`.
 
@@ -74,6 +77,8 @@ def compile(
     io: `quantized` where inputs and outputs that the model quantizes are to be handed over as integers (the manifest
     has their `scale` and `zero_point`), else `float`. scales: of integer inputs and
     outputs, for the manifest (compiling with `io` finds them itself).
+    sparsity: of a language model (.gguf), which neurons it may leave out; of other models, with a share of 0, the rows
+    of neurons that a ReLU makes zero are skipped, which is exact.
     Raises EdgertError (and UsageError, UnsupportedModel, DoesNotFit).
     """
     try:
@@ -123,6 +128,10 @@ def compile(
     tiles = Tuner(chosen, tune, Records(chosen), progress)
     more: dict[str, bytes] = {}
     language = compiler_of(Path(model), context, shape=shapes, dim=dims, ram=ram)
+    if sparsity is not None and language is not None and Path(model).suffix.lower() == ".gguf":
+        language = partial(language, sparsity=sparsity)
+    elif sparsity is not None and (language is not None or sparsity.share):
+        raise UsageError("--sparsity is for language models in .gguf; with others --sparsity 0 skips a ReLU's zeros")
     if language is not None:
         done, more = language(chosen, context, tiles, dump, progress, golden=golden and emit == "edge")
         golden = False
@@ -130,6 +139,7 @@ def compile(
         done = compile_model(
             Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress,
             ram=arena_budget(chosen, placing), external=placing.weights_in == "external",
+            by_neuron=sparsity is not None,
         )  # fmt: skip
     done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
     if facts := _facts_beside(Path(model)):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flashload.visits import Stream
 
-FIELDS = ("step", "weight", "offset", "size", "extent", "rows", "bytes", "io", "at", "item_bytes")
+FIELDS = ("step", "weight", "offset", "size", "extent", "rows", "bytes", "io", "at", "item_bytes",
+          "chosen", "used")  # fmt: skip
 
 
 def layout_tables(stream: Stream | None, segments: int) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from flashload.visits import Lookup, Stream, Visit
 
 MOST = 1 << 46
 KEYS = {"step", "weight", "offset", "size", "extent", "rows", "bytes", "io", "at", "item_bytes"}
+CHOSEN = {"chosen", "used"}  # of rows that a step chooses
 
 
 def parse_stream(value: Any, segments: Sequence[Segment], steps: int, inputs: int, arena_bytes: int) -> Stream:
@@ -36,11 +37,12 @@ def parse_stream(value: Any, segments: Sequence[Segment], steps: int, inputs: in
     total = segments[-1].offset + segments[-1].size if segments else 0
     for number, entry in enumerate(_list(value["lookups"], "stream.lookups")):
         where = f"stream.lookups[{number}]"
-        if not isinstance(entry, dict) or entry.keys() != KEYS:
+        if not isinstance(entry, dict) or entry.keys() not in (KEYS, KEYS | CHOSEN):
             raise ValueError(f"{where} is not an object of {', '.join(sorted(KEYS))}")
         limits = {"step": steps - 1, "weight": weights - 1, "io": inputs - 1, "at": arena_bytes, "item_bytes": 8}
+        limits |= {"chosen": 1, "extent": 1 << 31}
         least = {"io": -1, "size": 1, "extent": 1, "rows": 1, "bytes": 1, "item_bytes": 4}
-        found = {key: _whole(entry[key], least.get(key, 0), limits.get(key, MOST), f"{where}.{key}") for key in KEYS}
+        found = {key: _whole(entry[key], least.get(key, 0), limits.get(key, MOST), f"{where}.{key}") for key in entry}
         table = Lookup(**found)
         if (
             table.item_bytes not in (4, 8)
@@ -48,6 +50,8 @@ def parse_stream(value: Any, segments: Sequence[Segment], steps: int, inputs: in
             or (-(-table.extent // table.rows) > -(-table.size // table.bytes))
         ):
             raise ValueError(f"{where} is not a table within the weights")
+        if table.chosen and (table.item_bytes != 4 or table.rows != 1 or not 0 < table.used <= table.bytes):
+            raise ValueError(f"{where} is not a table whose rows are chosen one by one")
         lookups.append(table)
     return Stream(weights, tuple(segments), tuple(visits), tuple(lookups))
 

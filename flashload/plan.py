@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from flashload.layout import PAGE
 from flashload.profile import FlashProfile
 from flashload.visits import Stream, chosen, ring_jobs
 from targets.errors import DoesNotFit
@@ -41,6 +42,7 @@ class Plan:
     compute_seconds: float
     first_seconds: float
     profile: str
+    gap_bytes: int = 0  # chosen rows so near to each other are read at once
 
     @property
     def streams(self) -> bool:
@@ -63,10 +65,12 @@ def plan(
     compute = (stream.resident_bytes + total) / (GEMV * profile.dram) if compute is None else compute
     if taken + total <= budget:
         depth, block = READS[-1]
-        total += min(stream.table_only_bytes, budget - taken - total)
-        first = (stream.resident_bytes + total) / profile.speed(block, 1) + compute
+        rest = min(stream.table_only_bytes, budget - taken - total)
+        read, gap = stream.chosen_read(rest), gap_of(profile, depth, block)
+        seconds, total = compute + read / profile.speed(block, depth), total + rest
+        first = (stream.resident_bytes + total) / profile.speed(block, 1) + seconds
         parts = {**always, "pinned weights": total}
-        return Plan(budget, parts, total, 0, block, depth, 0, compute, compute, first, profile.name)
+        return Plan(budget, parts, total, 0, block, depth, read, seconds, compute, first, profile.name, gap)
     found: list[Plan] = []
     for depth, block in READS:
         for ring in (stream.least_ring + depth * block, stream.least_ring):
@@ -77,10 +81,20 @@ def plan(
             speed = profile.speed(block, depth)
             seconds = play(jobs, [compute / len(jobs)] * len(jobs), ring, speed, depth)
             parts = {**always, "pinned weights": pinned, "ring": ring, "readers": depth * reader_bytes}
-            first, read = (stream.resident_bytes + pinned) / speed + seconds, sum(map(sum, jobs))
-            found.append(Plan(budget, parts, pinned, ring, block, depth, read, seconds, compute, first, profile.name))
+            rows = stream.chosen_read(max(0, pinned - stream.streamed_bytes))
+            seconds += rows / speed
+            first, read = (stream.resident_bytes + pinned) / speed + seconds, sum(map(sum, jobs)) + rows
+            gap = gap_of(profile, depth, block)
+            found.append(
+                Plan(budget, parts, pinned, ring, block, depth, read, seconds, compute, first, profile.name, gap)
+            )
     best = min(made.run_seconds for made in found)
     return min((p for p in found if p.run_seconds <= NEAR * best), key=lambda p: (-p.depth, p.run_seconds))
+
+
+def gap_of(profile: FlashProfile, depth: int, block: int) -> int:
+    """Bytes that are read in the time of one small read from anywhere: over so many it is better to read on."""
+    return int(profile.seconds(PAGE, PAGE, depth, random=True) * profile.speed(block, depth)) // PAGE * PAGE
 
 
 def refuse(budget: int, fixed: Mapping[str, int], stream: Stream, reader_bytes: int = READER_BYTES) -> dict[str, int]:

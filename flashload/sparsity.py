@@ -18,6 +18,22 @@ def thresholds(scores: np.ndarray, sparsity: float) -> float:
     return float(np.quantile(scores, sparsity))
 
 
+def limits_of(sizes: np.ndarray, lengths: np.ndarray, share: float, hot: float = 0.0) -> np.ndarray:
+    """What |activation(gate) * up| must be above for a neuron to count, float32 [neurons].
+
+    sizes: of it in calibration, [tokens, neurons]; lengths: of the neurons' columns. So many of all are left out:
+    of the share `hot` of neurons with the largest parts on average none (limits of -1), of the others the more.
+    """
+    scores = sizes.astype(np.float32) * lengths
+    cold = np.ones(len(lengths), bool)
+    cold[np.argsort(-scores.mean(0), kind="stable")[: round(hot * len(lengths))]] = False
+    if share <= 0:  # exact: only what adds nothing
+        return np.zeros(len(lengths), np.float32)
+    limit = np.quantile(scores[:, cold], min(1.0, share / cold.mean())) if cold.any() else 0
+    limits = limit / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return np.where(cold, np.minimum(limits, np.finfo(np.float32).max), -1).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class LowRank:
     """Predicts products with a matrix in fewer multiplications: x @ first @ second; [in, rank] and [rank, out]."""

@@ -25,7 +25,8 @@ class Lookup:
     """A step whose task i reads row indices[i] of a table of `size` bytes and `extent` rows, of which `rows` lie
     together in `bytes`.
 
-    The indices, of `item_bytes`, are input number `io`, or, that being -1, at byte `at` of the arena.
+    The indices, of `item_bytes`, are input number `io`, or, that being -1, at byte `at` of the arena. chosen: they
+    ascend and end with `extent`; of a row's bytes, `used` are kept in memory.
     """
 
     step: int
@@ -38,6 +39,8 @@ class Lookup:
     io: int
     at: int
     item_bytes: int
+    chosen: int = 0
+    used: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,12 @@ class Stream:
         """Of segments that are only looked up in."""
         return sum(up(s.size, PAGE) for s in self.segments) - self.resident_bytes - self.streamed_bytes
 
+    def chosen_read(self, kept: int) -> int:
+        """The most that a run reads of tables whose rows are chosen, when so many bytes of rows stay."""
+        rows = [table for table in self.lookups if table.chosen]
+        need = sum(table.extent * (table.used + SLOT) for table in rows)
+        return int(sum(table.size for table in rows) * max(0, need - kept) / need) if rows else 0
+
     @cached_property
     def streamed_bytes(self) -> int:
         """What a run reads when nothing more stays."""
@@ -78,8 +87,10 @@ class Stream:
     @cached_property
     def table_bytes(self) -> int:
         """What the runtime holds for looking up rows: the latest blocks, a mark of each, one whole segment."""
-        found = 0
-        for table in self.lookups:
+        rows = [table for table in self.lookups if table.chosen]
+        found = sum(table.extent * CHOSEN for table in rows)
+        found += max((up(t.size, PAGE) + PAGE + t.extent * RANGE for t in rows), default=0)
+        for table in (table for table in self.lookups if not table.chosen):
             blocks, end = -(-table.size // table.bytes), table.offset + table.size
             inside = [s.size for s in self.segments if s.offset < end and table.offset < s.offset + s.size]
             found += SLOTS * (up(table.bytes, PAGE) + PAGE) + 9 * blocks + up(max(inside, default=0), PAGE)
@@ -87,6 +98,7 @@ class Stream:
 
 
 SLOTS = 32  # of lookup.c
+CHOSEN, SLOT, RANGE = 4 + 2 + 8 + 1, 4, 32  # bytes of chosen.c for a row of each table, and of a range to read
 
 
 GROUP = 1 << 20  # of stream.c
@@ -111,7 +123,10 @@ def chosen(stream: Stream, pinned_bytes: int) -> list[bool]:
     for i in pieces:  # what is left of the budget
         if not stays[i] and pinned + sizes[i] <= pinned_bytes:
             stays[i], pinned = True, pinned + sizes[i]
+    chosen = [(table.offset, table.offset + table.size) for table in stream.lookups if table.chosen]
     for i, size in enumerate(sizes):  # tables of rows come last: most of them is never read
+        if any(begin <= stream.segments[i].offset < end for begin, end in chosen):
+            continue
         if not stays[i] and pinned >= total and pinned + size <= pinned_bytes:
             stays[i], pinned = True, pinned + size
     return stays

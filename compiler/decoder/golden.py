@@ -19,10 +19,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from compiler.decoder.by_neuron import ByNeuron
 from compiler.decoder.config import Decoder
 from compiler.decoder.rounded import round_like_compiled
 from compiler.decoder.session import Session
 from compiler.decoder.standard import to_onnx
+from compiler.decoder.thresholds import without
 from compiler.gguf import Tensor
 
 TOKENS, LIKELIEST, SPREAD = 16, 8, 56
@@ -33,12 +35,18 @@ LEAST = (
 
 
 def make(
-    decoder: Decoder, weights: Mapping[str, Tensor], first: int, memory: int | None, notes: list[str]
+    decoder: Decoder,
+    weights: Mapping[str, Tensor],
+    first: int,
+    memory: int | None,
+    notes: list[str],
+    neurons: ByNeuron | None = None,
 ) -> dict[str, Any] | None:
     """`ids` [TOKENS], and for each token `columns` (ids, the likeliest first) and `logits` there, `spread` (the logits'
     standard deviation); `tolerance`: the largest root mean square of errors / spread.
 
-    first: the token to begin with. memory: bytes that are free, None if unknown. Nothing, with a note, where the
+    first: the token to begin with. memory: bytes that are free, None if unknown. neurons: those that are left out.
+    Nothing, with a note, where the
     weights in floats are too large for half of that or for the disk, or ONNX Runtime does not run the graph.
     """
     floats = 4 * sum(int(np.prod(weight.shape)) for weight in weights.values())
@@ -49,6 +57,8 @@ def make(
             return None
         try:
             exact = to_onnx(decoder, weights, folder / "exact.onnx", context=min(decoder.context, TOKENS))
+            if neurons is not None:
+                exact = without(exact, neurons, folder / "sparse.onnx")
             ids, logits = likeliest_text(Session(exact, decoder), first, min(decoder.context, TOKENS))
             rounded = round_like_compiled(exact, weights, folder / "rounded.onnx")
             off = Session(rounded, decoder).feed(ids) - logits

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from compiler.decoder.by_neuron import ByNeuron, down_by_neuron
 from compiler.decoder.config import Decoder, Rope
 from compiler.decoder.products import Products, Rows
 from compiler.gguf import Tensor
@@ -30,19 +31,24 @@ CONTEXT = -1  # stands for the symbolic dimension
 
 
 def to_graph(
-    decoder: Decoder, weights: Mapping[str, Tensor], context: int | None = None, cache: str = "f16"
+    decoder: Decoder, weights: Mapping[str, Tensor], context: int | None = None, cache: str = "f16",
+    neurons: ByNeuron | None = None,
 ) -> ir.Model:  # fmt: skip
     """The graph. Weights are decoded when their bytes are asked for, a part at a time. `context`: the most positions.
 
     cache: how keys and values are stored (targets/kernels/cached_attention_formats.py); a format of several tensors has
-    the inputs cache.N, cache.N.1 and so on. Symbolic dimensions: seq, want, context.
+    the inputs cache.N, cache.N.1 and so on. neurons: which of them feed-forward layers leave out. Symbolic dimensions:
+    seq, want, context.
     """
-    return _Graph(decoder, weights, context or decoder.context, cache).model()
+    return _Graph(decoder, weights, context or decoder.context, cache, neurons).model()
 
 
 class _Graph(Products):
-    def __init__(self, decoder: Decoder, weights: Mapping[str, Tensor], context: int, cache: str) -> None:
+    def __init__(
+        self, decoder: Decoder, weights: Mapping[str, Tensor], context: int, cache: str, neurons: ByNeuron | None
+    ) -> None:
         super().__init__(weights)
+        self.neurons = neurons
         self.decoder, self.context, self.cache = decoder, context, cache
         d = decoder
         parts = FORMATS[cache].shapes(1, d.kv_heads, CONTEXT, d.head_dim)
@@ -103,7 +109,10 @@ class _Graph(Products):
         x = self.op("Add", [x, o], f"{at}.middle")
         names = [f"{at}.gate", f"{at}.up"]
         gate, up = self.linears(self.normed(x, f"{at}.ffn_norm", *names), names)
-        down = self.linear(self.gated(gate, up, at), f"{at}.down")
+        if self.neurons is None:
+            down = self.linear(self.gated(gate, up, at), f"{at}.down")
+        else:
+            down = down_by_neuron(self, self.hidden(gate, up, at), at, self.neurons)
         if d.post_norms:
             down = self.norm(down, f"{at}.post_ffn_norm")
         return self.op("Add", [x, down], f"{at}.end")
@@ -138,15 +147,18 @@ class _Graph(Products):
 
     def gated(self, gate: ir.Value, up: ir.Value, at: str) -> Rows:
         """activation(gate) * up for the product that follows."""
-        silu = self.decoder.activation == "silu"
         if self.weights[f"{at}.down"].quantized:
-            name = "silu" if silu else "gelu_tanh"
+            name = "silu" if self.decoder.activation == "silu" else "gelu_tanh"
             return self.codes("GatedCodes", [gate, up], f"{at}.gated", [f"{at}.down"], activation=name)
-        if silu:
+        return Rows(self.hidden(gate, up, at))
+
+    def hidden(self, gate: ir.Value, up: ir.Value, at: str) -> ir.Value:
+        """activation(gate) * up in floats."""
+        if self.decoder.activation == "silu":
             active = self.op("Mul", [gate, self.op("Sigmoid", [gate], f"{at}.sigmoid")], f"{at}.active")
         else:
             active = self.op("Gelu", [gate], f"{at}.active", approximate="tanh")
-        return Rows(self.op("Mul", [active, up], f"{at}.gated"))
+        return self.op("Mul", [active, up], f"{at}.gated")
 
     def rotation(self, rope: Rope) -> tuple[ir.Value, ir.Value]:
         """Cosine and sine of every position; layers alike share them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
@@ -89,15 +89,17 @@ PHASES: list[tuple[str, list[Pass]]] = [
 ]
 
 
-def run_passes(model: ir.Model, facts: Facts, target: Target, dump: Dump) -> tuple[ir.Model, Facts]:
-    """Runs every phase; the verifier checks the graph after each.
+def run_passes(
+    model: ir.Model, facts: Facts, target: Target, dump: Dump, last: Sequence[Pass] = ()
+) -> tuple[ir.Model, Facts]:
+    """Runs every phase, and what is asked for `last`; the verifier checks the graph after each.
 
     Dead nodes go after every pass: one that reads a value would hide from the next pass that the value has one reader.
     """
     edit = Edit(model, facts)
     verify(model, facts, "the front end")
     dead_code.run(edit, target)
-    for i, (name, passes) in enumerate(PHASES):
+    for i, (name, passes) in enumerate([*PHASES, ("last", [*last])]):
         for run in passes:
             run(edit, target)
             edit.complete()

@@ -1,5 +1,7 @@
 """`edgert compile`: a model into one artifact."""
 
+from pathlib import Path
+
 import click
 
 from edgert.cli.options import BYTES, MODEL, flash_profile_option, json_option, shape_options, target_option
@@ -12,7 +14,15 @@ from edgert.cli.options import BYTES, MODEL, flash_profile_option, json_option, 
 @shape_options
 @click.option("--quant", metavar="SCHEME", help="Quantize first: int8, int8-dynamic, int4, auto, ...")
 @click.option(
-    "--calibrate", type=click.Path(exists=True), metavar="DATA", help="Samples for --quant: an .npz file or a folder."
+    "--calibrate", type=click.Path(exists=True), metavar="DATA",
+    help="Samples for --quant: an .npz file or a folder. A text for --sparsity.",
+)  # fmt: skip
+@click.option(
+    "--sparsity", type=click.FloatRange(0, 1, max_open=True), metavar="SHARE",
+    help="Of a language model: leave out such a share of neurons, as in 0.5, where they add least (lossy).",
+)  # fmt: skip
+@click.option(
+    "--hot", type=click.FloatRange(0, 1), default=0.0, metavar="SHARE", help="With --sparsity: neurons never left out."
 )
 @click.option(
     "--ram", type=BYTES, help="Most bytes of arena (of a microcontroller: of RAM), as in 256K, or exit code 4."
@@ -60,6 +70,8 @@ def command(
     dims: tuple[tuple[str, tuple[int, int]], ...],
     quant: str | None,
     calibrate: str | None,
+    sparsity: float | None,
+    hot: float,
     ram: int | None,
     code: str,
     dram: int | None,
@@ -82,7 +94,9 @@ def command(
     from edgert.interface.build import build, report_text
     from edgert.interface.show import show
     from edgert.placing import Placing
+    from edgert.sparse import Sparsity
 
+    sparse = None if sparsity is None else Sparsity(sparsity, hot, Path(calibrate) if calibrate else None)
     with progress_bar("compile") as progress:
         report = build(
             model,
@@ -99,7 +113,8 @@ def command(
             debug_dump=debug_dump,
             progress=progress,
             quant=quant,
-            calibrate=calibrate,
+            calibrate=None if sparse else calibrate,
+            sparsity=sparse,
             code=code,
             io=io,
             placing=Placing(board, ram, flash, stack, weights_in),

@@ -12,6 +12,7 @@ import click
 from edgert.errors import DoesNotFit, EdgertError, UsageError
 from edgert.interface.bench import total_macs
 from edgert.placing import Placing
+from edgert.sparse import Sparsity
 from edgert.units import format_bytes
 
 
@@ -51,6 +52,7 @@ def build(
     placing: Placing | None = None,
     code: str = "none",
     io: str = "float",
+    sparsity: Sparsity | None = None,
 ) -> BuildReport:
     """Compile the file `model` into `output`; see `edgert.build.compile` for the options.
 
@@ -88,6 +90,7 @@ def build(
             placing=placing,
             code=code,
             io=io,
+            sparsity=sparsity,
         )
         manifest = report.manifest
         if ram is not None and manifest["arena_bytes"] > ram:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,12 @@ from edgert.errors import UsageError
 from edgert.llm.self_check import MEMBER
 from edgert.llm.text_model import CONFIG, TEXTS, TOKENIZER
 from edgert.llm.token_texts import pack_texts
+from edgert.llm.tokenizer import Tokenizer
 from edgert.llm.tokenizer_gguf import tokenizer_from_gguf
 
 if TYPE_CHECKING:
     from compiler.pipeline import Compiled, Progress
+    from edgert.sparse import Sparsity
     from targets.target import Target
 
 FIRST = "f16"  # how the cache is stored unless asked otherwise
@@ -33,17 +36,20 @@ def compile_decoder(
     progress: Progress | None = None,
     caches: Sequence[str] = ("i8", "i4"),
     golden: bool = True,
+    sparsity: Sparsity | None = None,
 ) -> tuple[Compiled, dict[str, bytes]]:
     """The compiled model and the members that hold its tokenizer and, unless not `golden`, right answers.
 
     caches: further ways to store keys and values, each a program of the artifact over the same weights.
 
-    context: the most tokens that a text may have (default: what the model was made for). Raises EdgertError for a
+    context: the most tokens that a text may have (default: what the model was made for). sparsity: feed-forward layers
+    leave neurons out. Raises EdgertError for a
     damaged file, UnsupportedModel for an architecture or a type of weights that is not known.
     """
     from compiler.decoder import open_gguf
     from compiler.decoder.golden import make
     from compiler.decoder.graph import to_graph
+    from compiler.decoder.thresholds import calibrate
     from compiler.pipeline import compile_model
     from targets.kernels.cached_attention_formats import FORMATS
 
@@ -55,7 +61,13 @@ def compile_decoder(
     most = decoder.context if context is None else min(context, decoder.context)
     dims = {"seq": (1, CHUNK), "want": (1, WANTED), "context": (1, most)}
     caches = [cache for cache in caches if decoder.head_dim % FORMATS[cache].multiple == 0]
-    graphs = {cache: to_graph(decoder, opened.weights, most, cache) for cache in (FIRST, *caches)}
+    neurons, cost = None, None
+    if sparsity is not None:
+        started = time.perf_counter()
+        cut = sparsity.windows(Tokenizer(text, config), most)
+        neurons, cost = calibrate(decoder, opened.weights, cut, sparsity.share, sparsity.hot)
+        spent = round(time.perf_counter() - started, 4)
+    graphs = {cache: to_graph(decoder, opened.weights, most, cache, neurons) for cache in (FIRST, *caches)}
     done = compile_model(
         path, target, None, dims, decoder.name or path.stem, tiles, debug_dump, progress,
         graph=graphs.pop(FIRST), variants=graphs,
@@ -65,10 +77,14 @@ def compile_decoder(
         # a run whose logits nobody wants has no tasks in its output layer, which then need not be read
         part["dims"] = [{**dim, "min": 0} if dim["name"] == "want" else dim for dim in part["dims"]]
         part["decoder"] = {**_facts(decoder, most), "ends": config["end_ids"], "cache": cache}
+    if cost is not None:
+        done.manifest["sparsity"] = asdict(cost)
+        done.notes.append(str(cost))
+        done.seconds["thresholds"] = spent
     more = {TOKENIZER: text.encode(), CONFIG: json.dumps(config).encode(), TEXTS: pack_texts(text, config)}
     if golden:
         started, first = time.perf_counter(), config["bos"] or 0
-        if answers := make(decoder, opened.weights, first, cpu.available_memory(), done.notes):
+        if answers := make(decoder, opened.weights, first, cpu.available_memory(), done.notes, neurons):
             more[MEMBER] = json.dumps(answers).encode()
         done.seconds["golden"] = round(time.perf_counter() - started, 4)
     return done, more

@@ -31,6 +31,7 @@ int32_t lookup_open(edgert_stream *s) {
   for (int64_t i = 0; i < l->lookup_count; i++) {
     row_table *t = &s->tables[i];
     t->about = &l->lookups[i];
+    if (t->about->chosen) continue;
     t->blocks = (t->about->size + t->about->bytes - 1) / t->about->bytes;
     t->room = pages(t->about->bytes) + PAGE;
     t->marks = calloc((size_t)t->blocks, sizeof *t->marks);
@@ -51,7 +52,7 @@ int32_t lookup_open(edgert_stream *s) {
 void lookup_close(edgert_stream *s) {
   for (int64_t i = 0; s->tables && i < s->layout.lookup_count; i++) {
     row_table *t = &s->tables[i];
-    stream_release(t->slots, SLOTS * t->room);
+    if (t->slots) stream_release(t->slots, SLOTS * t->room);
     free((void *)t->known);
     free(t->marks);
   }

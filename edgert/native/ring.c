@@ -91,6 +91,7 @@ static void *reader(void *argument) {
   prctl(PR_SET_NAME, "edgert-read", 0, 0, 0);
   pthread_mutex_lock(&s->lock);
   while (!atomic_load(&s->stop)) {
+    if (chosen_fetch(s)) continue;
     int64_t first = s->next, count = s->paused || s->failed || !s->job_count ? 0 : claim_block(s);
     if (!count) {
       pthread_cond_wait(&s->space, &s->lock);
@@ -121,7 +122,7 @@ static void *reader(void *argument) {
 int32_t ring_start(edgert_stream *s) {
   pthread_attr_t attr;
   sigset_t all, before;
-  int64_t wanted = s->job_count ? s->plan.threads : 0;
+  int64_t wanted = s->job_count || s->chosen_tables ? s->plan.threads : 0;
   sigfillset(&all);
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, STACK);

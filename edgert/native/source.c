@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { PAGE = 4096 };
+enum { PAGE = 4096, SECTOR = 512 };
 
 typedef struct {
   edgert_source source;
@@ -26,6 +26,15 @@ static void file_close(edgert_source *self) {
   free(self);
 }
 
+/* The least that can be read past the page cache: what devices with sectors of 512 bytes take, or a page. */
+static int64_t least_read(int file) {
+  void *to;
+  if (posix_memalign(&to, PAGE, SECTOR)) return PAGE;
+  ssize_t got = pread(file, to, SECTOR, SECTOR);
+  free(to);
+  return got < 0 ? PAGE : SECTOR;
+}
+
 edgert_source *edgert_source_file(const char *path) {
   int cached = 0, file = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
   if (file < 0 && errno == EINVAL) {
@@ -38,6 +47,6 @@ edgert_source *edgert_source_file(const char *path) {
     if (file >= 0) close(file);
     return NULL;
   }
-  *made = (file_source){{file_read, file_close, PAGE}, file, cached};
+  *made = (file_source){{file_read, file_close, cached ? PAGE : least_read(file)}, file, cached};
   return &made->source;
 }

@@ -33,7 +33,7 @@ void stream_fail(edgert_stream *s, const char *format, ...) {
 
 /* Whether each segment is to stay: the resident ones, and of the others so many bytes, spread evenly over a run, so that
  * reading and computing alternate, but in groups: what is read is then long runs of the file. Gives the bytes of all. */
-static int64_t choose(edgert_stream *s, uint8_t *stays) {
+static int64_t choose(edgert_stream *s, uint8_t *stays, int64_t *rest) {
   const edgert_layout *l = &s->layout;
   int64_t total = 0, kept = 0, pinned = 0, seen = 0, most = s->plan.pinned_bytes;
   for (int64_t i = 0; i < l->segment_count; i++) stays[i] = (uint8_t)l->segments[i].resident;
@@ -56,12 +56,13 @@ static int64_t choose(edgert_stream *s, uint8_t *stays) {
   }
   for (int64_t i = 0; i < l->segment_count; i++) { /* tables of rows come last: most of them is never read */
     int64_t size = pages(l->segments[i].size);
-    if (!stays[i] && pinned >= total && pinned + size <= most) {
+    if (!stays[i] && pinned >= total && pinned + size <= most && !chosen_segment(l, i)) {
       stays[i] = 1;
       pinned += size;
     }
     if (stays[i]) kept += size;
   }
+  *rest = pinned < most ? most - pinned : 0; /* for chosen rows */
   return kept;
 }
 
@@ -120,6 +121,7 @@ static void drop(edgert_stream *s) {
   stream_release(s->kept, s->kept_bytes);
   stream_release(s->ring, s->plan.ring_bytes);
   free(s->jobs);
+  chosen_drop(s);
   s->kept = s->ring = NULL;
   s->jobs = NULL;
 }
@@ -128,7 +130,8 @@ static void drop(edgert_stream *s) {
 static int32_t fill(edgert_stream *s) {
   uint8_t *stays = malloc((size_t)s->layout.segment_count + 1);
   if (!stays) return stream_fail(s, "no memory for streaming"), 1;
-  s->kept_bytes = choose(s, stays);
+  int64_t rest = 0;
+  s->kept_bytes = choose(s, stays, &rest);
   s->kept = stream_memory(s->kept_bytes);
   int32_t wrong = !s->kept;
   if (wrong) stream_fail(s, "no memory for %lld bytes of weights", (long long)s->kept_bytes);
@@ -157,6 +160,7 @@ static int32_t fill(edgert_stream *s) {
   if (!s->jobs || !s->ring) return stream_fail(s, "no memory for a ring of %lld bytes", (long long)s->plan.ring_bytes), 1;
   s->figures.pinned_bytes = s->kept_bytes;
   s->figures.ring_bytes = s->plan.ring_bytes;
+  if (chosen_fill(s, rest)) return 1;
   ring_reset(s, 1);
   if (ring_start(s)) return stream_fail(s, "no thread to read weights with"), 1;
   return 0;
@@ -187,7 +191,7 @@ edgert_stream *edgert_stream_open(const edgert_layout *layout, const edgert_stre
   s->sequence = calloc((size_t)layout->piece_count + 1, sizeof *s->sequence);
   int32_t wrong = !s->where || !s->marks || !s->known || !s->bases || !s->visits || !s->sequence;
   if (wrong) stream_fail(s, "no memory for streaming");
-  if (wrong || lookup_open(s) || fill(s)) {
+  if (wrong || lookup_open(s) || chosen_open(s) || fill(s)) {
     snprintf(message, (size_t)message_bytes, "%s", s->message);
     edgert_stream_close(s);
     return NULL;
@@ -204,7 +208,8 @@ void edgert_stream_begin(edgert_stream *s, edgert_ctx *ctx) {
 int32_t edgert_stream_step(edgert_stream *s, edgert_ctx *ctx, int64_t step, edgert_range run, void *with, int64_t n) {
   const edgert_layout *l = &s->layout;
   for (int64_t i = 0; i < l->lookup_count; i++)
-    if (l->lookups[i].step == step) return lookup_step(s, ctx, &l->lookups[i], run, with, n);
+    if (l->lookups[i].step == step)
+      return l->lookups[i].chosen ? chosen_step(s, ctx, i, run, with, n) : lookup_step(s, ctx, &l->lookups[i], run, with, n);
   if (s->cursor == s->visit_count || s->visits[s->cursor].step != step)
     return stream_fail(s, "step %lld comes out of turn", (long long)step), 1;
   for (; s->cursor < s->visit_count && s->visits[s->cursor].step == step; s->cursor++) {
@@ -252,6 +257,7 @@ void edgert_stream_close(edgert_stream *s) {
   if (ring_stop(s)) return; /* the device may yet write to memory of ours, which therefore stays */
   drop(s);
   lookup_close(s);
+  chosen_close(s);
   if (s->source) s->source->close(s->source);
   pthread_cond_destroy(&s->space);
   pthread_cond_destroy(&s->ready);

@@ -36,6 +36,8 @@ typedef struct {
   int64_t extent, rows, bytes;  /* rows of the table; an index may count from the end */
   int64_t io, at;               /* where the indices are: io[io], or, io being -1, byte `at` of the arena */
   int64_t item_bytes;           /* 4 or 8: signed integers */
+  int64_t chosen, used;         /* chosen: the indices, of 4 bytes, ascend and end with `extent`; the step's first task is
+                                 * always run. Of a row's `bytes`, `used` are kept in memory */
 } edgert_lookup;
 
 typedef struct {
@@ -54,6 +56,7 @@ typedef struct {
   int64_t block_bytes;  /* neighbours are read together up to this size */
   int64_t threads;      /* reads at once, 1 to 16 */
   int64_t timeout_ms;   /* after so long without a byte a run fails */
+  int64_t gap_bytes;    /* chosen rows so near to each other are read at once, with what lies between */
 } edgert_streaming;
 
 typedef struct {
@@ -61,6 +64,8 @@ typedef struct {
   int64_t read_bytes, reads;        /* since opening; pinned and resident ones among them */
   int64_t wait_ns;                  /* that runs waited for segments */
   int64_t lookups, lookup_reads;    /* rows looked up, and those that were not at hand */
+  int64_t chosen_rows, chosen_missing; /* rows of tables of which a step chooses, and those that were not in memory */
+  int64_t chosen_bytes, chosen_reads;  /* read for them, but for the first time, when whole segments are */
 } edgert_stream_stats;
 
 /* Reads and checks what stays in memory and starts the readers. Takes `source`, also when it fails. Layout and plan are

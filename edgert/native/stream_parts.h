@@ -18,6 +18,11 @@ typedef struct {
   int64_t jobs;                                  /* of its pieces, how many come through the ring */
 } stream_visit;
 
+typedef struct {
+  int64_t offset, bytes, least; /* in weights.bin; at least `least` of the bytes must be there */
+  uint8_t *to;
+} stream_range;
+
 struct edgert_stream {
   edgert_layout layout;
   edgert_streaming plan;
@@ -52,6 +57,13 @@ struct edgert_stream {
   struct row_table *tables; /* [lookup_count] */
   uint8_t *scratch;         /* a whole segment, for the first row of it */
   int64_t scratch_bytes;
+
+  struct chosen_table *chosen; /* [lookup_count] */
+  int64_t chosen_tables;       /* how many of them choose */
+  uint8_t *staging;            /* chosen rows that were read, where they lie in their table */
+  int64_t staging_bytes;
+  stream_range *ranges; /* to read: [range_next, range_count) nobody has begun. Counts under `lock` */
+  int64_t range_count, range_next, range_done;
 };
 
 static inline int64_t pages(int64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
@@ -87,5 +99,17 @@ void lookup_close(edgert_stream *s);
 void lookup_learn(edgert_stream *s, int64_t segment, const uint8_t *bytes);
 int32_t lookup_step(edgert_stream *s, edgert_ctx *ctx, const edgert_lookup *table, edgert_range run, void *with,
                     int64_t n);
+
+/* chosen.c */
+int32_t chosen_open(edgert_stream *s);
+void chosen_close(edgert_stream *s);
+/* Whether a segment is a part of a table of chosen rows. */
+int32_t chosen_segment(const edgert_layout *l, int64_t segment);
+/* Room for rows that stay, of so many bytes in all. 0 when right. */
+int32_t chosen_fill(edgert_stream *s, int64_t bytes);
+void chosen_drop(edgert_stream *s);
+/* Under the lock: reads a range, where there is one that nobody has begun. 0 when there is none. */
+int32_t chosen_fetch(edgert_stream *s);
+int32_t chosen_step(edgert_stream *s, edgert_ctx *ctx, int64_t number, edgert_range run, void *with, int64_t n);
 
 #endif

@@ -13,8 +13,10 @@ from flashload import visits
 
 I64, PTR = ctypes.c_int64, ctypes.c_void_p
 MESSAGE_BYTES = 512
-LOOKUP = ("step", "weight", "offset", "size", "extent", "rows", "bytes", "io", "at", "item_bytes")
-STATS = ("pinned_bytes", "ring_bytes", "read_bytes", "reads", "wait_ns", "lookups", "lookup_reads")
+LOOKUP = ("step", "weight", "offset", "size", "extent", "rows", "bytes", "io", "at", "item_bytes",
+          "chosen", "used")  # fmt: skip
+STATS = ("pinned_bytes", "ring_bytes", "read_bytes", "reads", "wait_ns", "lookups", "lookup_reads",
+         "chosen_rows", "chosen_missing", "chosen_bytes", "chosen_reads")  # fmt: skip
 
 
 class Segment(ctypes.Structure):
@@ -54,7 +56,8 @@ class Streaming(ctypes.Structure):
     """edgert_streaming."""
 
     _fields_ = tuple(
-        (name, I64) for name in ("start", "pinned_bytes", "ring_bytes", "block_bytes", "threads", "timeout_ms")
+        (name, I64)
+        for name in ("start", "pinned_bytes", "ring_bytes", "block_bytes", "threads", "timeout_ms", "gap_bytes")
     )
 
 

@@ -9,7 +9,7 @@
 
 #include "program.h"
 
-enum { PAGE = 4096, READERS = 4, READER_BYTES = 64 << 10, BLOCK = 512 << 10, MOST_RING = 4 << 20, TIMEOUT_MS = 30000, SLOTS = 32 };
+enum { PAGE = 4096, READERS = 4, READER_BYTES = 64 << 10, BLOCK = 512 << 10, MOST_RING = 4 << 20, TIMEOUT_MS = 30000, GAP = 64 << 10, SLOTS = 32, CHOSEN = 15, RANGE = 32 };
 
 static int64_t pages(int64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
 
@@ -39,10 +39,16 @@ static int64_t least_ring(const edgert_layout *layout) {
 }
 
 static int64_t table_bytes(const edgert_layout *layout) {
-  int64_t sum = 0;
+  int64_t sum = 0, staging = 0;
   for (int64_t i = 0; i < layout->lookup_count; i++) {
     const edgert_lookup *table = &layout->lookups[i];
     int64_t most = 0;
+    if (table->chosen) {
+      int64_t size = pages(table->size) + PAGE + table->extent * RANGE;
+      sum += table->extent * CHOSEN;
+      staging = size > staging ? size : staging;
+      continue;
+    }
     for (int64_t j = 0; j < layout->segment_count; j++) {
       const edgert_segment *segment = &layout->segments[j];
       if (segment->offset < table->offset + table->size && table->offset < segment->offset + segment->size)
@@ -50,7 +56,7 @@ static int64_t table_bytes(const edgert_layout *layout) {
     }
     sum += SLOTS * (pages(table->bytes) + PAGE) + 9 * (table->size / table->bytes + 1) + pages(most);
   }
-  return sum;
+  return sum + staging;
 }
 
 /* The system reads ahead, by megabytes on some machines, where a program's own pages are first used: with the code come
@@ -84,7 +90,7 @@ void open_weights(session *s, int64_t dram, int64_t later) {
   int64_t margin = (1 << 20) + dram / 100;
   int64_t taken = held() + later + margin + table_bytes(layout), left = dram - taken - resident;
   edgert_streaming plan = {.start = s->place.start, .block_bytes = BLOCK, .threads = READERS,
-                           .timeout_ms = TIMEOUT_MS};
+                           .timeout_ms = TIMEOUT_MS, .gap_bytes = GAP};
   if (left >= all - resident) {
     plan.pinned_bytes = all - resident;
   } else {

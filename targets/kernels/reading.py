@@ -23,13 +23,18 @@ class Span:
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Task i of a stage reads of table `leaf` only the row indices[i] (from the end where negative), of `extent`;
-    `rows` of them lie together in `bytes` bytes."""
+    `rows` of them lie together in `bytes` bytes.
+
+    chosen: the indices, int32, ascend and those behind the last row are `extent`: such tasks read none. Only one thread
+    runs the tasks, in order, and always the first; of a row's `bytes`, `used` are read."""
 
     leaf: Leaf
     indices: Leaf
     extent: int
     rows: int
     bytes: int
+    chosen: bool = False
+    used: int = 0
 
 
 @dataclass(eq=False)
