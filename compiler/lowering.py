@@ -172,6 +172,7 @@ class Lowering:
                         self.roots[name] = name_of(node.inputs[before])
                     else:
                         everything[after] = self.leaf(name_of(node.inputs[before]))
+                macs = outcome.macs
                 stages = stages_for(self._call(key, made, everything, everything), self.target)
                 stages = stages or outcome.emit(self.target, everything)
                 break

@@ -9,6 +9,8 @@ from onnx import NodeProto, TensorProto
 
 from quant.contract import Layer, Options
 from quant.graph import Graph, attribute
+from quant.recurrent import CELLS
+from quant.recurrent import refusal as cell_refusal
 
 # Operators that only move values (input 0, or all of Concat's): what comes out has the scale of what went in.
 MOVES = {"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "Concat", "MaxPool"}
@@ -17,11 +19,12 @@ MOVES |= {"Resize", "Gather", "Expand", "Tile", "DepthToSpace", "SpaceToDepth"}
 ARITHMETIC = {"AveragePool", "GlobalAveragePool", "Add", "Mul"}
 ANCHORS = {"Conv", "Gemm", "MatMul"}
 # Named in the report when they stay float32, since they hold weights.
+_CELL = "recurrent cells have no static form in 8 bits; int16x8 and int8-dynamic are the schemes for them"
 FLOAT = {
     "ConvTranspose": "no integer kernel for transposed convolution",
-    "LSTM": "recurrent cells have no static form; int8-dynamic is the scheme for them",
-    "GRU": "recurrent cells have no static form; int8-dynamic is the scheme for them",
-    "RNN": "recurrent cells have no static form; int8-dynamic is the scheme for them",
+    "LSTM": _CELL,
+    "GRU": _CELL,
+    "RNN": _CELL,
 }
 
 
@@ -50,12 +53,14 @@ class Plan:
         return {group: members or [group] for group, members in groups.items()}
 
 
-def plan(graph: Graph, scheme: str, options: Options, fold_clamps: bool) -> Plan:
+def plan(graph: Graph, scheme: str, options: Options, fold_clamps: bool, cells: bool = False) -> Plan:
     """Decide for every node (the graph's order is the order of execution); `fold_clamps`: whether the codes' own limits
-    may stand for a Relu or Clip (they may not for symmetric formats)."""
+    may stand for a Relu or Clip (they may not for symmetric formats); `cells`: whether LSTM and GRU are taken."""
     made = Plan()
     allowed = {node.name: options.takes(node.name) for node in graph.nodes}
     reasons = {node.name: _refusal(graph, node) for node in graph.nodes if node.op_type in ANCHORS}
+    if cells:
+        reasons |= {node.name: cell_refusal(graph, node) for node in graph.nodes if node.op_type in CELLS}
     anchors = {name for name, reason in reasons.items() if reason is None and allowed[name]}
     needed = _needed(graph, anchors, allowed)
     made.values.update((name, name) for name in graph.inputs if name in needed)
@@ -68,7 +73,7 @@ def plan(graph: Graph, scheme: str, options: Options, fold_clamps: bool) -> Plan
         if node.name in anchors:
             made.integer.add(node.name)
             # Linear layers can give float32 from their int32 sums; convolutions always end in bytes.
-            if op == "Conv" or _clamped(graph, node, fold_clamps and allowed)[0] in needed:
+            if op not in CELLS and (op == "Conv" or _clamped(graph, node, fold_clamps and allowed)[0] in needed):
                 _quantize_output(graph, made, node, fold_clamps and allowed)
         elif _is_move(graph, node) and allowed[node.name] and all(x in made.values for x in moved_inputs(node)):
             made.integer.add(node.name)
@@ -92,7 +97,8 @@ def moved_inputs(node: NodeProto) -> list[str]:
 
 def activation_inputs(graph: Graph, node: NodeProto) -> list[str]:
     """The inputs of an anchor that are no constants, the bias not counted."""
-    return [name for name in node.input[:2] if name not in graph.initializers]
+    count = 1 if node.op_type in CELLS else 2
+    return [name for name in node.input[:count] if name not in graph.initializers]
 
 
 def _needed(graph: Graph, anchors: set[str], allowed: dict[str, bool]) -> set[str]:

@@ -23,6 +23,7 @@ from quant.data import Samples
 from quant.embedding import int8_tables
 from quant.graph import Graph, attribute
 from quant.plan import Plan, plan
+from quant.recurrent import CELLS, quantize_weights
 from quant.schemes import Scheme
 from targets.errors import UsageError
 
@@ -48,7 +49,7 @@ def rewrite(
     assert scheme.activations is not None
     form = scheme.activations
     graph = Graph(model)
-    made = plan(graph, scheme.name, options, fold_clamps=not form.symmetric)
+    made = plan(graph, scheme.name, options, fold_clamps=not form.symmetric, cells=form.dtype == "int16")
     groups = made.observed()
     lowest, highest = LIMITS[form.dtype]
     wanted = [name for members in groups.values() for name in members]
@@ -98,6 +99,8 @@ class _Emitter:
         for node in self.graph.nodes:
             if node.name in self.plan.integer and node.op_type in ("Conv", "Gemm", "MatMul"):
                 self._weights(node)
+            elif node.name in self.plan.integer and node.op_type in CELLS:
+                quantize_weights(self.graph, node)
         for node in self.graph.nodes:
             if clamp := self.plan.clamps.get(node.name):
                 value = clamp.output[0]

@@ -41,13 +41,15 @@ class Unsupported(Exception):
 class Custom:
     """An operator written as kernels by hand: outputs are leaves; `emit(target, results)` gives their stages.
 
-    state: outputs that are an input in the same memory, changed; by number, output to input.
+    state: outputs that are an input in the same memory, changed; by number, output to input. macs: how many
+    multiply-accumulates it takes, where it says so.
     """
 
     outputs: list[Tensor]
     emit: Callable[[Target, list[Tensor]], list[Stage]]
     inputs: tuple[Tensor, ...] = ()
     state: dict[int, int] = field(default_factory=dict)
+    macs: int = 0
 
 
 Result = Tensor | Sequence[Tensor | None] | Custom
