@@ -3,6 +3,7 @@
 from benchmarks.readme import update
 from quant.schemes import SCHEMES
 from targets import all_targets
+from targets.gpu import Gpu
 
 
 def targets_table() -> str:
@@ -11,6 +12,11 @@ def targets_table() -> str:
     for name, t in sorted(all_targets().items()):
         register = f"{t.registers} of {t.vector_bytes * 8} bits"
         ways = " and ".join(filter(None, (t.tiles, t.dot)))
+        if isinstance(t, Gpu) and t.host is not None:
+            register, ways = (
+                f"groups of {t.workgroup}, tiles of {t.tile} x {t.vector}",
+                f"OpenCL C, beside {t.host.name}",
+            )
         lines.append(f"| `{name}` | {t.triple} | {' '.join(t.features)} | {register} | {ways} |")
     return "\n".join(lines)
 

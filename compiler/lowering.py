@@ -17,6 +17,7 @@ from compiler.fusion import Group, kind_of
 from compiler.ops.registry import Custom, Node, Result, find
 from compiler.program import Buffer, Part, Port, Program, Step
 from targets.dtypes import item_size
+from targets.gpu import ON_GPU, cpu_of
 from targets.kernels.nest import lower_nest
 from targets.kernels.registry import Call, stages_for, templates_for
 from targets.kernels.stage import Const, Leaf, Stage
@@ -42,6 +43,7 @@ class Lowering:
     ) -> None:  # fmt: skip
         """weights: those of other programs of one artifact, to be shared; what this one adds goes in as well."""
         self.model, self.facts, self.target = model, facts, target
+        self.cpu = cpu_of(target)
         self.tiles = tiles or (lambda call: {})
         self.leaves: dict[str, Tensor] = {}
         self.values: dict[int, str] = {}  # id of a leaf -> the value it stands for
@@ -139,6 +141,11 @@ class Lowering:
             self.copy(name, buffer)
         return self.program
 
+    def where(self, names: Sequence[str]) -> Target:
+        """What runs kernels on those values: the target, but the CPU beside a GPU that lacks one of their types."""
+        on_gpu = all(self.facts.values[name].dtype in ON_GPU for name in names if name in self.facts.values)
+        return self.target if on_gpu else self.cpu
+
     def port(self, name: str) -> Port:
         """The graph's input or output of that name."""
         fact = self.facts.values[name]
@@ -152,20 +159,25 @@ class Lowering:
         self.values[id(target)] = target.name
         self.buffers[target.name] = buffer
         moved = compute(source.shape, source.dtype, source, [source], "copy")
-        self.append("copy", "Identity", [name], lower_nest([(moved, target)], self.target, "copy"), 0)
+        self.append("copy", "Identity", [name], lower_nest([(moved, target)], self.where([name]), "copy"), 0)
 
     def group(self, group: Group) -> None:
         """Adds the steps of one group: a template's, a hand-written operator's, or a loop nest's."""
         env: dict[str, Tensor] = {}
         first = group.nodes[0]
         key = f"{first.domain}.{first.op_type}" if first.domain else first.op_type
+        where = self.where([str(v.name) for n in group.nodes for v in (*n.inputs, *n.outputs) if v is not None])
+        if group.anchor and len(group.nodes) > 1 and isinstance(self._defined(first, env)[1], Custom):
+            # what is written by hand stores its results itself
+            self.group(Group([first], True, [name_of(first.outputs[0])]))
+            self.group(Group(group.nodes[1:], False, group.outputs))
+            return
         results = [self.leaf(name) for name in group.outputs]
         stages: list[Stage] | None = None
         macs = 0
         for node in group.nodes:
             made, outcome = self._defined(node, env)
             if isinstance(outcome, Custom):
-                assert len(group.nodes) == 1, f"{node.op_type} cannot head a fused group"
                 everything = [self._result(v.name, t) for v, t in zip(node.outputs, outcome.outputs, strict=False)]
                 for after, before in outcome.state.items():
                     if name := node.outputs[after].name:
@@ -173,14 +185,14 @@ class Lowering:
                     else:
                         everything[after] = self.leaf(name_of(node.inputs[before]))
                 macs = outcome.macs
-                stages = stages_for(self._call(key, made, everything, everything), self.target)
-                stages = stages or outcome.emit(self.target, everything)
+                stages = stages_for(self._call(key, made, everything, everything), where)
+                stages = stages or outcome.emit(self.cpu, everything)
                 break
             made_outputs: list[Tensor | None] = [outcome] if isinstance(outcome, Tensor) else list(outcome)
             if node is first:
                 macs = sum(self._macs(t) for t in made_outputs if t is not None)
-            if node is first and group.anchor and templates_for(key, self.target):
-                stages = self._template(group, key, made, made_outputs, results)
+            if node is first and group.anchor and templates_for(key, where):
+                stages = self._template(group, key, made, made_outputs, results, where)
                 if stages is not None:
                     break
             pairs = zip(node.outputs, made_outputs, strict=False)
@@ -188,7 +200,7 @@ class Lowering:
         if stages is None:
             # what a later node reads of an earlier one is counted with the node that it ends in
             macs = max((self._macs(env[name]) for name in group.outputs), default=macs)
-            stages = lower_nest([(env[name], self.leaf(name)) for name in group.outputs], self.target, _name(group))
+            stages = lower_nest([(env[name], self.leaf(name)) for name in group.outputs], where, _name(group))
         label = first.name or next(v.name for v in first.outputs if v.name)
         self.append(str(label), first.op_type, [n.name or n.op_type for n in group.nodes], stages, macs)
         if len(group.nodes) == 1 and (found := runs(first, self.facts)):
@@ -223,7 +235,7 @@ class Lowering:
         return call
 
     def _template(
-        self, group: Group, key: str, made: Node, shapes: list[Tensor | None], results: list[Tensor]
+        self, group: Group, key: str, made: Node, shapes: list[Tensor | None], results: list[Tensor], where: Target
     ) -> list[Stage] | None:
         """The anchor's template with the rest of the group as its tail."""
         anchor, tail = group.nodes[0], group.nodes[1:]
@@ -239,7 +251,7 @@ class Lowering:
             env[name_of(node.outputs[0])] = first
         if tail:
             call.final = env[name_of(tail[-1].outputs[0])]
-        return stages_for(call, self.target)
+        return stages_for(call, where)
 
     def _macs(self, t: Tensor) -> int:
         """Multiply-accumulates of the sums behind `t`, at the largest size; 0 for what is cheaper."""

@@ -20,8 +20,11 @@ from compiler.codegen.c_names import identifier
 from compiler.codegen.entry import ENTRY, entry_object
 from compiler.codegen.link import link_shared
 from compiler.codegen.lower import compile_object, symbol
+from compiler.codegen.opencl import program_source
 from compiler.codegen.static_entry import static_entry_object
 from compiler.debug import Dump
+from compiler.device import DEVICE_ABI, KERNELS, device_entry
+from compiler.device import notes as device_notes
 from compiler.external import load_ahead
 from compiler.frontend import load
 from compiler.frontend.dims import largest
@@ -35,6 +38,7 @@ from compiler.program import Buffer, Port, Program
 from compiler.split import fit
 from compiler.streaming import lay_weights, stream_entry
 from targets.errors import UnsupportedModel
+from targets.gpu import Gpu
 from targets.kernels.tensor import Index
 from targets.microcontroller import Microcontroller
 from targets.target import Target
@@ -56,6 +60,7 @@ class Compiled:
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)  # per phase
     objects: dict[str, bytes] = field(default_factory=dict)  # of a microcontroller, by file name
+    members: dict[str, bytes] = field(default_factory=dict)  # further members of the artifact
 
 
 class Clock:
@@ -121,13 +126,18 @@ def compile_model(
         raise_if_unsupported(more.problems)
         planned[f"{ENTRY}_{variant}"] = plan_graph(known, more, target, tiles, Dump(None), clock, ram, weights)
     programs = {entry: made for entry, (made, _) in planned.items()}
-    layout = None if bare else lay_weights(list(programs.values()), target)
+    on_gpu = isinstance(target, Gpu)
+    layout = None if bare or on_gpu else lay_weights(list(programs.values()), target)
     weights_bytes = place_weights(*programs.values()) if layout is None else layout.total
     placement = replace(placement, weights_bytes=weights_bytes)
     # 6. code: every kernel to an object (cached by content), the entries that call them, one shared object
     objects = build_objects(programs, target, progress)
     clock.phase("kernels")
     code = b"" if bare else link_shared(objects, target, *programs)
+    members = {}
+    if on_gpu:
+        source = program_source([s.stage for p in programs.values() for s in p.steps if s.stage.workgroup], target)
+        members[KERNELS] = source.encode()
     clock.phase("link")
     manifest = make_manifest(program, placement, target, label) | {"entry": entry}
     if variants:
@@ -143,6 +153,9 @@ def compile_model(
         for entry, made in programs.items():
             part = manifest if entry == ENTRY else manifest["programs"][entry.removeprefix(f"{ENTRY}_")]
             part["stream"] = stream_entry(made, whole, layout)
+    if on_gpu:
+        manifest |= {"abi": DEVICE_ABI, "device": device_entry(program, target)}
+        facts.notes += device_notes(program)
     if external:
         manifest["weights_in"] = "external"
     if program.split is not None:
@@ -150,7 +163,7 @@ def compile_model(
     manifest["source"] = {"opset": opset, "sha256": _sha256(Path(model))}
     return Compiled(
         target, manifest, code, lambda: weight_chunks(*programs.values()), program, placement, list(facts.notes),
-        clock.seconds, objects if bare else {},
+        clock.seconds, objects if bare else {}, members,
     )  # fmt: skip
 
 
@@ -213,7 +226,8 @@ def build_objects(
     programs: Mapping[str, Program], target: Target, progress: Progress | None = None
 ) -> dict[str, bytes]:  # fmt: skip
     """Objects of every distinct kernel and of each program's entry, by whose names they come; on all cores."""
-    owners = {symbol(step.stage, target): step for program in programs.values() for step in program.steps}
+    steps = (step for program in programs.values() for step in program.steps if not step.stage.workgroup)
+    owners = {symbol(step.stage, target): step for step in steps}
     done: dict[str, bytes] = {}
 
     def make(name: str) -> bytes:

@@ -23,11 +23,12 @@ def load(
     threads: int | None = None,
     dram: int | str | None = None,
     profile: FlashProfile | str | None = None,
+    device: str = "local",
 ) -> Model:
     """Load an artifact; see `edgert.runner.load`."""
     from edgert.runner import load as load_artifact
 
-    return load_artifact(path, threads=threads, dram=dram, profile=profile)
+    return load_artifact(path, threads=threads, dram=dram, profile=profile, device=device)
 
 
 def compile(model: str | os.PathLike[str], out: str | os.PathLike[str], **options: Any) -> CompileReport:

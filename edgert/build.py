@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgert import __version__
-from edgert.errors import UsageError
+from edgert.errors import UnsupportedModel, UsageError
 from edgert.placing import Placing
 from edgert.plans import plans
 from edgert.sparse import Sparsity
@@ -93,6 +93,7 @@ def compile(
         from edgert.quantized import quantized_copy
         from quant.io import quantized_io
         from targets import get_target
+        from targets.gpu import Gpu
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("edgert", "compiler", "targets"):
             raise  # a part of this project: a bug, not a missing extra
@@ -133,6 +134,8 @@ def compile(
     elif sparsity is not None and (language is not None or sparsity.share):
         raise UsageError("--sparsity is for language models in .gguf; with others --sparsity 0 skips a ReLU's zeros")
     if language is not None:
+        if isinstance(chosen, Gpu):
+            raise UnsupportedModel(f"{chosen.name} has no kernels for language models yet: compile for a CPU")
         done, more = language(chosen, context, tiles, dump, progress, golden=golden and emit == "edge")
         golden = False
     else:
@@ -157,7 +160,7 @@ def compile(
         feeds, answers, tolerance = golden_data.make(Path(model), done.manifest, done.notes)
         done.seconds["golden"] = round(time.perf_counter() - started_golden, 4)
         done.manifest["golden"] = {"tolerance": tolerance}
-    manifest = emitter(Output(done, path, feeds, answers, more, placing, coder))
+    manifest = emitter(Output(done, path, feeds, answers, {**done.members, **more}, placing, coder))
     if "coding" in manifest:
         done.notes.append(coding_text(manifest))
     done.seconds["total"] = round(time.perf_counter() - started, 4)

@@ -11,6 +11,8 @@ from typing import Any
 
 from edgert import dtypes
 from edgert.coding import Coding, parse_coding
+from edgert.manifest_device import ABI as DEVICE_ABI
+from edgert.manifest_device import DeviceCode, parse_device
 from edgert.manifest_stream import parse_stream
 from edgert.zipformat import PAGE
 from flashload.layout import Segment
@@ -125,6 +127,7 @@ class Manifest:
     stream: Stream | None  # what can be read while the model runs
     coding: Coding | None  # how weights.bin is coded
     state: frozenset[str]  # inputs that the code changes where they are: the caller makes them as large as wanted
+    device: DeviceCode | None = None  # what of it runs on a graphics processor
 
     @property
     def stored_bytes(self) -> int:
@@ -135,7 +138,7 @@ class Manifest:
 def parse(value: Any) -> Manifest:
     """Check a whole manifest. Raises ValueError naming the first value that is wrong."""
     top = _Item(value, "")
-    for key, ours in (("format", FORMAT), ("abi", ABI)):
+    for key, ours in (("format", FORMAT), ("abi", DEVICE_ABI if top.has("device") else ABI)):
         given = top.key(key).integer(0, 1 << 31)
         if given != ours:
             raise ValueError(f"its {key} is {given} and this edgert reads {ours}: compile the model again")
@@ -163,6 +166,9 @@ def parse(value: Any) -> Manifest:
         kinds = [item.key("residency").text() == "resident" for item in top.key("segments").items()]
         cut = [Segment(offset, size, kind) for (offset, size, _), kind in zip(segments, kinds, strict=True)]
         stream = parse_stream(top.key("stream").value, cut, len(steps), len(inputs), arena_bytes)
+    device = None
+    if top.has("device"):
+        device = parse_device(top.key("device"), len(steps), (*inputs, *outputs), arena_bytes, weights_bytes)
     coding = parse_coding(top.key("coding").value, segments) if top.has("coding") else None
     for step in steps:
         step.key("name").text()
@@ -179,6 +185,8 @@ def parse(value: Any) -> Manifest:
     sizes = {name: members.key(name) for name in members.value} if isinstance(members.value, dict) else {}
     if "code" not in sizes:
         raise ValueError("members.code is missing")
+    if device is not None and device.member not in sizes:
+        raise ValueError(f"members.{device.member} is missing")
     return Manifest(
         name=top.key("name").text(),
         triple=target.key("triple").matches(_WORD, "a target triple"),
@@ -197,6 +205,7 @@ def parse(value: Any) -> Manifest:
         stream=stream,
         coding=coding,
         state=state,
+        device=device,
     )
 
 

@@ -212,6 +212,7 @@ def load(
     program: str | None = None,
     profile: FlashProfile | str | None = None,
     source: OpenSource | None = None,
+    device: str = "local",
 ) -> Model:
     """Load the artifact at `path`; of one with several programs, that of this name.
 
@@ -219,7 +220,8 @@ def load(
     the whole process, in bytes, as `64M`, or `auto`: weights for which there is no room are read while the model runs.
     (Of an artifact whose weights are all small, a budget for arena, weights, inputs and outputs.) Default: what the
     artifact was compiled for. `profile`: how fast the flash is, to plan for, or a name of such (edgert devices
-    --profile); `source`: see Budget. Everything is checked before anything is allocated: the file's integrity (with a
+    --profile); `source`: see Budget. `device`: `opencl://N` for an artifact compiled for a graphics processor (default:
+    the first one). Everything is checked before anything is allocated: the file's integrity (with a
     budget, weights when they are first read), the processor, the budget. Raises UsageError for a missing file or wrong
     option, EdgertError for a damaged file or a machine that cannot run it, DoesNotFit with what is needed and there."""
     count = cpu.core_count() if threads is None else threads
@@ -233,6 +235,14 @@ def load(
     if program is not None:
         artifact.select(program)
     check_machine(artifact)
+    if artifact.spec.device is not None:
+        from edgert.opencl.model import OpenClModel
+
+        if budget is not None:
+            raise UsageError(f"{artifact.path}: is for a graphics processor, whose memory --dram does not divide")
+        return OpenClModel(_Program(artifact, count), "opencl://0" if device == "local" else device)
+    if device != "local":
+        raise UsageError(f"{artifact.path}: compiled for {artifact.manifest['target']['name']}, not for {device}")
     if budget is not None and artifact.spec.stream is not None:
         return Model(_Program(artifact, count, streamed=True), Budget(artifact, budget, profile, source))
     check_memory(artifact, budget)

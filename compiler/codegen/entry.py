@@ -9,6 +9,7 @@ import llvmlite.ir as ir
 from tvm import tirx
 
 from compiler.program import Buffer, Program, Step
+from targets.gpu import Gpu
 from targets.target import Target
 
 from .cache import cached
@@ -21,7 +22,8 @@ TASK = ir.FunctionType(ir.VoidType(), [PTR, I64, I64])
 SPLIT = ir.FunctionType(ir.VoidType(), [PTR, PTR, I64, I64])
 DONE = ir.FunctionType(ir.VoidType(), [PTR, I64])
 # struct edgert_ctx of edgert/native/edgert.h, all members pointer-sized
-ARENA, WEIGHTS, IO, DIMS, PARALLEL, MARK, _, BASES, STREAM = range(9)
+ARENA, WEIGHTS, IO, DIMS, PARALLEL, MARK, _, BASES, STREAM, DEVICE = range(10)
+LAUNCH = ir.FunctionType(I32, [PTR, I64, I64, PTR])
 STREAMED = ir.FunctionType(I32, [PTR, I64, PTR, I64, I64])
 
 
@@ -35,9 +37,21 @@ def entry_ir(program: Program, target: Target, entry: str = ENTRY) -> str:
     dims = _Dims(b, ctx, program)
     mark = _member(b, ctx, MARK, DONE.as_pointer())
     profiling = b.icmp_unsigned("!=", mark, ir.Constant(PTR, None))
+    on_device = isinstance(target, Gpu)
+    arguments = b.alloca(I64, max(1, *(len(step.stage.dims) for step in program.steps), 1)) if on_device else None
     for i, step in enumerate(program.steps):
-        task = _task(module, program, step, i, target)
         tasks = dims.value(step.stage.tasks)
+        if on_device:
+            # work items and dimensions of a kernel of the device's; -1: what follows runs here, on memory as it stands
+            for k, var in enumerate(step.stage.dims if step.stage.workgroup else []):
+                b.store(dims.value(var), b.gep(arguments, [I64(k)], source_etype=I64))
+            launched = tasks if step.stage.workgroup else I64(-1)
+            failed = b.call(_member(b, ctx, DEVICE, LAUNCH.as_pointer()), [ctx, I64(i), launched, arguments])
+            with b.if_then(b.icmp_unsigned("!=", failed, I32(0)), likely=False):
+                b.ret(I32(i + 1))
+            if step.stage.workgroup:
+                continue
+        task = _task(module, program, step, i, target)
         if any(buffer.base >= 0 for buffer in step.buffers):
             _streamed(b, ctx, i, task, tasks, step)
         elif isinstance(step.stage.tasks, int) and step.stage.tasks <= max(1, step.stage.grain):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from tvm import tirx
 
 from targets.kernels import vmath
-from targets.kernels.tensor import Scalar, as_expr
+from targets.kernels.tensor import Scalar, as_expr, intrinsic
 
 from .hyperbolic import acosh, asinh, atanh, expm1, log1p, log1p_inside
 from .integers import add, guarded, int_power, mul, sub, wrapping
@@ -39,7 +39,7 @@ def llvm(name: str) -> Callable[[Scalar], Scalar]:
 
     Not call_pure_extern: TVM scalarises a vector loop with such a call wrongly where its value is bound to a name.
     """
-    return widen(lambda x: tirx.call_llvm_pure_intrin(dtype_of(x), "llvm." + name, x))
+    return widen(lambda x: intrinsic(dtype_of(x), name, x))
 
 
 exp, log, tanh, sigmoid, erf = (widen(f) for f in (vmath.exp, vmath.log, vmath.tanh, vmath.sigmoid, vmath.erf))

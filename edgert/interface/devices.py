@@ -4,7 +4,7 @@ import platform
 from dataclasses import dataclass
 
 from edgert import cpu
-from edgert.errors import UsageError
+from edgert.errors import EdgertError, UsageError
 from targets import host_features
 from targets.devices import qemu_user
 from targets.devices.registry import SCHEME, SIMULATORS, board_of, cores
@@ -26,7 +26,23 @@ class Device:
 def devices() -> list[Device]:
     """All devices: this machine, emulated processors, and a simulated one for each microcontroller core."""
     here = Device("local", cpu_name(), cpu.core_count(), cpu.available_memory(), sorted(host_features()))
-    return [here, *(_emulated(machine) for machine in qemu_user.MACHINES), *map(_simulated, cores().values())]
+    emulated = (_emulated(machine) for machine in qemu_user.MACHINES)
+    return [here, *_graphics(), *emulated, *map(_simulated, cores().values())]
+
+
+def _graphics() -> list[Device]:
+    """The OpenCL devices; a line that says why there is none."""
+    from edgert.opencl import device
+
+    try:
+        found = [device.Device(number).info for number in range(device.device_count())]
+        if not found:
+            device.Device(0)
+    except EdgertError as error:
+        return [Device(f"{device.SCHEME}0", "OpenCL", 0, None, [], str(error).partition(": ")[2])]
+    return [
+        Device(f"{device.SCHEME}{n}", info.name, 1, info.memory_bytes, [info.version]) for n, info in enumerate(found)
+    ]
 
 
 def _emulated(machine: str) -> Device:

@@ -37,6 +37,8 @@ class EmulatedModel:
         machine = cpu.triple_architecture(self.manifest["target"]["triple"])
         if machine != self.device.machine:
             raise UsageError(f"{path} is compiled for {machine}, {uri} runs programs for {self.device.machine}")
+        if "device" in self.manifest:
+            raise UsageError(f"{path} is for a graphics processor, which QEMU does not have")
         if "decoder" in self.manifest:
             raise UsageError(f"{path} is a language model: compile it with --emit exe and run that under QEMU")
         if reason := self.device.missing():

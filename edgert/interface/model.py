@@ -48,20 +48,24 @@ def open_model(
     if is_remote(device):
         yield from _remote(path, shapes, dims, threads, device, dram)
         return
-    check_device(device)
+    target = "host"
+    if device.startswith("opencl://"):
+        target = "opencl"
+    else:
+        check_device(device)
     if is_gguf(path):
         raise UsageError(f"{path} is a language model: see `edgert generate`, or compile it first")
     if not is_model(path):
         if shapes or dims:
             raise UsageError(f"{path} is an artifact, its shapes are fixed: --shape and --dim are for models")
-        yield edgert.load(path, threads=threads, dram=dram)
+        yield edgert.load(path, threads=threads, dram=dram, device=device)
         return
     from edgert.interface.build import build
 
     with tempfile.TemporaryDirectory(prefix="edgert-") as folder:
         artifact = str(Path(folder) / f"{Path(path).stem}.edge")
-        build(path, artifact, shapes=shapes, dims=dims, golden=False)
-        yield edgert.load(artifact, threads=threads, dram=dram)
+        build(path, artifact, target=target, shapes=shapes, dims=dims, golden=False)
+        yield edgert.load(artifact, threads=threads, dram=dram, device=device)
 
 
 def _simulated(path: str, shapes: Mapping[str, tuple[int, ...]], device: str) -> Iterator[Any]:

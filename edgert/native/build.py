@@ -10,7 +10,8 @@ from pathlib import Path
 NATIVE = Path(__file__).resolve().parent
 LIBRARY = "libedgert.so"
 SOURCES = ("runtime.c", "pool.c", "stream.c", "ring.c", "lookup.c", "chosen.c", "source.c", "digest.c")
-LIBRARY_ONLY = ("throttle.c", "coding.c", "coded.c")  # not in programs of `--emit exe`
+OPENCL = ("opencl_api.c", "opencl.c", "opencl_run.c")
+LIBRARY_ONLY = ("throttle.c", "coding.c", "coded.c", *OPENCL)  # not in programs of `--emit exe`
 # glibc 2.17 is what manylinux2014 promises, so the wheel runs on any Linux of the last decade.
 GLIBC = "2.17"
 TARGETS = {"x86_64": f"x86_64-linux-gnu.{GLIBC}", "aarch64": f"aarch64-linux-gnu.{GLIBC}"}
@@ -36,7 +37,7 @@ def build_library(out: Path | None = None, machine: str | None = None) -> Path:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".build-") as folder:
         made = Path(folder) / LIBRARY
         sources = [str(NATIVE / name) for name in (*SOURCES, *LIBRARY_ONLY)]
-        flags = ["-target", TARGETS[machine], *CFLAGS, "-shared", "-s", "-lpthread", f"-Wl,-soname,{LIBRARY}"]
+        flags = ["-target", TARGETS[machine], *CFLAGS, "-shared", "-s", "-lpthread", "-ldl", f"-Wl,-soname,{LIBRARY}"]
         zig_cc([*flags, "-o", str(made), *sources])
         os.replace(made, out)
     return out

@@ -29,6 +29,9 @@ struct edgert_ctx {
    * sees to it that what tasks [0, n) read is there and splits them; not 0 when it could not be read. */
   const uint8_t *const *bases;
   int32_t (*stream)(edgert_ctx *ctx, int64_t step, edgert_task task, int64_t n, int64_t grain);
+  /* Called before each step of code for a graphics processor (opencl.h), which no other code reads. Launches step's
+   * kernel on `items` work items with these dims; items -1: the step runs here, in this memory. Not 0 on failure. */
+  int32_t (*device)(edgert_ctx *ctx, int64_t step, int64_t items, const int64_t *dims);
 };
 
 /* The entry symbol of every code object. 0 when right; otherwise 1 + the step that failed. */

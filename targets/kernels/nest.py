@@ -16,6 +16,8 @@ from .stage import Stage
 from .tensor import Index, Tensor, as_expr, product, simplify
 from .transpose import transpose_nest
 
+# how a family computes one expression into one leaf, where it has a way of its own
+NESTS: dict[str, Callable[[Tensor, Tensor, Target, str], list[Stage]]] = {}
 CHUNK = 8192  # elements that a task takes of a long row
 COPIES = 16  # a map that would be written out more often than this gets a buffer of its own
 
@@ -77,6 +79,8 @@ def _same_shape(a: Sequence[Index], b: Sequence[Index]) -> bool:
 def _nest(t: Tensor, out: Tensor, target: Target, name: str) -> list[Stage]:
     if any(isinstance(extent, int) and extent == 0 for extent in t.shape):
         return []  # nothing to store
+    if target.family in NESTS:
+        return NESTS[target.family](t, out, target, name)
     b = Builder(f"{name}_{t.dtype}")
     with b:
         if t.reduction is not None:

@@ -18,10 +18,12 @@ from .tensor import Index, Tensor, as_expr, product
 
 def reduction_nest(b: Builder, t: Tensor, out: Tensor, target: Target) -> None:
     """Emits the reduction `t` and stores it in `out`."""
-    _Reduction(b, t, out, target).emit()
+    Reducer(b, t, out, target).emit()
 
 
-class _Reduction:
+class Reducer:
+    """One reduction being emitted into a kernel: its axes merged, its value at any of them, the store of a result."""
+
     def __init__(self, b: Builder, t: Tensor, out: Tensor, target: Target) -> None:
         assert t.reduction is not None
         self.b, self.t, self.r = b, t, t.reduction
@@ -46,6 +48,7 @@ class _Reduction:
         return as_expr(as_expr(self.r.body(tuple(kept), tuple(reduced)), self.t.dtype), self.held)
 
     def store(self, at: Sequence[Index], total: tirx.Expr) -> None:
+        """Stores a result at merged indices."""
         indices = self.kept.indices(at)
         value = total if self.held == self.t.dtype else total.astype(self.t.dtype)
         if self.r.finish is not None:
@@ -54,10 +57,12 @@ class _Reduction:
         self.b.store(self.out, indices, value)
 
     def work(self) -> int:
+        """Elements that one result takes."""
         size = product(self.reduced.extents)
         return max(1, size) if isinstance(size, int) else 64
 
     def emit(self) -> None:
+        """The whole reduction."""
         kept, reduced = self.kept, self.reduced
         if kept.extents and self.access.contiguous(kept.last(-1)):
             self.across()

@@ -18,7 +18,7 @@ from .tensor import Tensor
 Template = Callable[["Call", Target], "list[Stage] | None"]
 TEMPLATES: dict[tuple[str, str], list[Template]] = {}
 # Whose templates a family takes, its own first: those of CPUs are right for any target that LLVM has.
-FAMILIES = {"cpu": ("cpu",), "mcu": ("mcu", "cpu")}
+FAMILIES = {"cpu": ("cpu",), "mcu": ("mcu", "cpu"), "gpu": ("gpu",)}
 
 
 @dataclass(eq=False)

@@ -56,8 +56,9 @@ class Stage:
 
     `func` takes a pointer for each of `operands`, then the int64 `dims`, then begin and end of the outermost loop,
     whose extent is `tasks` (1: the kernel has no parallel loop). The runtime gives a thread at least `grain`
-    iterations. For in_place.py: once says that every element of the result is stored once, by one
-    iteration; slide, that run in order by one thread it only ever overwrites what it has read.
+    iterations. workgroup: not 0 for a kernel of a graphics processor, which has neither begin nor end: it is launched
+    on `tasks` work items, so many a group. For in_place.py: once says that every element of the result is stored once,
+    by one iteration; slide, that run in order by one thread it only ever overwrites what it has read.
     """
 
     kernel: str
@@ -66,6 +67,7 @@ class Stage:
     dims: list[tirx.Var]
     tasks: Index = 1
     grain: int = 1
+    workgroup: int = 0
     text: str | None = None  # the function as text, once somebody asked
     once: bool = False
     slide: Slide | None = None

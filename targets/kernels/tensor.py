@@ -87,6 +87,14 @@ def hoist(value: tirx.Expr) -> tirx.Expr | None:
     return reader.hoist(value) if reader is not None and hasattr(reader, "hoist") else None
 
 
+def intrinsic(dtype: str, name: str, *arguments: tirx.Expr) -> tirx.Expr:
+    """LLVM's intrinsic `llvm.{name}`, or what stands for it where the kernel being built is not made by LLVM."""
+    builder = getattr(_READERS[-1], "__self__", None) if _READERS else None
+    if builder is not None and hasattr(builder, "intrinsic"):
+        return builder.intrinsic(dtype, name, *arguments)
+    return tirx.call_llvm_pure_intrin(dtype, f"llvm.{name}", *arguments)
+
+
 def as_expr(value: Index | float | bool, dtype: str | None = None) -> tirx.Expr:
     """A TIR expression of `dtype` (default: int32 for a small int) for a Python number or an expression."""
     if isinstance(value, tirx.Expr):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
-from .tensor import hoist
+from .tensor import hoist, intrinsic
 
 NARROW = ("float16", "bfloat16")
 LOG2E = 1.4426950408889634
@@ -74,12 +74,12 @@ def exp_portable(x: tirx.Expr) -> tirx.Expr:
 
 def fma(a: tirx.Expr, b: tirx.Expr, c: tirx.Expr) -> tirx.Expr:
     """a * b + c of float32, rounded once."""
-    return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
+    return intrinsic("float32", "fma", a, b, c)
 
 
 def fence(x: tirx.Expr) -> tirx.Expr:
     """x, rounded to float32 before it goes on: LLVM may not fuse the product it is with a sum."""
-    return tirx.call_llvm_pure_intrin("float32", "llvm.arithmetic.fence", x)
+    return intrinsic("float32", "arithmetic.fence", x)
 
 
 def log(x: tirx.Expr) -> tirx.Expr:

@@ -16,7 +16,9 @@ from targets import all_targets, host_features
 
 SHARED = Path(__file__).parents[3] / "shared"
 PRODUCTS = ("Conv", "Gemm", "MatMul", "Attention", "IntegerAttention")  # beginnings of the names of steps
-TARGETS = sorted(name for name, target in all_targets().items() if host_features() >= set(target.features))
+TARGETS = sorted(
+    name for name, target in all_targets().items() if target.family == "cpu" and host_features() >= set(target.features)
+)
 
 
 @dataclass(frozen=True)

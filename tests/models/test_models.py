@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import edgert
+from edgert.opencl.device import device_count
 from targets import all_targets, host_features
 from tests.models.real import MODELS, compiled, inputs, pictures, session
 
@@ -27,6 +28,8 @@ def targets() -> list[str]:
 def test_answers_equal_onnxruntimes(name: str, target: str, tmp_path: Path) -> None:
     if target not in targets():
         pytest.skip(f"this machine's CPU lacks {target}'s features")
+    if target == "opencl" and not device_count():
+        pytest.skip("no OpenCL device (pip: pyopencl[pocl])")
     source, artifact = compiled(name, tmp_path, target)
     reference = session(source)
     with edgert.load(artifact, threads=2) as model:

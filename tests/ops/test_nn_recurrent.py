@@ -4,7 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import edgert
 
 from .reference import check, model_of, normal
 
@@ -89,3 +94,21 @@ def test_batch_first_gives_the_same(op: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(first["o0"], second["o0"].transpose(1, 2, 0, 3))
     for k in range(1, outputs(op)):
         np.testing.assert_array_equal(first[f"o{k}"], second[f"o{k}"].transpose(1, 0, 2))
+
+
+def test_a_tail_of_the_same_shape(tmp_path: Path) -> None:
+    """A GRU's results go through an element-wise operator: a kernel of its own, as recurrent ones have no tail."""
+    weights = normal(1, 12, WIDTH), normal(1, 12, HIDDEN)
+    graph = helper.make_graph(
+        [helper.make_node("GRU", ["x", "w", "r"], ["h"], hidden_size=HIDDEN), helper.make_node("Tanh", ["h"], ["y"])],
+        "tail", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [STEPS, BATCH, WIDTH])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(w, name) for w, name in zip(weights, "wr", strict=True)],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.save(model, tmp_path / "m.onnx")
+    edgert.compile(tmp_path / "m.onnx", tmp_path / "m.edge", golden=False)
+    x = normal(STEPS, BATCH, WIDTH)
+    (wanted,) = ort.InferenceSession(tmp_path / "m.onnx").run(None, {"x": x})
+    with edgert.load(tmp_path / "m.edge") as loaded:
+        np.testing.assert_allclose(loaded.run({"x": x})["y"], wanted, atol=1e-6)  # of tanh: a few roundings near 1

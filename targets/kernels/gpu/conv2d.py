@@ -1,0 +1,115 @@
+"""Convolutions over NHWC: a work item computes a few neighbouring pixels of one vector of output channels."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from functools import partial
+
+import numpy as np
+from tvm import tirx
+
+from targets.gpu import Gpu
+from targets.target import Target
+
+from ..conv2d_shape import ConvShape, conv_shape
+from ..loops import ceil_div
+from ..registry import Call, template
+from ..stage import Const, Stage
+from ..tensor import Index, Tensor, as_expr, product
+from .grid import Grid, place_of
+from .tile import Tile, kept, rows_of
+
+
+@template("edgert.Conv2d", "gpu")
+def conv2d(call: Call, target: Target) -> list[Stage] | None:
+    """One group, or depthwise; float32, constant weights [O, C/group, kH, kW]. Other groups are left to the nest."""
+    s, x, w = conv_shape(call), call.need(0), call.need(1)
+    assert isinstance(target, Gpu)
+    if s is None or {x.dtype, w.dtype} != {"float32"} or not (s.group == 1 or s.is_depthwise):
+        return None
+    return [_Conv(call, s, x, w, target).stage()]
+
+
+class _Conv:
+    def __init__(self, call: Call, s: ConvShape, x: Tensor, w: Tensor, target: Gpu) -> None:
+        self.call, self.s, self.x, self.width = call, s, x, target.vector
+        self.height = rows_of(s.out_width, target)
+        self.b = Grid(f"{'depthwise' if s.is_depthwise else 'conv2d'}_f32_{self.height}x{self.width}", target)
+        self.weights = self._packed(w)
+
+    def _packed(self, w: Tensor) -> Const:
+        """[O, C/group, kH, kW] -> [kH, kW, C/group, O], padded to whole vectors of output channels."""
+        s = self.s
+        wide = -(-s.out_channels // self.width) * self.width
+
+        def make() -> np.ndarray:
+            data = np.asarray(w.data()).transpose(2, 3, 1, 0)  # type: ignore[misc]
+            padded = np.zeros((*data.shape[:3], wide), np.float32)
+            padded[..., : s.out_channels] = data
+            return padded
+
+        return Const((*s.kernel, s.group_in, wide), "float32", make, f"{w.name}.gpu.{wide}", w.name)
+
+    def stage(self) -> Stage:
+        """The kernel."""
+        b, s, call = self.b, self.s, self.call
+        grid = [s.batch, s.out_height, ceil_div(s.out_width, self.height), ceil_div(s.out_channels, self.width)]
+        with b:
+            self.image, self.taps = b.arg(self.x), b.arg(self.weights)
+            with b.items(product(grid)) as item:
+                self.n, oh, part, across = place_of(item, grid)
+                self.first = b.let(across * self.width)
+                self.tile = Tile(b, self.height, self.width)
+                columns, stored = kept(b, b.let(part * self.height), self.height, s.out_width)
+                tops = b.let(oh * s.strides[0] - s.pads[0])
+                lefts = [b.let(ow * s.strides[1] - s.pads[1]) for ow in columns]
+                with b.serial(s.kernel[0], "ky") as ky, b.serial(s.kernel[1], "kx") as kx:
+                    y, row_in = self.inside(tops + ky * s.dilations[0], s.height, s.pads[0] + s.pads[2])
+                    pixels = [self.inside(at + kx * s.dilations[1], s.width, s.pads[1] + s.pads[3]) for at in lefts]
+                    self.tap(ky, kx, y, row_in, pixels)
+                even = s.out_channels % self.width == 0
+                self.tile.finish(
+                    call, lambda r, c: (self.n, oh, columns[r], self.first + c), stored,
+                    None if even else lambda c: self.first + c < s.out_channels,
+                )  # fmt: skip
+        return b.stage()
+
+    def inside(self, at: tirx.Expr, size: int, pads: int) -> tuple[tirx.Expr, tirx.Expr | None]:
+        """A position that can be read, and whether it is the wanted one (None: surely)."""
+        if not pads:
+            return at, None
+        last = as_expr(size - 1, str(at.ty.dtype))
+        held = self.b.let(tirx.max(tirx.min(at, last), as_expr(0, str(at.ty.dtype))))
+        return held, tirx.EQ(held, at)
+
+    def tap(self, ky: Index, kx: Index, y: tirx.Expr, row_in: tirx.Expr | None, pixels: list) -> None:
+        """Adds what one position of the kernel contributes."""
+        b, s, tile = self.b, self.s, self.tile
+        tests = [_both(row_in, column_in) for _, column_in in pixels]
+        tests = [None if test is None else b.let(test) for test in tests]
+
+        def read(r: int, channel: Index) -> tirx.Expr:
+            return self.image[self.n, y, pixels[r][0], channel]
+
+        if s.is_depthwise:
+            row, last = tile.vector(lambda v: self.taps[ky, kx, 0, self.first + v], True), s.channels - 1
+            even = s.channels % self.width == 0
+
+            def pixel(r: int, v: Index) -> tirx.Expr:
+                return read(r, self.first + v if even else tirx.min(self.first + v, last))
+
+            for r, test in enumerate(tests):
+                with nullcontext() if test is None else b.when(test):
+                    tile.multiply_add(r, tile.vector(partial(pixel, r), even), row)
+            return
+        with b.serial(s.channels, "ci") as ci:
+            row = tile.vector(lambda v: self.taps[ky, kx, ci, self.first + v], True)
+            for r, test in enumerate(tests):
+                value = read(r, ci)
+                tile.add(r, b.let(value if test is None else tirx.Select(test, value, tirx.const(0, "float32"))), row)
+
+
+def _both(a: tirx.Expr | None, b: tirx.Expr | None) -> tirx.Expr | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return tirx.And(a, b)

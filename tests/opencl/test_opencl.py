@@ -1,0 +1,294 @@
+"""Models on an OpenCL device (PoCL's, in development): answers of ONNX Runtime, one trip to the device and back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper, numpy_helper
+
+import edgert
+from edgert.artifact import Artifact
+from edgert.cli import main
+from edgert.errors import DoesNotFit, EdgertError, UnsupportedModel, UsageError
+from edgert.manifest import parse
+from edgert.opencl.device import Device, device_count
+from edgert.opencl.model import OpenClModel
+from tests.llm.small_models import gguf
+
+pytestmark = pytest.mark.skipif(device_count() == 0, reason="no OpenCL device (pip: pyopencl[pocl])")
+Make = Callable[..., Path]
+FLOAT = TensorProto.FLOAT
+
+
+def graph(name: str) -> onnx.ModelProto:
+    """A small model by name, its weights seeded."""
+    rng = np.random.default_rng(8)
+    constants: list[TensorProto] = []
+
+    def constant(values: np.ndarray) -> str:
+        constants.append(numpy_helper.from_array(values, f"constant{len(constants)}"))
+        return constants[-1].name
+
+    def weight(*shape: int) -> str:
+        return constant((rng.standard_normal(shape) / 3).astype(np.float32))
+
+    def numbers(*values: int) -> str:
+        return constant(np.array(values, np.int64))
+
+    node, image = helper.make_node, [1, 6, 13, 11]
+    made: dict[str, tuple[list, list, list]] = {
+        # borders, strides, a width that is no multiple of a tile, channels that are no multiple of a vector
+        "convolutions": (
+            [
+                node("Conv", ["x", weight(10, 6, 3, 3), weight(10)], ["1"], pads=[1, 1, 1, 1], strides=[2, 1]),
+                node("Sigmoid", ["1"], ["2"]), node("Mul", ["1", "2"], ["3"]),
+                node("Conv", ["3", weight(10, 1, 3, 3)], ["4"], pads=[1, 1, 1, 1], group=10),
+                node("Conv", ["4", weight(8, 5, 1, 1)], ["5"], group=2),
+                node("Conv", ["5", weight(7, 8, 1, 1)], ["6"]), node("Clip", ["6", "", weight()], ["y"]),
+            ],
+            [("x", FLOAT, image)], [("y", FLOAT, None)],
+        ),
+        "images": (
+            [
+                node("MaxPool", ["x"], ["1"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+                node("ConvTranspose", ["1", weight(6, 4, 2, 2)], ["2"], strides=[2, 2]),
+                node("Resize", ["2", "", weight(0), numbers(1, 4, 9, 21)], ["3"], mode="linear"),
+                node("GlobalAveragePool", ["3"], ["4"]), node("Mul", ["3", "4"], ["5"]),
+                node("ReduceMax", ["5", numbers(3)], ["y"]),
+            ],
+            [("x", FLOAT, image)], [("y", FLOAT, None)],
+        ),
+        # an open dimension, and rows of any length
+        "attention": (
+            [
+                node("LayerNormalization", ["x", weight(24), weight(24)], ["n"], axis=-1),
+                *(node("MatMul", ["n", weight(24, 24)], [f"{w}1"]) for w in "qkv"),
+                *(node("Reshape", [f"{w}1", numbers(1, -1, 3, 8)], [f"{w}2"]) for w in "qkv"),
+                *(node("Transpose", [f"{w}2"], [f"{w}3"], perm=[0, 2, 1, 3]) for w in "qv"),
+                node("Transpose", ["k2"], ["k3"], perm=[0, 2, 3, 1]),
+                node("MatMul", ["q3", "k3"], ["s1"]), node("Softmax", ["s1"], ["p"], axis=-1),
+                node("MatMul", ["p", "v3"], ["o1"]), node("Transpose", ["o1"], ["o2"], perm=[0, 2, 1, 3]),
+                node("Reshape", ["o2", numbers(1, -1, 24)], ["o3"]), node("Gelu", ["o3"], ["o4"]),
+                node("Add", ["o4", "x"], ["o5"]), node("MatMul", ["o5", weight(24, 5)], ["y"]),
+            ],
+            [("x", FLOAT, [1, "length", 24])], [("y", FLOAT, None)],
+        ),
+        # truth values in the tail of a product, which tell rows and single elements apart
+        "choices": (
+            [
+                node("MatMul", ["x", weight(9, 8)], ["1"]), node("Greater", ["1", weight(3, 1)], ["2"]),
+                node("Where", ["2", "1", weight(1, 8)], ["3"]), node("Where", ["row", "3", "1"], ["4"]),
+                node("Cast", ["2"], ["5"], to=FLOAT), node("Add", ["4", "5"], ["y"]),
+            ],
+            [("x", FLOAT, [3, 9]), ("row", TensorProto.BOOL, [3, 1])], [("y", FLOAT, None)],
+        ),
+        "numbers": (
+            [
+                node("Cast", ["i"], ["1"], to=TensorProto.INT64), node("Mul", ["1", "1"], ["2"]),
+                node("Gather", [weight(9, 5), "i"], ["3"]), node("Exp", ["3"], ["4"]), node("Erf", ["4"], ["5"]),
+                node("ReduceSum", ["5", numbers(1)], ["y"]), node("Cast", ["2"], ["z"], to=TensorProto.INT32),
+            ],
+            [("i", TensorProto.INT32, [7])], [("y", FLOAT, None), ("z", TensorProto.INT32, None)],
+        ),
+        # an operator that only the CPU has, between two that the device has
+        "recurrent": (
+            [
+                node("Relu", ["x"], ["1"]),
+                node("GRU", ["1", weight(1, 12, 6), weight(1, 12, 4)], ["2"], hidden_size=4),
+                node("Tanh", ["2"], ["y"]),
+            ],
+            [("x", FLOAT, [5, 1, 6])], [("y", FLOAT, None)],
+        ),
+    }  # fmt: skip
+    nodes, inputs, outputs = made[name]
+    ports = ([helper.make_tensor_value_info(*port) for port in side] for side in (inputs, outputs))
+    used = {name for n in nodes for name in n.input}
+    made_of = helper.make_graph(nodes, name, *ports, [c for c in constants if c.name in used])
+    return helper.make_model(made_of, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """Gives the artifact of a small model by name; the model lies beside it."""
+    folder = tmp_path_factory.mktemp("opencl")
+
+    def artifact(name: str, target: str = "opencl") -> Path:
+        path = folder / f"{name}-{target}.edge"
+        if not path.exists():
+            onnx.save(graph(name), folder / f"{name}.onnx")
+            dims = {"length": (1, 40)} if name == "attention" else {}
+            edgert.compile(folder / f"{name}.onnx", path, target=target, dims=dims)
+        return path
+
+    return artifact
+
+
+def feeds(path: Path, length: int = 17) -> dict[str, np.ndarray]:
+    """Seeded inputs of an artifact."""
+    rng, found = np.random.default_rng(3), {}
+    for tensor in Artifact.open(path).spec.inputs:
+        shape = [length if not isinstance(d, int) else d for d in tensor.shape]
+        if tensor.dtype == "float32":
+            found[tensor.name] = rng.standard_normal(shape).astype(np.float32)
+        else:
+            found[tensor.name] = rng.integers(0, 2 if tensor.dtype == "bool" else 9, shape).astype(tensor.dtype)
+    return found
+
+
+def check(path: Path, model: OpenClModel, given: dict[str, np.ndarray]) -> None:
+    """Against ONNX Runtime: float32 sums of some hundred terms, in another order, and functions good to 2 ulp."""
+    source = path.with_name(path.name.rsplit("-", 1)[0] + ".onnx")
+    session = onnxruntime.InferenceSession(source)
+    names = [o.name for o in session.get_outputs()]
+    for name, wanted in zip(names, session.run(names, given), strict=True):
+        found = model.run(given)[name]
+        assert found.dtype == wanted.dtype
+        if wanted.dtype == np.float32:
+            np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+        else:
+            np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("name", ["convolutions", "images", "attention", "choices", "numbers"])
+def test_answers_are_those_of_onnx_runtime_and_stay_on_the_device(make: Make, name: str) -> None:
+    path = make(name)
+    with edgert.load(path) as model:
+        assert isinstance(model, OpenClModel)
+        check(path, model, feeds(path))
+        assert model.handovers == 0
+        assert model.launches > 0
+
+
+def test_one_artifact_takes_every_length(make: Make) -> None:
+    path = make("attention")
+    with edgert.load(path, device="opencl://0") as model:
+        for length in (40, 1, 13):
+            check(path, model, feeds(path, length))
+
+
+def test_what_the_device_lacks_runs_on_the_cpu_and_is_said(make: Make, tmp_path: Path) -> None:
+    path = make("recurrent")
+    report = edgert.compile(path.with_name("recurrent.onnx"), tmp_path / "again.edge", target="opencl")
+    assert any("1 of 3 steps run on the CPU" in note and "GRU" in note for note in report.notes)
+    with edgert.load(path) as model:
+        model.run(feeds(path))
+        assert (model.handovers, model.launches) == (1, 2)
+        check(path, model, feeds(path))
+
+
+def test_memory_on_the_device_is_as_planned(make: Make) -> None:
+    path = make("convolutions")
+    with edgert.load(path) as model:
+        spec = model.artifact.spec
+        ports = sum(-(-t.bytes // 128) * 128 for t in (*spec.inputs, *spec.outputs))
+        assert 0 <= model.device_bytes - spec.weights_bytes - spec.arena_bytes - ports + 128 < 256
+        copy = model.clone()
+        first, second = model.run(feeds(path)), copy.run(feeds(path))
+        assert all(np.array_equal(first[key], second[key]) for key in first)
+
+
+def test_the_second_load_builds_nothing(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Path(shutil.copy(make("choices"), tmp_path / "choices-opencl.edge"))
+    shutil.copy(make("choices").with_name("choices.onnx"), tmp_path / "choices.onnx")
+    built: list[bool] = []  # whether from source
+    build = Device._build
+    monkeypatch.setattr(Device, "_build", lambda *a: built.append(bool(a[1])) or build(*a))
+    for expected in ([True], [False]):
+        built.clear()
+        with edgert.load(path) as model:
+            check(path, model, feeds(path))
+        assert built == expected
+    (kept,) = tmp_path.glob("*.clbin")
+    damaged = kept.read_bytes()
+    for content, expected in ((damaged[:40], [False, True]), (b"\0" * 100, [True])):
+        kept.write_bytes(content)
+        built.clear()
+        with edgert.load(path) as model:
+            check(path, model, feeds(path))
+        assert built == expected
+        assert kept.read_bytes()[:32] == damaged[:32]
+
+
+def test_profile_has_a_time_for_every_step(make: Make) -> None:
+    path = make("recurrent")
+    with edgert.load(path) as model:
+        steps = model.profile(feeds(path))
+    assert len(steps) == len(model.manifest["steps"])
+    assert all(step["ns"] > 0 for step in steps)
+
+
+@pytest.mark.parametrize("target", ["opencl-mali", "opencl-adreno"])
+def test_phones_get_kernels_of_their_own_sizes(make: Make, target: str) -> None:
+    path = make("convolutions", target)
+    with zipfile.ZipFile(path) as file:
+        manifest, source = json.loads(file.read("manifest.json")), file.read("kernels.cl").decode()
+    launches = manifest["device"]["launches"]
+    assert all(f"__kernel void {launch['kernel']}(" in source for launch in launches)
+    assert {launch["workgroup"] for launch in launches} == {128 if target == "opencl-adreno" else 64}
+    with pytest.raises(EdgertError, match="compiled for aarch64"):
+        edgert.load(path)
+
+
+def test_wrong_devices_are_named(make: Make, tmp_path: Path) -> None:
+    path = make("choices")
+    for uri, words in (("opencl://99", "there are opencl://0"), ("opencl://x", "give the number")):
+        with pytest.raises(UsageError, match=words):
+            edgert.load(path, device=uri)
+    with pytest.raises(UsageError, match="--dram"):
+        edgert.load(path, dram="64M")
+    onnx.save(graph("choices"), tmp_path / "m.onnx")
+    edgert.compile(tmp_path / "m.onnx", tmp_path / "cpu.edge", target="x86-64-avx2")
+    with pytest.raises(UsageError, match="not for opencl://0"):
+        edgert.load(tmp_path / "cpu.edge", device="opencl://0")
+    with pytest.raises(UsageError, match="exe"):
+        edgert.compile(tmp_path / "m.onnx", tmp_path / "m", target="opencl", emit="exe")
+
+
+def test_more_memory_than_a_buffer_holds_is_refused_with_figures(make: Make) -> None:
+    device = Device(0)
+    with pytest.raises(DoesNotFit, match=r"weights needs .* a buffer of .* holds"):
+        device.prepare((), 0, 64, 0, device.info.most_bytes + 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("api", "metal", "opencl"),
+        ("member", "other.cl", "other.cl is missing"),
+        ("kernel", "main", "a kernel's name"),
+        ("step", 99, "step"),
+        ("workgroup", 1 << 20, "workgroup"),
+        ("buffers", [["io", 99, 0]], "whole number"),
+        ("buffers", [["weights", 0, 1 << 40]], "whole number"),
+        ("buffers", [["disk", 0, 0]], "arena, weights or io"),
+    ],
+)
+def test_hostile_manifests_are_refused(make: Make, key: str, value: object, words: str) -> None:
+    manifest = Artifact.open(make("choices")).manifest
+    changed = json.loads(json.dumps(manifest))
+    entry = changed["device"] if key in ("api", "member") else changed["device"]["launches"][0]
+    entry[key] = value
+    with pytest.raises(ValueError, match=words):
+        parse(changed)
+
+
+def test_the_command_line_runs_and_verifies_on_the_device(make: Make) -> None:
+    path = make("images")
+    verified = CliRunner().invoke(main, ["verify", str(path), "--device", "opencl://0"])
+    assert verified.exit_code == 0, verified.output
+    assert "on opencl://0: right" in verified.output
+    assert "opencl://0" in CliRunner().invoke(main, ["devices"]).output
+
+
+def test_language_models_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match="language models"):
+        edgert.compile(gguf(), tmp_path / "m.edge", target="opencl")
