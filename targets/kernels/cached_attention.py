@@ -16,6 +16,7 @@ from targets.target import Target
 from .cached_attention_decode import combine, partial
 from .cached_attention_formats import FORMATS
 from .cached_attention_prefill import prefill
+from .cached_attention_tiles import blocks_of
 from .registry import Call, template
 from .rope_append import rope_append
 from .stage import Stage, Temp
@@ -81,7 +82,7 @@ def cached_attention(call: Call, target: Target) -> list[Stage] | None:
     if fixed is None or fixed <= FEW:
         stages += _few(g, fixed)
     if fixed is None or fixed > FEW:
-        stages.append(prefill(g, _where(fixed, g.rows, lambda rows: rows > FEW)))
+        stages.append(prefill(g, _where(fixed, g.rows, lambda rows: rows > FEW), blocks_of(g)))
     return stages
 
 

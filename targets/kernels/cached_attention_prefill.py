@@ -29,34 +29,50 @@ TILE = 6  # of those in registers
 NEVER = -float("inf")
 
 
-def prefill(g: Geometry, runs: Index) -> Stage:
-    """The stage for all rows. runs: 1 or, where it is skipped, 0."""
-    b = Builder(f"cached_attention_prefill_{g.format}_{ROWS}x{TILE}_d{g.size}_{g.target.isa}")
+def prefill(g: Geometry, runs: Index, kind: type[Blocks]) -> Stage:
+    """The stage for all rows. runs: 1 or, where it is skipped, 0. kind: how blocks are multiplied."""
+    b = Builder(f"cached_attention_prefill_{g.format}_{ROWS}x{kind.step}_d{g.size}_{g.target.isa}")
     with b:
-        blocks = _Blocks(b, g)
+        blocks = kind(b, g)
         count = tirx.truncdiv(as_expr(g.rows, "int64") + (blocks.most - 1), _i(blocks.most))
         items = count * g.groups
         with b.parallel(runs * _i(WORKERS)) as worker:
             turns = tirx.truncdiv(items - worker + (WORKERS - 1), _i(WORKERS))
             with b.serial(b.let(turns, "turns"), "turn") as turn_:
                 blocks.item(worker, b.let(worker + turn_ * WORKERS, "item"))
+        blocks.finish()
     return b.stage()
 
 
-class _Blocks:
+class Blocks:
+    """Products in vector registers, `step` rows at a time."""
+
+    step = TILE
+
     def __init__(self, b: Builder, g: Geometry) -> None:
         self.b, self.g, self.lanes = b, g, g.lanes
         self.most = max(1, ROWS // g.each)  # rows of a block
         self.keys = 64 if g.size <= 128 else 32
-        tall = -(-self.most * g.each // TILE) * TILE
+        tall = -(-self.most * g.each // self.step) * self.step
         self.columns = 4 if g.target.registers >= 32 else 2
         self.queries, self.out = b.arg(g.queries), b.arg(g.call.results[0], (g.rows * g.heads * g.size,))
         self.cache, self.visible = Format.of(b, g.call, g.size, g.lanes), Visible(b, g)
-        self.turned = b.arg(Temp((WORKERS, g.size, self.keys), "float32", "turned_keys"))
-        self.values = b.arg(Temp((WORKERS, self.keys, g.size), "float32", "values"))
+        self.scratch(tall)
         self.weights = b.arg(Temp((WORKERS, tall, self.keys), "float32", "weights"))
         self.bound = b.arg(Temp((WORKERS, self.most, self.keys), "float32", "bound"))
         self.state = b.arg(Temp((WORKERS, tall, 3), "float32", "running"))  # maximum, sum, how to rescale
+
+    def scratch(self, tall: int) -> None:
+        """Memory for what `read` brings, and for `tall` rows."""
+        b, g = self.b, self.g
+        self.turned = b.arg(Temp((WORKERS, g.size, self.keys), "float32", "turned_keys"))
+        self.values = b.arg(Temp((WORKERS, self.keys, g.size), "float32", "values"))
+
+    def begin(self) -> None:
+        """Emitted before a block's keys are met."""
+
+    def finish(self) -> None:
+        """Emitted after all tasks."""
 
     def item(self, worker: tirx.Expr, item: tirx.Expr) -> None:
         """One block of rows for one group."""
@@ -66,13 +82,14 @@ class _Blocks:
         self.start = b.let(tirx.truncdiv(item, _i(g.groups)) * self.most, "start")
         self.end = b.let(tirx.min(as_expr(g.rows, "int64"), self.start + self.most), "end")
         self.height = b.let((self.end - self.start) * g.each, "height")
-        self.tiles = b.let(tirx.truncdiv(self.height + (TILE - 1), _i(TILE)), "tiles")
-        with b.serial(self.tiles * TILE, "row") as row:
+        self.tiles = b.let(tirx.truncdiv(self.height + (self.step - 1), _i(self.step)), "tiles")
+        with b.serial(self.tiles * self.step, "row") as row:
             b.store(self.state, (self.worker, row, 0), NEVER)
             b.store(self.state, (self.worker, row, 1), 0.0)
         with b.serial(self.height, "row") as row:
             for d in range(0, g.size, self.lanes):
                 store_vector(b, self.out, splat(0.0, "float32", self.lanes), self.spot(row) + d)
+        self.begin()
         first = self.visible.first(self.start, self.end)
         past, total = self.visible.past, self.visible.past + as_expr(g.rows, "int64")
         self.cover(first, past)
@@ -113,13 +130,18 @@ class _Blocks:
                     store_vector(b, seen, best, as_expr(0))
             any_ = fold(b, [load_vector(seen, as_expr(0), count=self.lanes)], self.lanes, tirx.max)
             with b.when(any_ > as_expr(0.0)):
-                self.read(base)
-                with b.serial(self.tiles, "tile") as tile:
-                    row = b.let(tile * TILE, "row")
-                    self.products(row)
-                    with b.serial(_i(TILE), "r") as r:
-                        self.softmax(row + r, base)
-                    self.weigh(row, low, high)
+                self.attend(base, low, high)
+
+    def attend(self, base: tirx.Expr, low: tirx.Expr, high: tirx.Expr) -> None:
+        """All rows of the block over keys from `base` on, of which [low, high) count."""
+        b = self.b
+        self.read(base)
+        with b.serial(self.tiles, "tile") as tile:
+            row = b.let(tile * TILE, "row")
+            self.products(row)
+            with b.serial(_i(TILE), "r") as r:
+                self.softmax(row + r, base)
+            self.weigh(row, low, high)
 
     def read(self, base: tirx.Expr) -> None:
         """The block's keys turned, [size, keys], and its values, both as float32."""

@@ -16,6 +16,7 @@ from targets.target import Target
 from . import amx
 from .aligned import vector_local
 from .amx import BLOCK, COLS, ROW, ROWS, SIDE, SUMS
+from .bf16 import pairs, rounded
 from .block_codes import QUADS, STEP, SUPER, BlockCodes
 from .builder import Builder
 from .dot import QUAD, load_vector, store_vector
@@ -53,7 +54,7 @@ def bf16_rows(call: Call, target: Target, weights: BlockCodes, runs: Index) -> t
             for i in range(0, STEP, SIDE):
                 at = b.let(as_expr(block, "int64") * STEP + i)
                 value = load_vector(codes, row, at, count=SIDE).astype(f"float32x{SIDE}") * scale
-                bits = tirx.shift_right(_rounded(value), splat(16, "uint32", SIDE))
+                bits = tirx.shift_right(rounded(value), splat(16, "uint32", SIDE))
                 store_vector(b, out, bits.astype(f"uint16x{SIDE}"), tile, block, line, _int(i))
     return b.stage(), temp
 
@@ -112,16 +113,14 @@ class Bf16Task:
             for q, code in enumerate(k.reader.codes(panel, block, 0, QUADS)):
                 scale, least = shared[q // each]
                 words = b.let(tirx.reinterpret(f"uint32x{SIDE}", code))
-                bits = []
+                values = []
                 for j in range(QUAD):
                     byte = tirx.shift_right(words, splat(8 * j, "uint32", SIDE)) if j else words
                     byte = byte & splat(0xFF, "uint32", SIDE) if j < QUAD - 1 else byte
                     value = byte.astype("int32x16").astype(f"float32x{SIDE}") * scale
-                    bits.append(b.let(_rounded(value if least is None else value + least)))
+                    values.append(value if least is None else value + least)
                 for j in range(0, QUAD, 2):
-                    low = tirx.shift_right(bits[j], splat(16, "uint32", SIDE))
-                    both = low | (bits[j + 1] & splat(0xFFFF0000, "uint32", SIDE))
-                    store_vector(b, self.unpacked, both, line + (q * QUAD + j) // 2, _int(0))
+                    store_vector(b, self.unpacked, pairs(*values[j : j + 2]), line + (q * QUAD + j) // 2, _int(0))
 
     def weight(
         self, panel: tirx.Expr, row: tirx.Expr, factors: dict[str, tirx.Expr]
@@ -183,11 +182,6 @@ class Bf16Task:
             if rest:
                 with b.when(tirx.EQ(panel + p, _long(whole))):
                     piece(p, rest)
-
-
-def _rounded(value: tirx.Expr) -> tirx.Expr:
-    """Bits of float32, the upper 16 of which are those of the nearest bfloat16 (halves away from zero)."""
-    return tirx.reinterpret(f"uint32x{SIDE}", value) + splat(0x8000, "uint32", SIDE)
 
 
 def _int(i: int) -> tirx.Expr:
