@@ -1,7 +1,7 @@
 """Attention over a cache of keys and values that outlives the call: rope, append, then every row over all it may see.
 
 Stages: rope_append (queries turned, new rows stored); few rows: cached_attention_decode over pieces of the context, and
-their reduction; many rows: cached_attention_prefill. Which of the two runs is decided by the number of rows.
+their reduction; many rows: cached_attention_prefill, or cached_attention_tiles. Which runs the number of rows decides.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from targets.target import Target
 
 from .cached_attention_decode import combine, partial
 from .cached_attention_formats import FORMATS
-from .cached_attention_prefill import prefill
-from .cached_attention_tiles import blocks_of
+from .cached_attention_prefill import Blocks, prefill
+from .cached_attention_tiles import LEAST, TileBlocks, takes
 from .registry import Call, template
 from .rope_append import rope_append
 from .stage import Stage, Temp
@@ -82,8 +82,18 @@ def cached_attention(call: Call, target: Target) -> list[Stage] | None:
     if fixed is None or fixed <= FEW:
         stages += _few(g, fixed)
     if fixed is None or fixed > FEW:
-        stages.append(prefill(g, _where(fixed, g.rows, lambda rows: rows > FEW), blocks_of(g)))
+        stages += _many(g, fixed)
     return stages
+
+
+def _many(g: Geometry, fixed: int | None) -> list[Stage]:
+    if not takes(g):
+        return [prefill(g, _where(fixed, g.rows, lambda rows: rows > FEW), Blocks)]
+    if fixed is not None:
+        return [prefill(g, 1, TileBlocks if fixed >= LEAST else Blocks)]
+    most = _where(fixed, g.rows, lambda rows: rows >= LEAST)
+    some = _where(fixed, g.rows, lambda rows: rows > FEW) - most
+    return [prefill(g, some, Blocks), prefill(g, most, TileBlocks)]
 
 
 def _few(g: Geometry, fixed: int | None) -> list[Stage]:

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from .builder import Builder
     from .cached_attention import Geometry
 
+LEAST = BLOCK  # rows: fewer have the bits that each alone gets, but for the order of sums
 DEEP = 2 * SIDE  # elements of a reduction that a tile takes
 
 
-def blocks_of(g: Geometry) -> type[Blocks]:
-    """How the blocks of a call are multiplied."""
-    return TileBlocks if g.target.tiles == "amx" and g.size % DEEP == 0 else Blocks
+def takes(g: Geometry) -> bool:
+    """Whether the target has tiles, and heads fill them."""
+    return g.target.tiles == "amx" and g.size % DEEP == 0
 
 
 class TileBlocks(Blocks):
@@ -78,9 +79,7 @@ class TileBlocks(Blocks):
             with b.serial(count, "r") as r:
                 self.softmax(row + r, base)
                 for t in range(0, self.keys, DEEP):
-                    parts = [
-                        load_vector(self.weights, self.worker, row + r, _i(t + i), count=SIDE) for i in (0, SIDE)
-                    ]
+                    parts = [load_vector(self.weights, self.worker, row + r, _i(t + i), count=SIDE) for i in (0, SIDE)]
                     store_vector(b, self.shares, pairs(*parts), self.worker, row + r, _i(t // 2))
             with b.serial(_i(self.g.size // BLOCK), "c") as c:
                 self.add(row, count, as_expr(c, "int64"))
