@@ -98,7 +98,10 @@ def assemble(code: memoryview, code_file: str, entry: str, machine: str) -> str:
     the file named `code_file`. Raises EdgertError when `code` is not freestanding code for `machine`."""
     try:
         if machine not in MACHINES:
-            raise ValueError(f"no programs are made for {machine}, only for {' and '.join(MACHINES)}")
+            known = " and ".join(MACHINES)
+            raise ValueError(
+                f"no programs are made for {machine}, only for {known}: compile an artifact, for `edgert runner`"
+            )
         number, relative = MACHINES[machine]
         image = _Image(code)
         if image.machine != number:

@@ -13,6 +13,7 @@ from targets.target import Target
 
 from .cache import cached
 
+ZIG_MACHINES = {"armv7": "arm-freestanding-eabihf"}  # where zig's name is not the triple's first part
 MATH = Path(__file__).with_name("math.zig")
 
 
@@ -31,7 +32,8 @@ def zig(*arguments: str, cwd: Path) -> str:
 
 def math_library(target: Target) -> bytes:
     """The static library of math.zig and compiler_rt for `target`. Built once, then cached."""
-    machine, cpu = f"{target.triple.split('-')[0]}-freestanding", target.cpu.replace("-", "_")
+    first = target.triple.split("-")[0]
+    machine, cpu = ZIG_MACHINES.get(first, f"{first}-freestanding"), target.cpu.replace("-", "_")
     kind = ["-O", "ReleaseFast", "-fPIC"]
     if isinstance(target, Microcontroller):
         machine, cpu, kind = target.zig_target, target.zig_cpu, ["-O", "ReleaseSmall"]

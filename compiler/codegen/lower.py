@@ -12,6 +12,7 @@ from tvm import s_tir, tirx
 from tvm_ffi import StructuralKey
 
 from targets.kernels.stage import Stage
+from targets.microcontroller import Microcontroller
 from targets.target import Target
 
 from .cache import cached
@@ -22,7 +23,7 @@ def source(stage: Stage, target: Target) -> str:
     if stage.text is None:
         stage.text = _text(StructuralKey(stage.func))  # type: ignore[call-arg]
     # on a microcontroller the whole loop is one call, so how long it is belongs to the kernel
-    return f"{target}\0{stage.text}" + (f"\0{stage.tasks}" if target.pointer_bytes == 4 else "")
+    return f"{target}\0{stage.text}" + (f"\0{stage.tasks}" if isinstance(target, Microcontroller) else "")
 
 
 @lru_cache(1024)
@@ -71,7 +72,7 @@ def compile_object(stage: Stage, target: Target) -> bytes:
     """The object file of one kernel, whose only global symbol is `symbol(stage, target)`. Cached."""
 
     def make() -> bytes:
-        func = whole(stage) if target.pointer_bytes == 4 else stage.func
+        func = whole(stage) if isinstance(target, Microcontroller) else stage.func
         lowered = lower(func, symbol(stage, target), target)
         # LLVM dies of a bfloat16 that legalisation passed over (one inside a bound value, say)
         if "bfloat16" in source(stage, target) and "bfloat16" in lowered.script():

@@ -1,4 +1,4 @@
-"""An artifact for another processor, as a program under an emulator, with the methods of a loaded model."""
+"""An artifact for another processor, run by the native runner under an emulator, with the methods of a loaded model."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from edgert import cpu, exe, npy
+from edgert import cpu, npy
 from edgert.artifact import Artifact
 from edgert.errors import EdgertError, UsageError
+from edgert.native.runner import runner
 from targets.devices.qemu_user import QemuUser
 
 _STEP = re.compile(r" *(\d+\.\d+) us  .*")
@@ -28,7 +29,7 @@ class EmulatedModel:
     """Each run is a process of its own. Answers are those of the device; times are the emulator's."""
 
     def __init__(self, path: str, uri: str, threads: int | None = None) -> None:
-        """Make the program of the artifact at `path` for the device `uri`.
+        """Check the artifact at `path` for the device `uri`, and lay the runner for it ready.
 
         Raises UsageError for an artifact of another processor, a language model, or where QEMU is not installed.
         """
@@ -40,17 +41,19 @@ class EmulatedModel:
         if "device" in self.manifest:
             raise UsageError(f"{path} is for a graphics processor, which QEMU does not have")
         if "decoder" in self.manifest:
-            raise UsageError(f"{path} is a language model: compile it with --emit exe and run that under QEMU")
+            raise UsageError(f"{path} is a language model: run it with the program of `edgert runner` under QEMU")
         if reason := self.device.missing():
             raise UsageError(reason)
         self._folder = tempfile.TemporaryDirectory(prefix="edgert-")
-        self._program = exe.build(path, Path(self._folder.name) / "program")
+        self._program = Path(self._folder.name) / "edgert-run"
+        self._program.write_bytes(runner(machine))
+        self._program.chmod(0o700)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Remove the program."""
+        """Remove the runner."""
         self._folder.cleanup()
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -70,13 +73,13 @@ class EmulatedModel:
         return timed_steps(self._call(inputs, "--profile"), self.manifest["steps"])
 
     def _call(self, inputs: Mapping[str, Any], *options: str) -> str:
-        arguments = ["--threads", str(self.threads), *options]
+        arguments = [str(self.artifact.path), "--threads", str(self.threads), *options]
         for number, (name, array) in enumerate(inputs.items()):
             file = Path(self._folder.name) / f"{number}.npy"
             file.write_bytes(npy.to_bytes(np.asarray(array)))
             arguments += ["--input", f"{name}={file}"]
         code, said, error = self.device.run(str(self._program), arguments)
         if code:
-            words = " ".join(error.split())[:500] or f"the program ended with {code}"
+            words = " ".join(error.split()).removeprefix("edgert-run: ")[:500] or f"the program ended with {code}"
             raise UsageError(words) if code == UsageError.exit_code else EdgertError(words)
         return said

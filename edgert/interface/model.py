@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import edgert
+from edgert.cpu import triple_architecture
 from edgert.errors import UsageError
 from edgert.runner import Model
+from targets import all_targets
 from targets.devices.remote import is_remote
 
 MODEL_ENDINGS = (".onnx",)
@@ -93,12 +95,18 @@ def _emulated(path: str, shapes: Mapping[str, Any], dims: Mapping[str, Any], thr
     with tempfile.TemporaryDirectory(prefix="edgert-") as folder:
         if is_model(path):
             artifact = str(Path(folder) / f"{Path(path).stem}.edge")
-            build(path, artifact, target=QemuUser.of(device).machine, shapes=shapes, dims=dims, golden=False)
+            build(path, artifact, target=baseline(QemuUser.of(device).machine), shapes=shapes, dims=dims, golden=False)
             path = artifact
         elif shapes or dims:
             raise UsageError(f"{path} is an artifact, its shapes are fixed: --shape and --dim are for models")
         with EmulatedModel(path, device, threads) as model:
             yield model
+
+
+def baseline(machine: str) -> str:
+    """The target of an architecture that asks for the fewest features."""
+    mine = [target for target in all_targets().values() if triple_architecture(target.triple) == machine]
+    return min(mine, key=lambda target: len(target.features)).name
 
 
 def _remote(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from targets.errors import EdgertError, UsageError
 
 SCHEME = "qemu-user://"
-MACHINES = ("aarch64",)
+MACHINES = {"aarch64": "aarch64", "armv7": "arm"}  # as a target's triple names them -> as QEMU does
 LIMIT = 1800  # seconds, after which a program is taken to hang
 
 
@@ -32,7 +32,9 @@ class QemuUser:
 
     def missing(self) -> str:
         """Why it cannot be used here; empty where it can."""
-        return "" if self._program() else f"qemu-{self.machine}-static is not installed (apt: qemu-user-static)"
+        return (
+            "" if self._program() else f"qemu-{MACHINES[self.machine]}-static is not installed (apt: qemu-user-static)"
+        )
 
     def run(self, program: str, arguments: Sequence[str]) -> tuple[int, str, str]:
         """Exit code, output and error output of a program.
@@ -55,5 +57,5 @@ class QemuUser:
         return done.returncode, done.stdout, done.stderr
 
     def _program(self) -> str | None:
-        names = (f"qemu-{self.machine}-static", f"qemu-{self.machine}")
+        names = (f"qemu-{MACHINES[self.machine]}-static", f"qemu-{MACHINES[self.machine]}")
         return next((path for name in names if (path := shutil.which(name))), None)

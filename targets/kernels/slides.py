@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from targets.dtypes import item_size
+from targets.microcontroller import Microcontroller
 from targets.target import Target
 
 from .stage import Leaf, Slide, Stage
@@ -12,7 +13,7 @@ from .stage import Leaf, Slide, Stage
 
 def on_one_thread(target: Target) -> bool:
     """Whether the target's kernels always run in order: then sliding costs nothing."""
-    return target.pointer_bytes == 4
+    return isinstance(target, Microcontroller)
 
 
 def let_slide(

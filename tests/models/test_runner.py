@@ -57,3 +57,16 @@ def test_arm_under_qemu(name: str, tmp_path: Path) -> None:
         assert code == 0 and "passed" in said, (said, error)
         found.append({path.stem: path.read_bytes() for path in Path(f"{words[0]}.out").iterdir()})
     assert found[0] == found[1] and found[0]
+
+
+@pytest.mark.apt
+@pytest.mark.parametrize("name", MODELS)
+def test_32_bit_arm_under_qemu(name: str, tmp_path: Path) -> None:
+    device = QemuUser("armv7")
+    if device.missing():
+        pytest.skip("no qemu-arm (apt: qemu-user-static)")
+    _, artifact = compiled(name, tmp_path, "armv7-neon")
+    (tmp_path / "run").write_bytes(runner("armv7"))
+    (tmp_path / "run").chmod(0o755)
+    code, said, error = device.run(str(tmp_path / "run"), [str(artifact), "--verify"])
+    assert code == 0 and "passed" in said, (said, error)

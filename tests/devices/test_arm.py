@@ -1,4 +1,4 @@
-"""Programs for 64-bit Arm under QEMU's user mode: integers equal to numpy's, floats to those of ONNX Runtime."""
+"""64-bit and 32-bit Arm under QEMU's user mode: integers equal to numpy's, floats to those of ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -21,7 +21,11 @@ from targets import all_targets
 from targets.devices.qemu_user import QemuUser
 
 DEVICE = "qemu-user://aarch64"
-TARGETS = sorted(name for name, target in all_targets().items() if target.triple.startswith("aarch64"))
+DEVICES = {
+    name: f"qemu-user://{target.triple.split('-')[0]}"
+    for name, target in sorted(all_targets().items())
+    if target.triple.startswith(("aarch64", "armv7"))
+}
 pytestmark = [
     pytest.mark.apt,
     pytest.mark.skipif(bool(QemuUser.of(DEVICE).missing()), reason="no qemu-aarch64 (apt: qemu-user-static)"),
@@ -85,12 +89,12 @@ def artifact(weights: tuple[Path, dict[str, np.ndarray]]) -> Artifact:
     return made
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", DEVICES)
 def test_answers(target: str, artifact: Artifact, weights: tuple[Path, dict[str, np.ndarray]]) -> None:
     rng = np.random.default_rng(43)
     feeds = {name: extremes(rng, dtype, 11, depth) for name, (dtype, depth, _) in PRODUCTS.items()}
     feeds["image"] = rng.standard_normal((1, 3, 17, 17)).astype(np.float32)
-    with EmulatedModel(str(artifact(target)), DEVICE) as model:
+    with EmulatedModel(str(artifact(target)), DEVICES[target]) as model:
         found = model.run(feeds)
         steps = model.profile(feeds)
     for name, w in weights[1].items():
@@ -123,3 +127,10 @@ def test_wrong_use(artifact: Artifact) -> None:
         run(path, [], device=DEVICE)
     with pytest.raises(EdgertError, match="compiled for aarch64"):
         verify(path)
+
+
+def test_a_model_is_compiled_for_the_device(weights: tuple[Path, dict[str, np.ndarray]]) -> None:
+    words = [(name, "zeros") for name in (*PRODUCTS, "image")]
+    found = run(str(weights[0]), words, device="qemu-user://armv7")
+    assert {output.name for output in found.outputs} == {"classes", *(f"{name}.sums" for name in PRODUCTS)}
+    assert next(output for output in found.outputs if output.name == "u8_wide.sums").max == 0
