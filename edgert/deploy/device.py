@@ -137,6 +137,9 @@ class Device:
             raise EdgertError(
                 f"{new.path}: needs {', '.join(lacking)}, which {where} lacks: compile with another --target"
             )
+        if "device" in new.manifest:
+            raise EdgertError(f"{new.path}: compiled for a graphics processor, which the runner does not use: compile "
+                              "with another --target")  # fmt: skip
         need = spec.arena_bytes + sum(t.bytes for t in (*spec.inputs, *spec.outputs) if t.name not in spec.state)
         if machine.memory and need > machine.memory:
             raise DoesNotFit(

@@ -105,7 +105,8 @@ def _emulated(path: str, shapes: Mapping[str, Any], dims: Mapping[str, Any], thr
 
 def baseline(machine: str) -> str:
     """The target of an architecture that asks for the fewest features."""
-    mine = [target for target in all_targets().values() if triple_architecture(target.triple) == machine]
+    cpus = [target for target in all_targets().values() if target.family == "cpu"]
+    mine = [target for target in cpus if triple_architecture(target.triple) == machine]
     return min(mine, key=lambda target: len(target.features)).name
 
 

@@ -55,6 +55,8 @@ static void check_members(opened *o) {
 
 void open_artifact(opened *o, const char *path) {
   open_container(o, path);
+  if (json_get(o->manifest, "device"))
+    fail(FAILED, "%s: compiled for a graphics processor, which this program does not use: compile with another --target", path);
   read_manifest(o);
   read_weights_layout(o);
   check_members(o);

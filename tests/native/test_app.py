@@ -12,6 +12,7 @@ import pytest
 import edgert
 from edgert.interface.runner import write_runner
 from edgert.native.build import zig_cc
+from edgert.native.runner import LIBRARY_SOURCES
 from tests.edgert import fake_artifact as fake
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "classify.c"
@@ -52,6 +53,12 @@ def test_only_the_functions_of_the_header_are_exported(sdk: Path) -> None:
         assert hasattr(library, f"edgert_{name}")
     for name in ("fail", "anonymous", "edgert_pool_run", "json_read", "run_once"):
         assert not hasattr(library, name)
+
+
+def test_the_documents_list_of_sources_is_whole() -> None:
+    text = (EXAMPLE.parents[1] / "docs" / "apps.md").read_text()
+    named = {word for word in text.split() if word.endswith(".c") and "/" not in word}
+    assert named == set(LIBRARY_SOURCES)
 
 
 def maps() -> int:

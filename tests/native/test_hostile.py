@@ -89,6 +89,8 @@ def test_a_flipped_bit_anywhere(tmp_path: Path, run: Run, fake_path: Path) -> No
         ({"members": {}}, "its members are not those"),
         ({"stream": {"weights": 1, "visits": [[0, 0, 1, 1, [[9, 0]]]], "lookups": []}}, "stream.visits[0][0]"),
         ({"stream": {"weights": 1, "visits": [[0, 0, 1]], "lookups": []}}, "stream.visits[0]"),
+        ({"device": {"api": "opencl"}}, "compiled for a graphics processor"),
+        ({"stream": {"weights": 1, "visits": [], "lookups": [{}]}}, "stream.lookups[0].step is missing"),
         ({"coding": {"stored": 1, "parts": []}}, "coding.parts is not all parts"),
         ({"golden": {"tolerance": -1}}, "golden.tolerance is not a number"),
     ],
