@@ -129,6 +129,8 @@ class _Edit:
             "past": _value("past", ir.DataType.INT64, [1]),
             "rows": _value("rows", ir.DataType.INT64, ["want"]),
         }
+        if FORMATS[cache].folds:
+            self.inputs["folded"] = _value("folded", ir.DataType.INT64, [2])
         for names in self.caches:
             for name, (shape, dtype) in zip(names, parts, strict=True):
                 dims = ["context" if n is CONTEXT else n for n in shape]
@@ -177,7 +179,8 @@ class _Edit:
             "layer": 0, "heads": self.heads, "groups": e.groups, "interleaved": 0, "scale": found.scale,
             "window": window or 0, "format": self.cache,
         }  # fmt: skip
-        inputs = [*flat, first, *taken, *still, *others]
+        folded = [self.inputs["folded"]] if "folded" in self.inputs else []
+        inputs = [*flat, first, *taken, *still, *others, *folded]
         node = ir.node("CachedAttention", inputs, attributes, domain=EDGERT, num_outputs=2 + len(others))
         attended = self._placed(node, at)
         shape = self.const("heads", [1, -1, self.heads, e.head_dim])

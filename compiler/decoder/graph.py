@@ -5,6 +5,7 @@
     seen       uint8 [seq, seq]           whether token i attends to token j of these; a triangle for plain text
     past       int64 [1]                  how many tokens the cache holds
     rows       int64 [want]               the tokens whose logits are wanted
+    folded     int64 [2]                  with a cache that stores old rows anew: how many are, before and in this run
     cache.N    float16 [1, 2, groups, context, head_dim]    layer N's; the caller's: read, and extended by these tokens
     logits     float32 [want, vocab]
 
@@ -59,6 +60,7 @@ class _Graph(Products):
             "seen": _value("seen", ir.DataType.UINT8, ("seq", "seq")),
             "past": _value("past", ir.DataType.INT64, (1,)),
             "rows": _value("rows", ir.DataType.INT64, ("want",)),
+            **({"folded": _value("folded", ir.DataType.INT64, (2,))} if FORMATS[cache].folds else {}),
             **{
                 name: _value(
                     name, ir.DataType.from_numpy(np.dtype(dtype)), ["context" if n is CONTEXT else n for n in shape]
@@ -98,8 +100,9 @@ class _Graph(Products):
         cosine, sine = self.rotation(d.ropes[i])
         taken = [self.inputs[name] for name in ("past", "positions", "seen")]
         first, *others = (self.inputs[name] for name in self.caches[i])
+        folded = [self.inputs["folded"]] if "folded" in self.inputs else []
         attended = self.op(
-            "CachedAttention", [q, k, v, first, *taken, cosine, sine, *others], f"{at}.attention", EDGERT,
+            "CachedAttention", [q, k, v, first, *taken, cosine, sine, *others, *folded], f"{at}.attention", EDGERT,
             2 + len(others), layer=0, heads=d.heads, groups=d.kv_heads, interleaved=int(d.ropes[i].interleaved),
             scale=float(d.attention_scale), window=d.windows[i] or 0, format=self.cache,
         )  # fmt: skip

@@ -16,8 +16,9 @@ from .registry import Custom, Node, Unsupported, op
 @op("CachedAttention", domain="edgert")
 def cached_attention(node: Node) -> Custom:
     """q [S, H * D], k, v [S, G * D] float32, cache [L, 2, G, C, D], past int64 [1], positions int64 [S],
-    seen uint8 [S, S], cos, sin float32 [P, R / 2], then the format's further tensors -> out [S, H * D], the cache and
-    those tensors as they are afterwards. They lie in the same memory as before: kernels only touch the results.
+    seen uint8 [S, S], cos, sin float32 [P, R / 2], then the format's further tensors and, where it stores old rows
+    anew, folded int64 [2] (how many lie so before this call, and from its beginning on) -> out [S, H * D], the cache
+    and those tensors as they are afterwards. They lie in the same memory as before: kernels only touch the results.
 
     rope turns the first R elements of each head of q and k by positions[i] (interleaved: neighbours are a pair, else
     i and i + R / 2). Keys and values become rows past + i of `layer` in the cache, and are used as the cache has them.
@@ -43,8 +44,12 @@ def cached_attention(node: Node) -> Custom:
     size, rotary = width // heads, 2 * number(cos.shape[1], "width of cos")
     if any(number(t.shape[1], "width") != groups * size for t in (k, v)) or rotary > size:
         raise Unsupported(f"heads of {size}, of which {rotary} turn, and keys of {k.shape[1]} in {groups} groups")
+    if kind.folds:
+        extras.append(node.need(9 + kind.extra))
+        if extras[-1].dtype != "int64" or list(extras[-1].shape) != [2]:
+            raise Unsupported("cached attention whose folded rows are not int64 [2]")
     expected = kind.shapes(int(number(cache.shape[0], "layers")), groups, cache.shape[3], size)
-    for t, (shape, dtype) in zip([cache, *extras], expected, strict=True):
+    for t, (shape, dtype) in zip([cache, *extras[: kind.extra]], expected, strict=True):
         if t.dtype != dtype or [d for i, d in enumerate(t.shape) if i != 3] != [
             d for i, d in enumerate(shape) if i != 3
         ]:
@@ -56,7 +61,7 @@ def cached_attention(node: Node) -> Custom:
         return _refuse(size, target)
 
     outputs = [Tensor(q.shape, "float32", "attended")]
-    outputs += [Tensor(t.shape, t.dtype, f"{t.name}_after") for t in (cache, *extras)]
+    outputs += [Tensor(t.shape, t.dtype, f"{t.name}_after") for t in (cache, *extras[: kind.extra])]
     state = {1 + i: source for i, source in enumerate([3, *range(9, 9 + kind.extra)])}
     return Custom(outputs, emit, (*inputs, *extras), state)
 

@@ -37,14 +37,19 @@ MODEL = click.Path(exists=True)  # a file, or a folder with one and what belongs
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 threads_option = click.option("--threads", type=click.IntRange(min=1), help="Threads to run with (default: all cores).")
 target_option = click.option("--target", default="host", show_default=True, help="A name from `edgert targets`.")
-KV_CACHES = {"fp16": "f16", "int8": "i8", "int4": "i4"}  # as users name them -> as the artifact's programs are named
+KV_CACHES = {
+    "fp16": "f16",
+    "int8": "i8",
+    "int4": "i4",
+    "int2": "i2",
+}  # as users name them -> as the artifact's programs are named
 kv_option = click.option(
     "--kv",
     type=click.Choice(list(KV_CACHES)),
     default="fp16",
     show_default=True,
     callback=lambda context, option, value: KV_CACHES[value],
-    help="How the cache keeps keys and values.",
+    help="How the cache keeps keys and values; of int4 and int2 the latest rows stay in fp16.",
 )
 device_option = click.option(
     "--device",

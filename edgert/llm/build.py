@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from targets.target import Target
 
 FIRST = "f16"  # how the cache is stored unless asked otherwise
+CACHES = ("i8", "i4", "i2")  # and how else it can be
 CHUNK = 256  # tokens of a prompt that go through the model at once
 WANTED = 64  # of which so many give logits, for checking guesses and measuring perplexity
 
@@ -34,7 +35,7 @@ def compile_decoder(
     tiles: Callable[..., dict] | None = None,
     debug_dump: Path | None = None,
     progress: Progress | None = None,
-    caches: Sequence[str] = ("i8", "i4"),
+    caches: Sequence[str] = CACHES,
     golden: bool = True,
     sparsity: Sparsity | None = None,
 ) -> tuple[Compiled, dict[str, bytes]]:
@@ -76,7 +77,7 @@ def compile_decoder(
         part["state"] = [tensor["name"] for tensor in part["inputs"] if tensor["name"].startswith("cache.")]
         # a run whose logits nobody wants has no tasks in its output layer, which then need not be read
         part["dims"] = [{**dim, "min": 0} if dim["name"] == "want" else dim for dim in part["dims"]]
-        part["decoder"] = {**_facts(decoder, most), "ends": config["end_ids"], "cache": cache}
+        part["decoder"] = {**_facts(decoder, most), "ends": config["end_ids"], **cache_facts(cache)}
     if cost is not None:
         done.manifest["sparsity"] = asdict(cost)
         done.notes.append(str(cost))
@@ -94,8 +95,16 @@ def finish(done: Compiled, facts: Mapping[str, Any], text: str, config: Mapping[
     """Write into the manifest what the engine has to know; the members that hold the tokenizer."""
     for cache, part in {FIRST: done.manifest, **done.manifest.get("programs", {})}.items():
         part["state"] = [tensor["name"] for tensor in part["inputs"] if tensor["name"].startswith("cache.")]
-        part["decoder"] = {**facts, "ends": config["end_ids"], "cache": cache}
+        part["decoder"] = {**facts, "ends": config["end_ids"], **cache_facts(cache)}
     return {TOKENIZER: text.encode(), CONFIG: json.dumps(config).encode(), TEXTS: pack_texts(text, config)}
+
+
+def cache_facts(cache: str) -> dict[str, Any]:
+    """What the manifest's entry `decoder` has of a format of the cache."""
+    from targets.kernels.cached_attention_formats import FORMATS
+
+    folds = FORMATS[cache].facts()
+    return {"cache": cache, **({"folds": folds} if folds else {})}
 
 
 def _facts(decoder: Any, context: int) -> dict[str, Any]:

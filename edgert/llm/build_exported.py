@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgert.errors import UsageError
-from edgert.llm.build import CHUNK, FIRST, WANTED, finish
+from edgert.llm.build import CACHES, CHUNK, FIRST, WANTED, finish
 from edgert.llm.self_check import MEMBER
 from edgert.llm.tokenizer_files import TOKENIZER, context_beside, tokenizer_beside
 
@@ -74,7 +74,7 @@ def compile_exported(
     tiles: Callable[..., dict] | None = None,
     debug_dump: Path | None = None,
     progress: Progress | None = None,
-    caches: Sequence[str] = ("i8", "i4"),
+    caches: Sequence[str] = CACHES,
     golden: bool = True,
 ) -> tuple[Compiled, dict[str, bytes]]:
     """As compile_decoder, of a model that compiler.decoder.exported recognised; `folder` has its tokenizer.

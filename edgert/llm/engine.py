@@ -58,6 +58,10 @@ class CachedEngine:
         self._logits = np.empty((self.wanted, self.vocab), np.float32)
         at_once = self.policy.at_once(self.context)
         self.chunk, self.wanted = min(self.chunk, at_once), min(self.wanted, at_once)
+        folding = self._rows.folding
+        if folding is not None:
+            self.chunk, self.wanted = min(self.chunk, folding.groups.most), min(self.wanted, folding.groups.most)
+        self._folded = {} if folding is None else {"folded": folding.counts}
         self._triangle = np.tri(self.chunk, dtype=np.uint8)
         # whether a run may ask for no logits: then the output layer is neither run nor read
         self._headless = any(dim.name == "want" and dim.min == 0 for dim in model.artifact.spec.dims)
@@ -65,7 +69,7 @@ class CachedEngine:
         self._step = model.bind(
             {
                 "ids": self._token, "positions": self._past, "past": self._past, "seen": np.ones((1, 1), np.uint8),
-                "rows": np.zeros(1, np.int64), **self._state,
+                "rows": np.zeros(1, np.int64), **self._folded, **self._state,
             },
             {"logits": self._logits},
         )  # fmt: skip
@@ -80,6 +84,16 @@ class CachedEngine:
     def room(self) -> int | None:
         """See engine_api.Engine."""
         return None if self.policy.endless else self.context - self.position
+
+    @property
+    def place(self) -> int:
+        """See engine_api.Engine."""
+        return self._rows.place(self.position)
+
+    @property
+    def rewinds(self) -> bool:
+        """See engine_api.Engine."""
+        return self._rows.folding is None
 
     def prefill(self, ids: Ids) -> np.ndarray:
         """See engine_api.Engine."""
@@ -206,7 +220,7 @@ class CachedEngine:
         self._past[0] = self.position
         given: dict[str, Any] = {
             "ids": ids, "positions": self.position + depth, "seen": np.ascontiguousarray(seen), "past": self._past,
-            "rows": np.array(rows, np.int64), **self._state,
+            "rows": np.array(rows, np.int64), **self._folded, **self._state,
         }  # fmt: skip
         return self.model.run(given, {"logits": self._logits})["logits"]
 

@@ -36,6 +36,15 @@ class Engine(Protocol):
     def room(self) -> int | None:
         """How many more tokens fit; None: as many as come, since old ones make room."""
 
+    @property
+    def place(self) -> int:
+        """How many tokens fit before the cache forgets old ones or keeps them in fewer bits. In one pass with more of
+        them, a token may see less than it would by itself."""
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether `reset` leaves what a text of that length leaves, to the bit."""
+
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
         """Append and commit `ids` (at least one): logits [vocab] after the last. Cuts them into chunks itself."""
 

@@ -227,7 +227,7 @@ class Generation:
         if self.drafter is None:
             return Draft()
         # also where old tokens make room: guesses would make them go earlier, and so change the text
-        place = self.engine.context - self.engine.position - 1
+        place = self.engine.place - 1
         if place < 1 or self._chosen + 1 >= self.options.max_tokens:
             return Draft()
         draft = self.drafter.draft(self._context, min(place, self.options.most_drafted))

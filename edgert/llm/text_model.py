@@ -15,7 +15,7 @@ from edgert.llm.tokenizer import Tokenizer
 from edgert.runner import Model, load
 
 CONFIG, TEXTS = "tokenizer.config.json", "tokenizer.texts"  # members of the artifact, beside TOKENIZER
-KV = ("f16", "i8", "i4")  # an artifact's programs by how they store keys and values; the first is the main one
+KV = ("f16", "i8", "i4", "i2")  # an artifact's programs by how they store keys and values; the first is the main one
 
 
 class TextModel:

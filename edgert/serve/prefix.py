@@ -28,7 +28,7 @@ class Prefix:
         """Have of the next text what there is, and nothing else; the number of its tokens, less than len(ids)."""
         kept = min(_common(self._held, ids), len(ids) - 1)
         if exact:
-            kept = min(kept, self._whole) // self._chunk * self._chunk
+            kept = min(kept, self._whole) // self._chunk * self._chunk if self._engine.rewinds else 0
         if self._pool is not None:
             self._pool.store(self._held, kept, self._whole)
         self._engine.reset(kept)

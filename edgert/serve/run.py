@@ -113,6 +113,8 @@ def prefix_pool(engine: CachedEngine, settings: Settings) -> PrefixPool | None:
     size = settings.prefix_pool
     if not size:
         return None
+    if not engine.rewinds:
+        raise UsageError("--prefix-pool: rows of int4 and int2 lie in groups that cannot be shared: take --kv int8")
     free = cpu.available_memory()
     if free is not None and size > free:
         raise DoesNotFit(f"--prefix-pool: {size} bytes ({format_bytes(size)}) are more than the {free} that are free")

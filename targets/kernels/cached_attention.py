@@ -1,7 +1,8 @@
 """Attention over a cache of keys and values that outlives the call: rope, append, then every row over all it may see.
 
-Stages: rope_append (queries turned, new rows stored); few rows: cached_attention_decode over pieces of the context, and
-their reduction; many rows: cached_attention_prefill, or cached_attention_tiles. Which runs the number of rows decides.
+Stages: fold_rows (of formats that store old rows anew); rope_append (queries turned, new rows stored); few rows:
+cached_attention_decode over pieces of the context, and their reduction; many rows: cached_attention_prefill, or
+cached_attention_tiles. Which runs the number of rows decides.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from tvm import tirx
 from targets.target import Target
 
 from .cached_attention_decode import combine, partial
+from .cached_attention_fold import fold_rows
 from .cached_attention_formats import FORMATS
 from .cached_attention_prefill import Blocks, prefill
 from .cached_attention_tiles import LEAST, TileBlocks, takes
@@ -53,19 +55,21 @@ class Geometry:
 
 def geometry(call: Call, target: Target) -> Geometry | None:
     """The sizes of a call, None where the kernels do not take it."""
-    q, k, cache, cos = (call.need(i) for i in (0, 1, 3, 7))
+    q, k, cos = (call.need(i) for i in (0, 1, 7))
     heads, groups = int(call.attrs["heads"]), int(call.attrs["groups"])
     lanes = target.lanes("float32")
     if not isinstance(q.shape[1], int) or call.attrs.get("format", "f16") not in FORMATS:
         return None
+    kind = FORMATS[call.attrs.get("format", "f16")]
+    capacity = kind.capacity(call)
     size = q.shape[1] // heads
-    if size % FORMATS[call.attrs.get("format", "f16")].multiple or size > MOST or not isinstance(cos.shape[1], int):
+    if size % kind.multiple or size > MOST or not isinstance(cos.shape[1], int):
         return None
-    if isinstance(cache.shape[3], int) and cache.shape[3] < BLOCK:
+    if isinstance(capacity, int) and capacity < BLOCK:
         return None
     scale = call.attrs.get("scale")
     return Geometry(
-        call, target, k.shape[0], heads, groups, heads // groups, size, 2 * cos.shape[1], cache.shape[3],
+        call, target, k.shape[0], heads, groups, heads // groups, size, 2 * cos.shape[1], capacity,
         size**-0.5 if scale is None else float(scale), int(call.attrs.get("window", 0)),
         call.attrs.get("format", "f16"), bool(call.attrs.get("interleaved", 0)), lanes,
     )  # fmt: skip
@@ -77,7 +81,8 @@ def cached_attention(call: Call, target: Target) -> list[Stage] | None:
     g = geometry(call, target)
     if g is None:
         return None
-    stages = [rope_append(g)]
+    stages = [fold_rows(g)] if FORMATS[g.format].folds else []
+    stages.append(rope_append(g))
     fixed = g.rows if isinstance(g.rows, int) else None
     if fixed is None or fixed <= FEW:
         stages += _few(g, fixed)

@@ -15,7 +15,8 @@ from tvm import tirx
 
 from . import vmath
 from .builder import Builder
-from .cached_attention_formats import KEY, VALUE, Format, fold
+from .cached_attention_format import KEY, VALUE, fold
+from .cached_attention_formats import FORMATS, format_of
 from .cached_attention_visible import Visible
 from .dot import load_vector, store_vector
 from .nibbles import splat
@@ -68,8 +69,9 @@ class _Pieces:
         self.b, self.g, self.lanes = b, g, g.lanes
         self.queries = b.arg(g.queries)
         self.results, self.sums = b.arg(results), b.arg(sums)
-        self.cache = Format.of(b, g.call, g.size, g.lanes)
         self.visible = Visible(b, g)
+        self.cache = format_of(b, g.call, g.size, g.lanes, self.visible.past)
+        self.cache.scratch(g.groups * PIECES, BLOCK)
         most = 4 if g.target.registers >= 32 else 3
         tiles = -(-g.each // most)
         ends = [g.each * i // tiles for i in range(tiles + 1)]
@@ -77,7 +79,7 @@ class _Pieces:
 
     def task(self, task: tirx.Expr) -> None:
         b, g = self.b, self.g
-        self.group = b.let(tirx.truncdiv(task, _i(PIECES)), "group")
+        self.slot, self.group = task, b.let(tirx.truncdiv(task, _i(PIECES)), "group")
         self.piece = b.let(tirx.truncmod(task, _i(PIECES)), "piece")
         total = b.let(self.visible.past + as_expr(g.rows, "int64"), "total")
         first = self.visible.first(_i(0), as_expr(g.rows, "int64"))
@@ -105,6 +107,7 @@ class _Pieces:
         base = b.let(tirx.min(start, as_expr(g.capacity, "int64") - BLOCK), "base")
         low = b.let(start - base, "low")
         high = b.let(tirx.min(_i(BLOCK), end - base), "high")
+        self.cache.load(self.slot, self.group, base, BLOCK)
         with b.serial(as_expr(g.rows, "int64"), "i") as i:
             self.visible.fill(self.bound, 0, i, base, start, tirx.min(end, start + BLOCK), BLOCK)
             for head, count in self.tiles:
@@ -244,7 +247,10 @@ def combine(g: Geometry, first: Partial, runs: Index) -> Stage:
             over = b.let(tirx.Select(none, as_expr(0.0), as_expr(1.0) / sum_[0]), "over")
             for d in range(0, g.size, g.lanes):
                 value = load_vector(acc, as_expr(d), count=g.lanes) * tirx.Broadcast(over, g.lanes)
-                store_vector(b, out, value, i, head * g.size + d)
+                store_vector(b, acc, value, as_expr(d))
+            FORMATS[g.format].mix(b, acc, g.size, g.lanes)
+            for d in range(0, g.size, g.lanes):
+                store_vector(b, out, load_vector(acc, as_expr(d), count=g.lanes), i, head * g.size + d)
     return b.stage()
 
 

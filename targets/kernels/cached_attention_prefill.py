@@ -12,7 +12,8 @@ from tvm import tirx
 
 from . import vmath
 from .builder import Builder
-from .cached_attention_formats import KEY, SPAN, VALUE, Format, fold
+from .cached_attention_format import KEY, VALUE, fold
+from .cached_attention_formats import FORMATS, format_of
 from .cached_attention_visible import Visible
 from .dot import load_vector, store_vector
 from .lanes import turn
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 WORKERS = 16  # tasks, each with scratch of its own; they take turns with the blocks of rows
 ROWS = 96  # rows times query heads that share a turned block of keys
 TILE = 6  # of those in registers
+SPAN = 32  # elements of a key that are turned without a loop
 NEVER = -float("inf")
 
 
@@ -56,8 +58,10 @@ class Blocks:
         tall = -(-self.most * g.each // self.step) * self.step
         self.columns = 4 if g.target.registers >= 32 else 2
         self.queries, self.out = b.arg(g.queries), b.arg(g.call.results[0], (g.rows * g.heads * g.size,))
-        self.cache, self.visible = Format.of(b, g.call, g.size, g.lanes), Visible(b, g)
+        self.visible = Visible(b, g)
+        self.cache = format_of(b, g.call, g.size, g.lanes, self.visible.past)
         self.scratch(tall)
+        self.cache.scratch(WORKERS, self.keys)
         self.weights = b.arg(Temp((WORKERS, tall, self.keys), "float32", "weights"))
         self.bound = b.arg(Temp((WORKERS, self.most, self.keys), "float32", "bound"))
         self.state = b.arg(Temp((WORKERS, tall, 3), "float32", "running"))  # maximum, sum, how to rescale
@@ -98,9 +102,13 @@ class Blocks:
             sum_ = b.let(self.state[self.worker, row, _i(1)], "sum")
             over = b.let(tirx.Select(sum_ == as_expr(0.0), as_expr(0.0), as_expr(1.0) / sum_), "over")
             at = b.let(self.spot(row), "at")
+            done = b.local((g.size,), "float32")
             for d in range(0, g.size, self.lanes):
                 value = load_vector(self.out, at + d, count=self.lanes) * tirx.Broadcast(over, self.lanes)
-                store_vector(b, self.out, value, at + d)
+                store_vector(b, done, value, as_expr(d))
+            FORMATS[g.format].mix(b, done, g.size, self.lanes)
+            for d in range(0, g.size, self.lanes):
+                store_vector(b, self.out, load_vector(done, as_expr(d), count=self.lanes), at + d)
 
     def spot(self, row: tirx.Expr) -> tirx.Expr:
         """Where in the result the row of this block begins."""
@@ -130,6 +138,7 @@ class Blocks:
                     store_vector(b, seen, best, as_expr(0))
             any_ = fold(b, [load_vector(seen, as_expr(0), count=self.lanes)], self.lanes, tirx.max)
             with b.when(any_ > as_expr(0.0)):
+                self.cache.load(self.worker, self.group, base, self.keys)
                 self.attend(base, low, high)
 
     def attend(self, base: tirx.Expr, low: tirx.Expr, high: tirx.Expr) -> None:

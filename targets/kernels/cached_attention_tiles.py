@@ -14,7 +14,7 @@ from . import amx
 from .aligned import vector_local
 from .amx import BLOCK, COLS, ROW, ROWS, SIDE, SUMS
 from .bf16 import pairs
-from .cached_attention_formats import KEY, VALUE
+from .cached_attention_format import KEY, VALUE
 from .cached_attention_prefill import WORKERS, Blocks
 from .dot import load_vector, store_vector
 from .lanes import turn

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from tvm import tirx
 
-from .cached_attention_formats import KEY, VALUE, Format
+from .cached_attention_format import KEY, VALUE
+from .cached_attention_formats import format_of
 from .cached_attention_visible import past_of
 from .dot import load_vector, store_vector
 from .loops import GRAIN, span
@@ -28,7 +29,7 @@ def rope_append(g: Geometry) -> Stage:
         q, k, v = (b.arg(call.need(i)) for i in range(3))
         past, positions = past_of(b, g), b.arg(call.need(5))
         queries = b.arg(g.queries)
-        cache = Format.of(b, call, size, g.lanes)
+        cache = format_of(b, call, size, g.lanes, past)
         with b.parallel(g.rows, max(1, GRAIN // work)) as i:
             rope = _Rope(b, g, positions[i])
             row = b.local((size,), "float32")
@@ -43,6 +44,7 @@ def rope_append(g: Geometry) -> Stage:
                 cache.write(KEY, group, past + i, row)
                 for d in range(0, size, g.lanes):
                     store_vector(b, row, load_vector(v, i, group * size + d, count=g.lanes), as_expr(d))
+                cache.mix(b, row, size, g.lanes)
                 cache.write(VALUE, group, past + i, row)
     return b.stage()
 

@@ -18,7 +18,7 @@ from edgert.llm.engine import open_engine
 from edgert.llm.generate import Generation, Options
 from edgert.llm.text_model import open_text_model
 from tests.cli.conftest import Edgert, assert_one_line
-from tests.llm.small_models import artifact, gguf
+from tests.llm.small_models import LONG, artifact, gguf
 
 COMMAND = [sys.executable, "-m", "edgert.cli", "generate"]
 CONTEXT = 64  # of the small models
@@ -226,9 +226,9 @@ def test_an_interrupt() -> None:
     assert errors.strip() == "edgert: interrupted"
 
 
-@pytest.mark.parametrize("kv", ["int8", "int4"])
+@pytest.mark.parametrize("kv", ["int8", "int4", "int2"])
 def test_smaller_caches(edgert: Edgert, kv: str) -> None:
-    options = ("generate", artifact(), "--prompt", "the end", "--max-tokens", 12, "--json")
+    options = ("generate", artifact(LONG), "--prompt", "the end", "--max-tokens", 12, "--context", 512, "--json")
     plain, small = json.loads(edgert(*options).stdout), json.loads(edgert(*options, "--kv", kv).stdout)
     assert small["cache_bytes"] < plain["cache_bytes"]
     assert small["turns"][0]["statistics"]["tokens"] == 12

@@ -26,6 +26,8 @@ class FakeEngine:
     def room(self) -> int:
         return self.context - len(self.committed)
 
+    place, rewinds = room, True
+
     def _logits(self, path: Sequence[int]) -> np.ndarray:
         before = path[-2] if len(path) > 1 else 0
         return self._table[(before * 31 + path[-1] * 7) % ROWS]

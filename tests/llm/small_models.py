@@ -20,7 +20,8 @@ from targets import get_target
 from tests.decoder.small import CASES, Small, write
 from tests.llm.made import byte_metadata
 
-SEVERAL_CACHES = ("llama", "gemma3")  # the others' kernels for them would be the same
+LONG = "llama-long"  # llama with a context of 512 tokens
+SEVERAL_CACHES = ("llama", "gemma3", LONG)  # the others' kernels for them would be the same
 VOCAB = len(byte_metadata()["tokenizer.ggml.tokens"])
 
 
@@ -55,7 +56,7 @@ def small(case: str) -> Small:
     """The family as tests/decoder has it, with a byte tokenizer's vocabulary and heads as wide as a block of the cache.
 
     What was turned whole is so again."""
-    family = CASES[case]
+    family = replace(CASES["llama"], context=512) if case == LONG else CASES[case]
     head = max(32, family.head)
     return replace(family, vocab=VOCAB, head=head, rotated=head if family.rotated == family.head else family.rotated)
 

@@ -18,6 +18,8 @@ CHUNK = 4
 class Grouped:
     """Holds for each token how it was run: the history before its group, the group, its place in it."""
 
+    rewinds = True
+
     def __init__(self) -> None:
         self.cache: list[tuple] = []
         self.tokens: list[int] = []

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from edgert.errors import UsageError
+from edgert.llm.cache.folding import Folding
+from edgert.llm.cache.groups import Groups
 from edgert.llm.cache.policies import Policy
 from edgert.llm.cache.turn import Turner
 
@@ -20,6 +23,8 @@ class CacheRows:
         Raises UsageError where the policy forgets, and keys of this artifact cannot be turned.
         """
         self.state, self.count, self.policy = state, rows, policy
+        groups = Groups.of(facts)
+        self.folding = None if groups is None else Folding(groups, state, int(facts["layers"]))
         self.ids = np.zeros(rows, np.int64)
         """The token of each row in use."""
         self.forgotten = 0
@@ -39,33 +44,67 @@ class CacheRows:
         What stood behind the forgotten moves down, its keys turned to their new positions. Raises DoesNotFit where the
         policy makes no room; nothing is changed then.
         """
-        gone = self.policy.forget(held, more, self.count)
-        if not gone:
-            return held
-        assert self._turner is not None and gone.start + len(gone) <= held
-        self._turner.move_down(self.state, gone, held)
-        held -= len(gone)
-        self.ids[gone.start : held] = self.ids[gone.stop : held + len(gone)].copy()
-        self.forgotten, self.gap = self.forgotten + len(gone), gone.start
+        if gone := self.policy.forget(held, more, self.count):
+            assert self._turner is not None and gone.start + len(gone) <= held
+            self._turner.move_down(self.state, gone, held, self.folding)
+            held -= len(gone)
+            self.ids[gone.start : held] = self.ids[gone.stop : held + len(gone)].copy()
+            self.forgotten, self.gap = self.forgotten + len(gone), gone.start
+        if self.folding is not None:
+            self.folding.advance(held, more)
         return held
+
+    def place(self, held: int) -> int:
+        """How many more rows fit before the first ones are forgotten or folded."""
+        room = self.count - held
+        return room if self.folding is None else min(room, self.folding.place(held))
 
     def put(self, at: int, ids: np.ndarray) -> None:
         """Note that the rows from `at` on hold `ids`."""
         self.ids[at : at + len(ids)] = ids
 
     def views(self, start: int, stop: int) -> list[np.ndarray]:
-        """The rows [start, stop) of every array of the state."""
+        """The rows [start, stop) of every array of the state. Raises UsageError where they lie in groups."""
+        if self.folding is not None:
+            raise UsageError("this cache keeps rows in groups, which cannot be taken apart: take fp16 or int8")
         return [array[:, :, :, start:stop] for array in self.state.values()]
 
     def pick(self, at: int, chosen: Sequence[int]) -> None:
         """Move the rows at + chosen[i], in rising order, to at + i."""
-        rows = at + np.array(chosen)
-        for array in self.state.values():
-            array[:, :, :, at : at + len(chosen)] = array[:, :, :, rows]
-        self.ids[at : at + len(chosen)] = self.ids[rows]
+        rows, to = at + np.array(chosen), at + np.arange(len(chosen))
+        self.ids[to] = self.ids[rows]
+        arrays = list(self.state.values())
+        if self.folding is not None:
+            rows, to, arrays = *map(self.folding.window_rows, (rows, to)), self.folding.windows
+        for array in arrays:
+            array[:, :, :, to] = array[:, :, :, rows]
+
+    @property
+    def folded(self) -> int:
+        """Rows that are folded into groups."""
+        return 0 if self.folding is None else self.folding.folded
+
+    @folded.setter
+    def folded(self, rows: int) -> None:
+        if self.folding is not None:
+            self.folding.counts[:] = rows
+
+    def may_fold(self, held: int, folded: int) -> bool:
+        """Whether so many of `held` rows can be folded here."""
+        return folded == 0 if self.folding is None else self.folding.possible(held, folded)
+
+    def saved(self, held: int, folded: int) -> list[np.ndarray]:
+        """Views of what tells a text of `held` rows: of every array its rows in use, by its name's order."""
+        names = sorted(self.state)
+        if self.folding is None:
+            return [self.state[name][:, :, :, :held] for name in names]
+        windows = {f"cache.{i}" for i in range(len(self.folding.windows))}
+        return [self.state[name][:, :, :, : held - folded if name in windows else folded] for name in names]
 
     def cut(self, held: int) -> None:
         """Note that only the first `held` rows are still in use."""
+        if self.folding is not None:
+            self.folding.cut(held)
         if held <= self.gap:
             self.forgotten, self.gap = 0, 0
 

@@ -5,6 +5,7 @@
 32         SHA-256 of all that follows
 4          bytes of the header
 header     JSON: model (hash of its weights), cache (format), position, forgotten, gap
+           and folded, where rows are
 data       token ids, int64 [position]; then every array of the cache by its name's order, its rows in use
 """
 
@@ -38,14 +39,16 @@ def model_hash(artifact: Artifact) -> str:
 def save(path: str | os.PathLike[str], artifact: Artifact, rows: CacheRows, held: int) -> None:
     """Write the first `held` rows to `path`. Raises EdgertError where that cannot be written."""
     facts = {"model": model_hash(artifact), "cache": _form(artifact), "position": held}
-    header = json.dumps({**facts, "forgotten": rows.forgotten, "gap": rows.gap}).encode()
+    folded = rows.folded
+    more = {"folded": folded} if folded else {}
+    header = json.dumps({**facts, "forgotten": rows.forgotten, "gap": rows.gap, **more}).encode()
     size = len(header).to_bytes(4, "little")
     hasher = hashlib.sha256(size + header)
-    for part in _parts(rows, held):
+    for part in _parts(rows, held, folded):
         hasher.update(part.tobytes())
     with atomic_file(path) as file:
         file.write(MAGIC + VERSION.to_bytes(4, "little") + hasher.digest() + size + header)
-        for part in _parts(rows, held):
+        for part in _parts(rows, held, folded):
             file.write(part.tobytes())
 
 
@@ -66,8 +69,11 @@ def restore(path: str | os.PathLike[str], artifact: Artifact, rows: CacheRows, v
         raise EdgertError(f"{path}: damaged: its header makes no sense")
     if held > rows.count:
         raise DoesNotFit(f"{path}: {held} tokens do not fit a context of {rows.count}")
+    folded = header.get("folded", 0)
+    if type(folded) is not int or not rows.may_fold(held, folded):
+        raise EdgertError(f"{path}: damaged: its header makes no sense")
     at = START + int.from_bytes(data[START - 4 : START], "little")
-    parts = list(_parts(rows, held))
+    parts = list(_parts(rows, held, folded))
     if len(data) - at != sum(part.nbytes for part in parts):
         raise EdgertError(f"{path}: damaged: {len(data) - at} bytes of data are not those of {held} tokens")
     ids = np.frombuffer(data, np.int64, held, at)
@@ -76,16 +82,14 @@ def restore(path: str | os.PathLike[str], artifact: Artifact, rows: CacheRows, v
     for part in parts:
         part[...] = np.frombuffer(data, part.dtype, part.size, at).reshape(part.shape)
         at += part.nbytes
-    rows.forgotten, rows.gap = forgotten, gap
+    rows.forgotten, rows.gap, rows.folded = forgotten, gap, folded
     return held
 
 
-def _parts(rows: CacheRows, held: int) -> Iterator[np.ndarray]:
+def _parts(rows: CacheRows, held: int, folded: int) -> Iterator[np.ndarray]:
     """Views of what is saved, in order."""
     yield rows.ids[:held]
-    for name in sorted(rows.state):
-        array = rows.state[name]
-        yield array[:, :, :, :held] if array.shape[3] == rows.count else array
+    yield from rows.saved(held, folded)
 
 
 def _form(artifact: Artifact) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgert.errors import UsageError
 from edgert.llm.cache.codecs import CODECS
+from edgert.llm.cache.folding import Folding
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Turner:
         """`facts`: the manifest's entry `decoder`. Raises UsageError for an artifact that does not tell how keys turn,
         or whose cache holds them in a way that cannot be turned."""
         form = str(facts.get("cache", "f16"))
-        if form not in CODECS:
+        if form not in CODECS and "folds" not in facts:
             raise UsageError(f"keys in a cache of format {form} cannot be turned to other positions: take {_FORMS}")
         if "rotations" not in facts:
             raise UsageError(
@@ -65,10 +66,20 @@ class Turner:
             for kind in facts["rotations"]
         ]
         self._layers = [kinds[index] for index in facts["rotation_of_layer"]]
-        self._codec = CODECS[form]
+        self._codec = CODECS.get(form, CODECS["f16"])
 
-    def move_down(self, state: Mapping[str, np.ndarray], gone: range, held: int) -> None:
+    def move_down(
+        self, state: Mapping[str, np.ndarray], gone: range, held: int, folding: Folding | None = None
+    ) -> None:
         """Move the rows [gone.stop, held) to gone.start, in all layers, their keys turned back by len(gone)."""
+        if folding is not None:
+            folded = folding.refolded(held - len(gone))
+            for layer, rotation in enumerate(self._layers):
+                rows = np.delete(folding.unpacked(layer, held), slice(gone.start, gone.stop), 2)
+                rows[0, :, gone.start :] = rotation.turned(rows[0, :, gone.start :], -len(gone))
+                folding.pack(layer, rows, folded)
+            folding.counts[:] = folded
+            return
         for layer, rotation in enumerate(self._layers):
             names = [f"cache.{layer}", *(f"cache.{layer}.{n}" for n in range(1, self._codec.arrays))]
             for name in names:

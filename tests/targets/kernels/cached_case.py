@@ -13,7 +13,7 @@ from tvm import tirx
 from compiler.codegen.jit import compile_stages, load_code, stage_arrays
 from compiler.codegen.link import link_shared
 from compiler.codegen.lower import compile_object, symbol
-from targets.kernels.cached_attention_formats import FORMATS, SPAN
+from targets.kernels.cached_attention_formats import FORMATS
 from targets.kernels.cached_attention_tiles import LEAST
 from targets.kernels.registry import Call, stages_for
 from targets.kernels.stage import Stage
@@ -23,6 +23,7 @@ from targets.target import Target
 from .kernel_case import EPS
 
 HALF = 2.0**-11  # float16's rounding
+STATE = ("cache", "scales", "codes", "key_factors", "value_factors")  # what a call changes where it is
 
 
 @dataclass(frozen=True)
@@ -100,25 +101,14 @@ def floats(cache: np.ndarray, scales: np.ndarray | None, format_: str) -> np.nda
     if format_ == "f16":
         return cache.astype(np.float64)
     assert scales is not None
-    if format_ == "i8":
-        return cache.astype(np.float64) * scales[..., None]
-    halves = cache.reshape(*cache.shape[:-1], -1, SPAN // 2)
-    codes = np.concatenate([halves & 15, halves >> 4], axis=-1).astype(np.float64)
-    pairs = scales.astype(np.float64).reshape(*scales.shape[:-1], -1, 2)
-    return (codes * pairs[..., :1] + pairs[..., 1:]).reshape(*cache.shape[:-1], -1)
+    return cache.astype(np.float64) * scales[..., None]
 
 
 def rounding(x: np.ndarray, format_: str) -> np.ndarray:
     """How far a stored row may be from `x` [..., D]: half a step of its codes, and what float16 and float32 round."""
     if format_ == "f16":
         return np.abs(x) * HALF * 1.01 + 1e-6
-    if format_ == "i8":
-        return np.broadcast_to(np.abs(x).max(-1, keepdims=True) / 127 * 0.501 + 1e-6, x.shape)
-    spans = x.reshape(*x.shape[:-1], -1, SPAN)
-    low, high = spans.min(-1, keepdims=True), spans.max(-1, keepdims=True)
-    # codes are rounded for the scale and least value as float16 has them; the largest code may fall short of the top
-    step = (high - low) / 15 * (0.5 + 16 * HALF) + 2 * HALF * np.maximum(np.abs(low), np.abs(high)) + 1e-6
-    return np.broadcast_to(step, spans.shape).reshape(x.shape)
+    return np.broadcast_to(np.abs(x).max(-1, keepdims=True) / 127 * 0.501 + 1e-6, x.shape)
 
 
 def arrays_of(case: Case, seen: np.ndarray | None, positions: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -184,12 +174,16 @@ def run_case(
     assert (np.abs(stored[new] - want) <= rounding(want, case.format)).all(), np.abs(stored[new] - want).max()
     keys, values = (stored[1, kv, :, : past + rows].transpose(1, 0, 2) for kv in (0, 1))
     sees = visible(past, arrays["positions"], arrays["seen"], window)
-    unit = 2.0**-8 if target.tiles == "amx" and rows >= LEAST and case.size % 32 == 0 else 0.0  # bfloat16's
-    exact, bound = attend(q * case.size**-0.5, keys, values, sees, unit)
+    exact, bound = attend(q * case.size**-0.5, keys, values, sees, unit_of(case, target))
     error = np.abs(out.reshape(exact.shape) - exact)
     assert (error <= bound + 1e-30).all(), (
         f"largest error {error.max()}, {(error / (bound + 1e-30)).max()} of the bound"
     )
+
+
+def unit_of(case: Case, target: Target) -> float:
+    """What the factors of products are rounded by: bfloat16's unit where tiles multiply."""
+    return 2.0**-8 if target.tiles == "amx" and case.rows >= LEAST and case.size % 32 == 0 else 0.0
 
 
 def call_of(
@@ -202,7 +196,7 @@ def call_of(
     }  # fmt: skip
     leaves = {n: Tensor(tuple(shapes.get(n, a.shape)), str(a.dtype), n) for n, a in arrays.items()}
     results = [Tensor(leaves["q"].shape, "float32", "out")]
-    results += [Tensor(t.shape, t.dtype, f"{n}_after") for n, t in leaves.items() if n in ("cache", "scales")]
+    results += [Tensor(t.shape, t.dtype, f"{n}_after") for n, t in leaves.items() if n in STATE]
     outputs = [Tensor(t.shape, t.dtype, "o") for t in results]
     stages = stages_for(
         Call("edgert.CachedAttention", attrs, list(leaves.values()), outputs, outputs[0], results), target
