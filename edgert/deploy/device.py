@@ -159,7 +159,9 @@ class Device:
         todo = pieces(new, old, there)
         total = sum(piece.size for piece in todo if piece.source is None)
         copied = sum(piece.size for piece in todo) - total
-        self.call("--assemble", part, self.path(name), given=self._shown("send", messages(new, todo), total))
+        self.call(
+            "--assemble", part, self.path(name), str(there), given=self._shown("send", messages(new, todo), total)
+        )
         return Sent(total, copied, there)
 
     def remove(self, part: str) -> None:

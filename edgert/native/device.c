@@ -7,6 +7,7 @@
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -55,12 +56,15 @@ static void append(int file, const char *path, const uint8_t *bytes, uint64_t co
   }
 }
 
-void assemble(const char *part, const char *old) {
+void assemble(const char *part, const char *old, int64_t there) {
   static uint8_t block[BLOCK];
   const uint8_t *from = NULL;
   size_t bytes = 0;
   int file = open(part, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
-  if (file < 0) fail(FAILED, "cannot write %s: %s", part, strerror(errno));
+  struct stat status;
+  /* A program whose connection broke may still be writing; what it wrote more than was told is dropped. */
+  if (file < 0 || flock(file, LOCK_EX) || fstat(file, &status)) fail(FAILED, "cannot write %s: %s", part, strerror(errno));
+  if (status.st_size < there || ftruncate(file, (off_t)there)) fail(FAILED, "%s is not what it was: try again", part);
   for (;;) {
     char kind;
     uint64_t offset, size;

@@ -9,7 +9,7 @@ static noreturn void help(const char *program) {
   printf("Usage: %s ARTIFACT [options]       run it; ARTIFACT --help lists its inputs and the options\n", program);
   printf("       %s --machine [FOLDER [PART]]   what this machine is and has, as JSON\n", program);
   printf("       %s --members ARTIFACT       its manifest and where its members are, as JSON\n\n", program);
-  printf("For `edgert deploy`: --assemble PART OLD, --install PART FILE SHA256, --rollback FILE.\n");
+  printf("For `edgert deploy`: --assemble PART OLD BYTES, --install PART FILE SHA256, --rollback FILE.\n");
   printf("Exit codes: 0 right, 1 failed, 2 wrong use, 4 does not fit.\n");
   exit(RIGHT);
 }
@@ -26,7 +26,7 @@ int main(int count, char **words) {
   if (!strcmp(words[1], "--help") || !strcmp(words[1], "-h")) help(words[0]);
   if (is(count, words, "--machine", 0, 2)) print_machine(count > 2 ? words[2] : ".", count > 3 ? words[3] : NULL);
   else if (is(count, words, "--members", 1, 1)) print_members(words[2]);
-  else if (is(count, words, "--assemble", 2, 2)) assemble(words[2], words[3]);
+  else if (is(count, words, "--assemble", 3, 3)) assemble(words[2], words[3], strtoll(words[4], NULL, 10));
   else if (is(count, words, "--install", 3, 3)) install(words[2], words[3], words[4]);
   else if (is(count, words, "--rollback", 1, 1)) roll_back(words[2]);
   else if (words[1][0] == '-') fail(WRONG_USE, "%s is not an option: see --help", words[1]);

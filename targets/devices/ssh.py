@@ -35,10 +35,14 @@ class Ssh:
             channel = transport.open_session(timeout=CONNECT)
             channel.settimeout(STALL)
             channel.exec_command(shlex.join(words))
-            with contextlib.suppress(OSError):  # a program that has failed reads no more: its exit code tells
+            try:
                 for part in given:
                     channel.sendall(part)
                 channel.shutdown_write()
+            except TimeoutError:
+                raise
+            except OSError:  # a program that has failed reads no more: its exit code tells
+                pass
             channel.settimeout(LIMIT)
             output = _all(channel.recv)
             error = _all(channel.recv_stderr).decode(errors="replace")
@@ -112,6 +116,8 @@ def open(address: Address) -> Ssh:
     transport = client.get_transport()
     if transport is not None:
         transport.set_keepalive(CONNECT)
+        if proxy is None:  # so that a device that vanished without a word is noticed
+            transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * STALL)
     return Ssh(address, client)
 
 

@@ -13,6 +13,7 @@ from edgert.deploy.model import RemoteModel
 from edgert.errors import EdgertError, UsageError
 from tests.deploy.conftest import SEGMENT, write
 from tests.edgert import fake_artifact as fake
+from tests.llm import small_models
 
 # As the real one: `shell -T TEXT` hands TEXT to the device's shell and its exit code back; it knows one serial number.
 FAKE = """#!{python}
@@ -51,6 +52,11 @@ def test_deploy_and_run(tmp_path: Path, fake_code: Path, adb: str, inputs: dict[
         assert model.time(inputs, 0.01).calls >= 3
         with pytest.raises(UsageError, match="has n = 1025, the model was compiled for 1 to 1024"):
             model.run(fake.make_inputs(1025))
+
+
+def test_a_language_model(adb: str) -> None:
+    """It goes on with a text there, once; the runner then runs it."""
+    assert deploy(str(small_models.artifact()), adb).said[0].isdigit()
 
 
 def test_what_is_not_there(tmp_path: Path, fake_code: Path, adb: str, monkeypatch: pytest.MonkeyPatch) -> None:

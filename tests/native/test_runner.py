@@ -134,14 +134,20 @@ def test_what_this_machine_lacks(tmp_path: Path, run: Run, fake_code: Path) -> N
 
 
 @pytest.mark.apt
-def test_another_architecture(tmp_path: Path) -> None:
-    emulator = shutil.which("qemu-aarch64-static")
-    if not emulator or platform.machine() == "aarch64":
-        pytest.skip("no qemu-aarch64-static (apt: qemu-user-static)")
-    code = fake.compile_code(tmp_path, machine="aarch64")
-    target = {"name": "aarch64", "triple": "aarch64-unknown-linux-gnu", "features": ["asimd"]}
-    fake.make_artifact(tmp_path / "m.edge", code, target=target)
-    (tmp_path / "run").write_bytes(runner("aarch64"))
+@pytest.mark.parametrize(
+    ("machine", "emulator", "zig", "triple"),
+    [
+        ("aarch64", "qemu-aarch64-static", "aarch64-linux-gnu", "aarch64-unknown-linux-gnu"),
+        ("armv7", "qemu-arm-static", "arm-linux-gnueabihf", "armv7-unknown-linux-gnueabihf"),
+        ("riscv64", "qemu-riscv64-static", "riscv64-linux-gnu", "riscv64-unknown-linux-gnu"),
+    ],
+)
+def test_other_architectures(tmp_path: Path, machine: str, emulator: str, zig: str, triple: str) -> None:
+    if not shutil.which(emulator) or platform.machine() == machine:
+        pytest.skip(f"no {emulator} (apt: qemu-user-static)")
+    code = fake.compile_code(tmp_path, fake.HERE / "fake_model.c", "-target", zig, "-fno-unwind-tables")
+    fake.make_artifact(tmp_path / "m.edge", code, target={"name": "t", "triple": triple, "features": []})
+    (tmp_path / "run").write_bytes(runner(machine))
     (tmp_path / "run").chmod(0o755)
     command = [emulator, tmp_path / "run", tmp_path / "m.edge", "--verify", "--threads", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
