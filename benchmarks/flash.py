@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks import flash_report, flash_runs, llama_cpp
 from benchmarks.cases import FOLDER
+from benchmarks.flash_reading import Reading
 from benchmarks.flash_report import Row
 from benchmarks.flash_runs import MIB, UNLIMITED, Run
 from benchmarks.llm import say
@@ -32,9 +33,9 @@ from targets import host_features
 from tests import cgroup
 
 BUDGETS = {"smollm2": (160, 120, 100, 80, 64, 48), "gemma3": (256, 192, 128), "minilm": (80, 60, 40)}
-TOKENS = {"smollm2": 48, "gemma3": 24}
+TOKENS = {"smollm2": 160, "gemma3": 64}
 ENCODED = 32  # tokens of MiniLM's text
-BLOCK, READERS = 256 << 10, 2  # of edgert/native/weights.c
+BLOCK, READERS = 512 << 10, 4  # of edgert/native/weights.c
 PICTURE = README.with_name("docs") / "flash.svg"
 
 
@@ -92,15 +93,16 @@ class _Model:
     def row(self, budget: int | None) -> Row:
         """Everything at one budget, each beside the disk's speed at the time."""
         limit, compute = budget or UNLIMITED, 1 / self.resident.rate
-        before = flash_runs.disk(self.edge).sequential
+        streamed = self.weights - max(0, limit - flash_runs.OTHER) if budget else self.weights
+        before = flash_runs.disk(self.edge, streamed).sequential
         run = self.resident if budget is None else self._edgert(limit)
-        after = flash_runs.disk(self.edge).sequential
+        after = flash_runs.disk(self.edge, streamed).sequential
         flash = FlashProfile("now", {at: (before[at] + after[at]) / 2 for at in before})
         llama = None if self.driver is None else flash_runs.llama_decoding(self.driver, self.source, limit).rate
         simple = flash_runs.naive(self.naive, self.edge, self.place, self.layers, compute, limit)
         return Row(
             self.name, budget, self.weights, max(flash.sequential.values()), run.rate,
-            self._predicted(run, flash, compute), llama, simple.rate,
+            self._predicted(run, compute), llama, simple.rate,
             flash_runs.floor(self.stream.resident_bytes + self.stream.streamed_bytes, limit, flash, compute), run.peak,
             run.ids == self.resident.ids, run.note,
         )  # fmt: skip
@@ -110,16 +112,19 @@ class _Model:
             return flash_runs.edgert_decoding(self.program, budget, TOKENS[self.name])
         return flash_runs.edgert_encoding(self.program, budget, _texts(self.edge), 20)
 
-    def _predicted(self, run: Run, flash: FlashProfile, compute: float) -> float:
-        """Passes a second by the planner's model of the queue, for what the program had pinned; 0: it did not say."""
+    def _predicted(self, run: Run, compute: float) -> float:
+        """Passes a second by the planner's model of the queue, for what the program had pinned, from how long computing
+        and how long reading takes alone; 0: it did not say."""
         facts = dict(run.facts)
         if "pinned_bytes" not in facts:
             return 0
-        pinned = int(facts["pinned_bytes"]) - self.stream.resident_bytes
+        pinned, ring = int(facts["pinned_bytes"]) - self.stream.resident_bytes, int(facts["ring_bytes"])
         jobs = ring_jobs(self.stream, chosen(self.stream, pinned))
         if not sum(map(sum, jobs)):
             return 1 / compute
-        speed, ring = flash.speed(BLOCK, READERS), int(facts["ring_bytes"])
+        reading = Reading(self.edge, pinned, ring, BLOCK, READERS)
+        speed = reading.speed()
+        reading.close()
         return 1 / play(jobs, [compute / len(jobs)] * len(jobs), ring, speed, READERS)
 
 

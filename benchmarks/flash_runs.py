@@ -16,7 +16,8 @@ from flashload.profile import FlashProfile
 from tests import cgroup
 
 MIB = 1 << 20
-BLOCKS = ((256 << 10, 1), (256 << 10, 2), (256 << 10, 4), (1 << 20, 4))
+BLOCKS = ((256 << 10, 1), (512 << 10, 4), (1 << 20, 4))
+SLICES, SLICE = 4, 0.25  # measurements of a block size, seconds of each: disks that others use drift
 READ_AHEAD_KB = 128  # Linux's own default; some machines have several MiB, which mmap suffers from
 DECODED, PAST = 24, 8  # tokens that llama.cpp decodes behind so many
 OTHER = 10 * MIB  # of the floor: memory beside weights
@@ -34,12 +35,13 @@ class Run:
     facts: tuple[tuple[str, float], ...] = ()
 
 
-def disk(path: Path) -> FlashProfile:
-    """How fast `path` is read now, past the page cache: it drifts, so it is measured beside every run."""
-    size = path.stat().st_size // MIB * MIB
+def disk(path: Path, most: int = UNLIMITED) -> FlashProfile:
+    """How fast the first `most` bytes of `path` are read now, past the page cache, again and again: that drifts, so it
+    is measured beside every run, and depends on how many bytes those are, as disks and hosts have caches."""
+    size = min(max(most, 16 * MIB), path.stat().st_size) // MIB * MIB
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
     try:
-        found = {at: [timed_reads(descriptor, size, *at, anywhere=False) for _ in range(2)] for at in BLOCKS}
+        found = {at: [timed_reads(descriptor, size, *at, False, SLICE) for _ in range(SLICES)] for at in BLOCKS}
     finally:
         os.close(descriptor)
     return FlashProfile("now", {at: sum(b for b, _ in reads) / sum(s for _, s in reads) for at, reads in found.items()})
@@ -48,7 +50,7 @@ def disk(path: Path) -> FlashProfile:
 def edgert_decoding(program: Path, budget: int, tokens: int) -> Run:
     """The program of --emit exe: token ids in and out, one thread."""
     words = ["--ids", ",".join(str(100 + 37 * i) for i in range(PAST)), "--max-tokens", str(tokens), "--ignore-end"]
-    done = _limited([str(program), *words, "--context", "128", "--threads", "1", "--json"], budget, program)
+    done = _limited([str(program), *words, "--context", "256", "--threads", "1", "--json"], budget, program)
     if done.returncode:
         return Run(0, done.peak, _why(done))
     data = json.loads(done.stdout)

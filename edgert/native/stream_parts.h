@@ -6,7 +6,7 @@
 
 #include "stream.h"
 
-enum { PAGE = 4096, MOST_READERS = 16, MESSAGE = 256, GROUP = 1 << 20 };
+enum { PAGE = 4096, HUGE = 2 << 20, MOST_READERS = 16, MESSAGE = 256, GROUP = 1 << 20 };
 
 typedef struct {
   int64_t at, end; /* in the ring; the end counts on round after round */
