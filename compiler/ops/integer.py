@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tvm import tirx
 
+from targets.kernels.fixed_requantize import requantize_fixed
 from targets.kernels.requantize import per_channel
 from targets.kernels.requantize import requantize as requantized
 from targets.kernels.rounding import fma, to_integer
@@ -90,6 +91,18 @@ def requantize(node: Node) -> Tensor:
     """
     zero, low, high = (int(node.attr(name)) for name in ("zero", "low", "high"))
     return requantized(node.need(0), node.need(1), node.need(2), zero, low, high, node.attr("to"))
+
+
+@op("RequantizeFixed", kind="elementwise", domain="edgert")
+def requantize_in_integers(node: Node) -> Tensor:
+    """As Requantize, with the same bits, by integers but for a few: `factors` int32 [C] or [1] ahead of the multiplier,
+    which is left out where they say it as well.
+    """
+    how, bounds = (
+        [int(node.attr(n)) for n in names] for names in (("shift", "bits", "doubt"), ("zero", "low", "high"))
+    )
+    leaves = node.need(0), node.need(1), node.need(2), node.input(3)
+    return requantize_fixed(*leaves, tuple(how), tuple(bounds), node.attr("to"))  # type: ignore[arg-type]
 
 
 @op("Rescale", kind="elementwise", domain="edgert")

@@ -18,6 +18,7 @@ from . import (
     common_subexpressions,
     dead_code,
     dynamic_layout,
+    fixed_requantize,
     fold_affine,
     fold_affine_ahead,
     fold_padding,
@@ -84,6 +85,7 @@ PHASES: list[tuple[str, list[Pass]]] = [
             integer_products.run,
             integer_recurrent.run,
             byte_softmax.run,
+            fixed_requantize.run,
         ],
     ),
     # weights of few bits that are left, for kernels that unpack them; and what that leaves of transposes

@@ -24,6 +24,7 @@ from .fit import check, roomy, uses
 from .header import c_type, header
 
 FIRMWARE = Path(__file__).parents[2] / "targets" / "firmware"
+SOFT_FLOAT = ("fmaf.c", "requantize.c")  # what kernels call on cores without an FPU
 MANIFEST, GOLDEN, EXTERNAL = ".edgert.manifest", ".edgert.golden", ".edgert.external"  # sections beside what is loaded
 START = {"thumb": "cortex_m.c", "riscv32": "riscv32.c"}
 CFLAGS = (
@@ -150,7 +151,7 @@ def _link(model: Model, board: Board, arena: str) -> bytes:
         (folder / "board.ld").write_text(linker_script(board, arena))
         parts.append(_about(model, folder))
         start = next(file for arch, file in START.items() if model.target.zig_target.startswith(arch))
-        sources = [start, "main.c", *([] if model.target.fma else ["fmaf.c"])]
+        sources = [start, "main.c", *([] if model.target.fma else SOFT_FLOAT)]
         sources += ["external.c"] if model.external else []
         content = content_flag(folder)
         for source in (*sources, *(part for part in parts if part.endswith(".S"))):

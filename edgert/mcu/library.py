@@ -7,11 +7,11 @@ from pathlib import Path
 
 from compiler.codegen.link import zig
 
-from .firmware import CFLAGS, FIRMWARE, Model, content_flag, machine_flags, write_parts
+from .firmware import CFLAGS, FIRMWARE, SOFT_FLOAT, Model, content_flag, machine_flags, write_parts
 
 
 def archive(model: Model, *leave_out: str) -> bytes:
-    """libNAME.a: one object for each kernel, the entry, the weights, and fmaf for cores without an FPU.
+    """libNAME.a: one object for each kernel, the entry, the weights, and what cores without an FPU need.
 
     leave_out: beginnings of the names of objects that are not wanted.
     """
@@ -19,7 +19,7 @@ def archive(model: Model, *leave_out: str) -> bytes:
         folder = Path(name)
         parts = write_parts(model, folder)
         compiled = [part for part in parts if part.endswith(".S")] + (
-            [] if model.target.fma else [str(FIRMWARE / "fmaf.c")]
+            [] if model.target.fma else [str(FIRMWARE / source) for source in SOFT_FLOAT]
         )
         objects, content = [part for part in parts if part.endswith(".o")], content_flag(folder)
         for source in compiled:

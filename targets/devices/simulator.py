@@ -34,6 +34,7 @@ class Task:
 class Run:
     """One run of the model. instructions: from the entry's first to its return; steps: those of each, if asked for.
     stalls: cycles waited for external flash beside them, were an instruction one cycle; flash_bytes: read from it.
+    accesses: of memory, each looked at whether it was aligned, where that was asked for.
     """
 
     outputs: bytes
@@ -43,6 +44,7 @@ class Run:
     steps: list[int] = field(default_factory=list)
     stalls: int | None = None
     flash_bytes: int = 0
+    accesses: int = 0
 
 
 class Simulator(Protocol):

@@ -132,6 +132,8 @@ class _Session:
         self.marks: list[int] = []
         self.calls: list[list[int]] = []
         self.fault = ""
+        self.accesses = 0  # of memory, while the entry ran
+        self.looked: list[int] = []  # of each run
         self.flash = _ExternalFlash(task)
 
     def _map(self, board: Board) -> None:
@@ -163,6 +165,7 @@ class _Session:
             self.marks.append(before)
         elif address == self.back:
             self.calls.append([*self.marks, before])
+            self.looked.append(self.accesses - sum(self.looked))
             self.flash.costs.append((self.flash.stalls, self.flash.bytes))
             self.back = -1
 
@@ -186,6 +189,7 @@ class _Session:
         engine.reg_write(self.machine.pc, (pc + len(self.machine.trap)) | self.machine.thumb)
 
     def _access(self, engine: Any, kind: int, address: int, size: int, value: int, data: Any) -> None:
+        self.accesses += self.back >= 0
         if address % size and not self.fault:
             self.fault = f"unaligned access of {size} bytes at {address:#x}, pc {engine.reg_read(self.machine.pc):#x}"
             engine.emu_stop()
@@ -218,13 +222,14 @@ class _Session:
         if len(self.calls) != len(reports):
             raise EdgertError(f"{self.task.entry} was called {len(self.calls)} times for {len(reports)} runs")
         runs = []
-        for marks, (_, stack, arena, outputs), cost in zip(self.calls, reports, self.flash.costs, strict=True):
+        costs = zip(self.calls, reports, self.flash.costs, self.looked, strict=True)
+        for marks, (_, stack, arena, outputs), cost, accesses in costs:
             first, last = marks[0], marks[-1]
             # what the entry does before its first call counts for that, what it does after the last for the last
             ends = [*marks[1:-2], last] if len(marks) > 2 else [last]
             steps = [b - a for a, b in zip([first, *ends], ends, strict=False)]
             stalls, read = cost if self.flash.there else (None, 0)
-            runs.append(Run(outputs, last - first, stack, arena, steps, stalls, read))
+            runs.append(Run(outputs, last - first, stack, arena, steps, stalls, read, accesses))
         return runs
 
 
