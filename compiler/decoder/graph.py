@@ -52,7 +52,7 @@ class _Graph(Products):
         self.neurons = neurons
         self.decoder, self.context, self.cache = decoder, context, cache
         d = decoder
-        parts = FORMATS[cache].shapes(1, d.kv_heads, CONTEXT, d.head_dim)
+        parts = FORMATS[cache].shapes(1, d.kv_heads, CONTEXT, d.head_dim, d.heads // d.kv_heads)
         self.caches = [[f"cache.{i}{f'.{n}' if n else ''}" for n in range(len(parts))] for i in range(d.layers)]
         self.inputs = {
             "ids": _value("ids", ir.DataType.INT64, ("seq",)),

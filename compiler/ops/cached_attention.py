@@ -48,7 +48,7 @@ def cached_attention(node: Node) -> Custom:
         extras.append(node.need(9 + kind.extra))
         if extras[-1].dtype != "int64" or list(extras[-1].shape) != [2]:
             raise Unsupported("cached attention whose folded rows are not int64 [2]")
-    expected = kind.shapes(int(number(cache.shape[0], "layers")), groups, cache.shape[3], size)
+    expected = kind.shapes(int(number(cache.shape[0], "layers")), groups, cache.shape[3], size, heads // groups)
     for t, (shape, dtype) in zip([cache, *extras[: kind.extra]], expected, strict=True):
         if t.dtype != dtype or [d for i, d in enumerate(t.shape) if i != 3] != [
             d for i, d in enumerate(shape) if i != 3

@@ -47,6 +47,10 @@ SHARE = click.FloatRange(min=0, max=1)
     help="Forget all but so many latest tokens, and the sinks, once they are that many: a text without end.",
 )
 @click.option(
+    "--kv-evict", type=click.Choice(["oldest", "snapkv"]), default="oldest", show_default=True,
+    help="With --kv-window: what goes then. snapkv: what the latest tokens attend to least.",
+)  # fmt: skip
+@click.option(
     "--sinks", type=click.IntRange(min=0), default=4, show_default=True, help="With --kv-window: first tokens to keep."
 )
 @threads_option
@@ -92,6 +96,7 @@ def command(
         kv=given["kv"],
         dram=given["dram"],
         kv_window=given["kv_window"],
+        kv_evict=given["kv_evict"],
         sinks=given["sinks"],
     )
     write = None if as_json else terminal_writer()

@@ -12,7 +12,7 @@ import click
 from edgert.budget import streamed_text
 from edgert.errors import UsageError
 from edgert.interface.language import Progress, artifact_of
-from edgert.llm.cache import SinksAndWindow
+from edgert.llm.cache import HeavyHitters, Policy, SinksAndWindow
 from edgert.llm.chat_session import ChatSession
 from edgert.llm.constrain import Constraint
 from edgert.llm.encode_apart import EncodedApart
@@ -22,7 +22,7 @@ from edgert.llm.speculate import BestOf, Drafter
 from edgert.llm.speculate_lookup import PromptLookup
 from edgert.llm.speculate_recycling import TokenRecycling
 from edgert.llm.statistics import Statistics
-from edgert.llm.text_model import TextModel, open_text_model
+from edgert.llm.text_model import KV, QUERIES, TextModel, open_text_model
 from edgert.memory_use import memory
 from edgert.units import format_bytes
 
@@ -38,6 +38,10 @@ SPECULATION: dict[str, Callable[[int], Drafter | None]] = {  # from the size of 
     "lookup": lambda vocab: PromptLookup(),
     "recycle": _chains,
     "both": lambda vocab: BestOf(PromptLookup(), _chains(vocab)),
+}
+EVICTION: dict[str, Callable[[int, int], Policy]] = {  # from the window and the sinks
+    "oldest": lambda window, sinks: SinksAndWindow(sinks, window),
+    "snapkv": HeavyHitters,
 }
 Write = Callable[[str], None]
 
@@ -57,6 +61,7 @@ class Request:
     kv: str = "f16"
     kv_window: int | None = None  # the latest tokens to keep once there are more (StreamingLLM)
     sinks: int = 4  # and so many of the first
+    kv_evict: str = "oldest"  # which of the others go, of EVICTION
     dram: int | str | None = None  # a budget for the whole process
 
 
@@ -103,7 +108,8 @@ def generate(
     artifact = artifact_of(path, say, progress)
     # The user wrote the whole prompt of a single text, so control tokens written out in it are meant
     apart = EncodedApart(artifact, request.prompt or "") if request.lines is None else None
-    with open_text_model(artifact, threads, request.kv, request.dram) as model:
+    kv = request.kv if request.kv_evict == "oldest" else QUERIES
+    with open_text_model(artifact, threads, kv, request.dram) as model:
         if apart is not None:
             ids = apart.ids()
             ids = model.tokenizer.encode(request.prompt or "", special=True) if ids is None else ids
@@ -116,6 +122,8 @@ def _refuse(request: Request) -> None:
         raise UsageError("give --prompt TEXT, --prompt-file FILE or --chat")
     if request.lines is None and request.system is not None:
         raise UsageError("--system is for --chat: a plain prompt is taken as it is")
+    if request.kv_evict != "oldest" and (request.kv_window is None or request.kv != KV[0]):
+        raise UsageError(f"--kv-evict {request.kv_evict} goes with --kv-window and --kv fp16")
     if request.lines is not None and request.kv_window is not None:
         raise UsageError("--kv-window is for plain prompts: a conversation forgets whole exchanges")
     if request.json_schema is not None and request.regex is not None:
@@ -135,8 +143,10 @@ def _text(model: TextModel, ids: list[int], request: Request, write: Write | Non
     model.tokenizer.release()
     # No more cache than this text can fill; a prompt that is too long is told as such
     needed = min(model.most, max(1, len(ids) + request.options.max_tokens))
-    policy = None if request.kv_window is None else SinksAndWindow(request.sinks, request.kv_window)
-    context = request.context or (needed if policy is None else request.sinks + policy.window)
+    policy, context = None, request.context or needed
+    if request.kv_window is not None:
+        policy = EVICTION[request.kv_evict](request.kv_window, request.sinks)
+        context = request.context or min(model.most, request.sinks + request.kv_window)
     with model.engine(context, policy) as engine:
         drafter = SPECULATION[request.speculate](engine.vocab)
         generation = Generation(engine, ids, model.tokenizer, request.options, constraint, drafter)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from targets.target import Target
 
 FIRST = "f16"  # how the cache is stored unless asked otherwise
-CACHES = ("i8", "i4", "i2")  # and how else it can be
+WATCHED = "f16q"  # so that rows can be forgotten by how little they are attended to
+CACHES = ("i8", "i4", "i2", WATCHED)  # how else it can be
 CHUNK = 256  # tokens of a prompt that go through the model at once
 WANTED = 64  # of which so many give logits, for checking guesses and measuring perplexity
 
@@ -62,6 +63,8 @@ def compile_decoder(
     most = decoder.context if context is None else min(context, decoder.context)
     dims = {"seq": (1, CHUNK), "want": (1, WANTED), "context": (1, most)}
     caches = [cache for cache in caches if decoder.head_dim % FORMATS[cache].multiple == 0]
+    if any(decoder.windows):  # a window counts rows, of which none must be missing then
+        caches = [cache for cache in caches if cache != WATCHED]
     neurons, cost = None, None
     if sparsity is not None:
         started = time.perf_counter()
@@ -103,8 +106,7 @@ def cache_facts(cache: str) -> dict[str, Any]:
     """What the manifest's entry `decoder` has of a format of the cache."""
     from targets.kernels.cached_attention_formats import FORMATS
 
-    folds = FORMATS[cache].facts()
-    return {"cache": cache, **({"folds": folds} if folds else {})}
+    return {"cache": cache, **FORMATS[cache].facts()}
 
 
 def _facts(decoder: Any, context: int) -> dict[str, Any]:

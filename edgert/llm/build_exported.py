@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgert.errors import UsageError
-from edgert.llm.build import CACHES, CHUNK, FIRST, WANTED, finish
+from edgert.llm.build import CACHES, CHUNK, FIRST, WANTED, WATCHED, finish
 from edgert.llm.self_check import MEMBER
 from edgert.llm.tokenizer_files import TOKENIZER, context_beside, tokenizer_beside
 
@@ -85,7 +85,7 @@ def compile_exported(
     from targets.kernels.cached_attention_formats import FORMATS
 
     text, config = tokenizer_beside(folder, exported.vocab)
-    usable = [cache for cache in caches if exported.head_dim % FORMATS[cache].multiple == 0]
+    usable = [cache for cache in caches if cache != WATCHED and exported.head_dim % FORMATS[cache].multiple == 0]
     graphs, dims = graphs_of(exported, folder, context, (FIRST, *usable))
     most = dims["context"][1]
     name = exported.path.stem if exported.path.stem != "model" else folder.resolve().name

@@ -65,10 +65,11 @@ class CachedEngine:
         self._triangle = np.tri(self.chunk, dtype=np.uint8)
         # whether a run may ask for no logits: then the output layer is neither run nor read
         self._headless = any(dim.name == "want" and dim.min == 0 for dim in model.artifact.spec.dims)
-        self._past, self._token, self.position = np.zeros(1, np.int64), np.zeros(1, np.int64), 0
+        self._past, self._place, self._token = (np.zeros(1, np.int64) for _ in range(3))
+        self.position = 0
         self._step = model.bind(
             {
-                "ids": self._token, "positions": self._past, "past": self._past, "seen": np.ones((1, 1), np.uint8),
+                "ids": self._token, "positions": self._place, "past": self._past, "seen": np.ones((1, 1), np.uint8),
                 "rows": np.zeros(1, np.int64), **self._folded, **self._state,
             },
             {"logits": self._logits},
@@ -83,7 +84,7 @@ class CachedEngine:
     @property
     def room(self) -> int | None:
         """See engine_api.Engine."""
-        return None if self.policy.endless else self.context - self.position
+        return self._rows.room(self.position)
 
     @property
     def place(self) -> int:
@@ -109,7 +110,7 @@ class CachedEngine:
         """See engine_api.Engine."""
         self._verified = 0
         self._make_room(np.array([token]))
-        self._token[0], self._past[0] = token, self.position
+        self._token[0], self._past[0], self._place[0] = token, self.position, self.position + self._rows.shift
         self._step.run()
         self.position += 1
         return self._logits[0]
@@ -219,7 +220,8 @@ class CachedEngine:
             seen, depth = _tree(parents)
         self._past[0] = self.position
         given: dict[str, Any] = {
-            "ids": ids, "positions": self.position + depth, "seen": np.ascontiguousarray(seen), "past": self._past,
+            "ids": ids, "positions": self.position + self._rows.shift + depth, "past": self._past,
+            "seen": np.ascontiguousarray(seen),
             "rows": np.array(rows, np.int64), **self._folded, **self._state,
         }  # fmt: skip
         return self.model.run(given, {"logits": self._logits})["logits"]

@@ -122,7 +122,7 @@ class Generation:
         if bad:
             raise UsageError(f"token {bad[0]} is not in the model's vocabulary of {self.engine.vocab}")
         if self._room is not None and len(self.prompt) > self._room:
-            need, have = self.engine.position + len(self.prompt), self.engine.context
+            need, have = (self.engine.position + more for more in (len(self.prompt), self._room))
             raise DoesNotFit(f"the prompt needs {need} positions with what is before it, the context has {have}")
 
     @property

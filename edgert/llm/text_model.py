@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any, Self
 
-from edgert.errors import EdgertError
+from edgert.errors import EdgertError, UsageError
 from edgert.llm.cache import Policy
 from edgert.llm.chat import ChatTemplate
 from edgert.llm.encode_apart import TOKENIZER
@@ -15,6 +15,7 @@ from edgert.llm.tokenizer import Tokenizer
 from edgert.runner import Model, load
 
 CONFIG, TEXTS = "tokenizer.config.json", "tokenizer.texts"  # members of the artifact, beside TOKENIZER
+QUERIES = "f16q"  # the program whose cache keeps the latest queries, for HeavyHitters
 KV = ("f16", "i8", "i4", "i2")  # an artifact's programs by how they store keys and values; the first is the main one
 
 
@@ -61,4 +62,11 @@ def open_text_model(
     budget for the whole process, as for edgert.load.
 
     Raises what edgert.load and TextModel raise, UsageError where the artifact has no such cache."""
-    return TextModel(load(path, threads, dram, None if kv == KV[0] else kv))
+    try:
+        return TextModel(load(path, threads, dram, None if kv == KV[0] else kv))
+    except UsageError as error:
+        if kv == QUERIES and repr(QUERIES) in str(error):
+            raise UsageError(
+                f"{path} keeps no queries: only .gguf models whose layers all see the whole text do"
+            ) from None
+        raise

@@ -44,13 +44,13 @@ class Format:
     folds: ClassVar[bool] = False  # whether rows are stored anew as they grow old: the call then has `folded`, too
 
     @classmethod
-    def shapes(cls, layers: int, groups: int, rows: Index, size: int) -> list[tuple[tuple, str]]:
-        """Shape and type of the cache and of the further tensors."""
+    def shapes(cls, layers: int, groups: int, rows: Index, size: int, each: int = 1) -> list[tuple[tuple, str]]:
+        """Shape and type of the cache and of the further tensors. each: query heads that share a group."""
         raise NotImplementedError
 
     @classmethod
     def facts(cls) -> dict[str, Any]:
-        """Of a format that folds, what the engine has to know (edgert/llm/cache/groups.py)."""
+        """What else the engine has to know of it, for the manifest's entry `decoder`."""
         return {}
 
     @classmethod
@@ -64,6 +64,9 @@ class Format:
 
     def bind(self, call: Call, past: tirx.Expr) -> None:
         """Reads what else the call says of the cache, of which `past` rows are old."""
+
+    def watch(self, group: Index, h: tirx.Expr, row: tirx.Expr, left: tirx.Expr, d: int, query: Vector) -> None:
+        """Is shown elements from d on of head h's query of a row, which `left` new rows follow."""
 
     def scratch(self, tasks: int, rows: int) -> None:
         """Is told before any `load` how many tasks read at once, and how many rows."""

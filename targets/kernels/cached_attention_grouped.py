@@ -49,7 +49,7 @@ class Grouped(Format):
         return 64 if size % 64 == 0 else 32
 
     @classmethod
-    def shapes(cls, layers: int, groups: int, rows: Index, size: int) -> list[tuple[tuple, str]]:
+    def shapes(cls, layers: int, groups: int, rows: Index, size: int, each: int = 1) -> list[tuple[tuple, str]]:
         """See Format.shapes."""
         return [
             ((layers, 2, groups, WINDOW, size), "float16"),
@@ -62,7 +62,7 @@ class Grouped(Format):
     def facts(cls) -> dict[str, Any]:
         """See Format.facts."""
         numbers = {"sinks": SINKS, "window": WINDOW, "group": GROUP, "most": MOST}
-        return {"bits": cls.bits, "kept": cls.kept, **numbers}
+        return {"folds": {"bits": cls.bits, "kept": cls.kept, **numbers}}
 
     @classmethod
     def capacity(cls, call: Call) -> Index:

@@ -40,6 +40,7 @@ def rope_append(g: Geometry) -> Stage:
                     for d in range(0, size, g.lanes):
                         value = load_vector(row, as_expr(d), count=g.lanes) * scale
                         store_vector(b, queries, value, group, i * g.each + h, as_expr(d, "int64"))
+                        cache.watch(group, h, past + i, as_expr(g.rows, "int64") - 1 - i, d, value)
                 rope.turn(k, i, group * size, row)
                 cache.write(KEY, group, past + i, row)
                 for d in range(0, size, g.lanes):

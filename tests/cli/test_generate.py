@@ -234,6 +234,16 @@ def test_smaller_caches(edgert: Edgert, kv: str) -> None:
     assert small["turns"][0]["statistics"]["tokens"] == 12
 
 
+def test_forgetting_by_attention(edgert: Edgert) -> None:
+    options = ("generate", artifact(LONG), "--prompt", "the end" * 30, "--max-tokens", 12, "--kv-evict", "snapkv")
+    result = json.loads(edgert(*options, "--kv-window", 160, "--json").stdout)
+    assert result["context"] == 160 and result["turns"][0]["statistics"]["prompt_tokens"] > 160
+    assert_one_line(edgert(*options), 2, "--kv-window and --kv fp16")
+    assert_one_line(edgert(*options, "--kv-window", 160, "--kv", "int8"), 2, "--kv-window and --kv fp16")
+    other = ("generate", artifact("gemma3"), *options[2:], "--kv-window", 160)
+    assert_one_line(edgert(*other), 2, "keeps no queries", "layers all see the whole text")
+
+
 @pytest.mark.parametrize("command", ["run", "bench", "verify"])
 def test_other_commands_say_what_to_use(edgert: Edgert, command: str) -> None:
     assert_one_line(edgert(command, gguf()), 2, "is a language model", "edgert generate")

@@ -15,6 +15,11 @@ class Policy(Protocol):
     def endless(self) -> bool:
         """Whether there is always room for more."""
 
+    @property
+    def chooses(self) -> int:
+        """Of what is forgotten only the number is said: it goes by attention, but for so many of the latest rows, and
+        as many of the first as the range begins with. 0: those of the range go."""
+
     def rows(self, context: int) -> int:
         """The rows that it uses of a cache that may have `context`. Raises UsageError where those are too few."""
 
@@ -30,7 +35,7 @@ class Policy(Protocol):
 class Keep:
     """Nothing is forgotten: a text ends where the context does."""
 
-    endless = False
+    endless, chooses = False, 0
 
     def rows(self, context: int) -> int:
         """See Policy."""
@@ -58,7 +63,7 @@ class SinksAndWindow:
 
     sinks: int = 4
     window: int = 1020
-    endless = True
+    endless, chooses = True, 0
 
     def __post_init__(self) -> None:
         if self.sinks < 0 or self.window < 1:
@@ -83,3 +88,40 @@ class SinksAndWindow:
         if lacking <= 0:
             return range(0)
         return range(self.sinks, self.sinks + max(lacking, self.window // 4))
+
+
+@dataclass(frozen=True)
+class HeavyHitters:
+    """The rows that the latest tokens attend to, and these, at most `window`.
+
+    SnapKV (Li et al. 2024, arXiv:2404.14469) chooses once, at the prompt's end; here a quarter of the window goes
+    whenever it is full, so that a long prompt needs no more memory. Positions go on, up to what the model was compiled
+    for.
+    """
+
+    window: int
+    sinks: int = 4
+    endless, chooses = False, 32
+
+    def __post_init__(self) -> None:
+        least = 4 * self.chooses
+        if self.window < least + self.sinks or self.sinks < 0:
+            raise UsageError(f"a window of {self.window} and {self.sinks} sinks: give at least {least + self.sinks}")
+
+    def rows(self, context: int) -> int:
+        """See Policy."""
+        if self.window > context:
+            raise UsageError(f"a window of {self.window} needs a context of as many tokens, there are {context}")
+        return self.window
+
+    def at_once(self, rows: int) -> int:
+        """See Policy."""
+        return self.window // 4
+
+    def forget(self, held: int, more: int, rows: int) -> range:
+        """See Policy. Whole rounds of queries, so that those that are kept stay the latest."""
+        lacking = held + more - rows
+        if lacking <= 0:
+            return range(0)
+        count = -(-max(lacking, self.window // 4) // self.chooses) * self.chooses
+        return range(self.sinks, self.sinks + min(count, held - self.sinks - self.chooses))

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from edgert.errors import UsageError
+from edgert.errors import DoesNotFit, UsageError
 from edgert.llm.cache.folding import Folding
 from edgert.llm.cache.groups import Groups
 from edgert.llm.cache.policies import Policy
 from edgert.llm.cache.turn import Turner
+from edgert.llm.cache.watch import Watcher
 
 
 class CacheRows:
@@ -31,12 +32,33 @@ class CacheRows:
         """Tokens of the text that are in no row any more."""
         self.gap = 0
         """The row before which they stood, if there are any."""
+        watches = int(facts.get("watches", 0))
+        if bool(watches) != bool(policy.chooses):
+            raise UsageError(
+                "rows are chosen by attention in a cache that keeps queries (program f16q), and only there"
+            )
         self._turner = Turner(facts) if policy.endless else None
+        self._watcher = Watcher(state, int(facts["layers"]), watches) if watches else None
+        self._most = int(facts["context"]) if watches else rows  # tokens of a text that forgets but is not endless
+        names = [f"cache.{i}" for i in range(int(facts["layers"]))] if watches else list(state)
+        self._arrays = [state[name] for name in names]
+        """Those that have rows."""
 
     def check(self, held: int, more: int) -> None:
         """Raise DoesNotFit where `more` tokens will never fit."""
-        if not self.policy.endless:
+        if self._watcher is None and not self.policy.endless:
             self.policy.forget(held, more, self.count)
+        elif (end := self.forgotten + held + more) > self._most and not self.policy.endless:
+            raise DoesNotFit(f"{end} tokens do not fit a context of {self._most}")
+
+    def room(self, held: int) -> int | None:
+        """How many more tokens fit; None: as many as come."""
+        return None if self.policy.endless else self._most - held - self.shift
+
+    @property
+    def shift(self) -> int:
+        """How far a token's position is from its row."""
+        return self.forgotten if self._watcher is not None else 0
 
     def make_room(self, held: int, more: int) -> int:
         """The number of rows in use after forgetting what the policy wants for `more` tokens, at most its at_once.
@@ -45,8 +67,13 @@ class CacheRows:
         policy makes no room; nothing is changed then.
         """
         if gone := self.policy.forget(held, more, self.count):
-            assert self._turner is not None and gone.start + len(gone) <= held
-            self._turner.move_down(self.state, gone, held, self.folding)
+            assert gone.start + len(gone) <= held
+            if self._watcher is not None:
+                latest = self.policy.chooses
+                self._watcher.keep(held, gone.start, latest, held - gone.start - latest - len(gone))
+            else:
+                assert self._turner is not None
+                self._turner.move_down(self.state, gone, held, self.folding)
             held -= len(gone)
             self.ids[gone.start : held] = self.ids[gone.stop : held + len(gone)].copy()
             self.forgotten, self.gap = self.forgotten + len(gone), gone.start
@@ -67,13 +94,13 @@ class CacheRows:
         """The rows [start, stop) of every array of the state. Raises UsageError where they lie in groups."""
         if self.folding is not None:
             raise UsageError("this cache keeps rows in groups, which cannot be taken apart: take fp16 or int8")
-        return [array[:, :, :, start:stop] for array in self.state.values()]
+        return [array[:, :, :, start:stop] for array in self._arrays]
 
     def pick(self, at: int, chosen: Sequence[int]) -> None:
         """Move the rows at + chosen[i], in rising order, to at + i."""
         rows, to = at + np.array(chosen), at + np.arange(len(chosen))
         self.ids[to] = self.ids[rows]
-        arrays = list(self.state.values())
+        arrays = self._arrays
         if self.folding is not None:
             rows, to, arrays = *map(self.folding.window_rows, (rows, to)), self.folding.windows
         for array in arrays:
@@ -97,7 +124,9 @@ class CacheRows:
         """Views of what tells a text of `held` rows: of every array its rows in use, by its name's order."""
         names = sorted(self.state)
         if self.folding is None:
-            return [self.state[name][:, :, :, :held] for name in names]
+            rowed = {id(array) for array in self._arrays}
+            arrays = [self.state[name] for name in names]
+            return [array[:, :, :, :held] if id(array) in rowed else array for array in arrays]
         windows = {f"cache.{i}" for i in range(len(self.folding.windows))}
         return [self.state[name][:, :, :, : held - folded if name in windows else folded] for name in names]
 

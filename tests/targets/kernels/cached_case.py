@@ -23,7 +23,7 @@ from targets.target import Target
 from .kernel_case import EPS
 
 HALF = 2.0**-11  # float16's rounding
-STATE = ("cache", "scales", "codes", "key_factors", "value_factors")  # what a call changes where it is
+STATE = ("cache", "scales", "queries", "codes", "key_factors", "value_factors")  # what a call changes where it is
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def made(case: Case, folded: tuple[int, int]) -> dict[str, np.ndarray]:
     state[2][:, :, :, folded[0] :] = np.nan
     arrays |= {"cache": state[0], "past": np.array([past]), "positions": past + np.arange(rows), "seen": causal(rows)}
     arrays |= {"cos": np.cos(angle).astype(np.float32), "sin": np.sin(angle).astype(np.float32)}
-    arrays |= dict(zip(STATE[2:], state[1:], strict=True))
+    arrays |= dict(zip(STATE[3:], state[1:], strict=True))
     return arrays | {"folded": np.array(folded)}
 
 
@@ -53,13 +53,13 @@ def run(case: Case, folded: tuple[int, int], target: Target) -> dict[str, np.nda
     s, c = tirx.Var("s", "int64"), tirx.Var("c", "int64")
     dims = {"s": case.rows, "c": arrays["codes"].shape[3]}
     shapes = {n: (s, *arrays[n].shape[1:]) for n in ("q", "k", "v", "positions")} | {"seen": (s, s)}
-    shapes |= {n: tuple(c if i == 3 else d for i, d in enumerate(arrays[n].shape)) for n in STATE[2:]}
+    shapes |= {n: tuple(c if i == 3 else d for i, d in enumerate(arrays[n].shape)) for n in STATE[3:]}
     stages, leaves, results = call_of(target, arrays, case, shapes)
     call, buffers = prepare(stages, leaves, results, arrays, target, dims)
     call()
     out, *after = (buffers[id(t)] for t in results)
     state = dict(zip([n for n in STATE if n in arrays], after, strict=True))
-    groups = Groups.of({"folds": FORMATS[case.format].facts()})
+    groups = Groups.of(FORMATS[case.format].facts())
     assert groups is not None
     folding = expected(arrays, case, groups, folded)
     new = slice(case.past - folded[1], case.past - folded[1] + case.rows)
