@@ -235,7 +235,7 @@ def test_smaller_caches(edgert: Edgert, kv: str) -> None:
 
 
 def test_forgetting_by_attention(edgert: Edgert) -> None:
-    options = ("generate", artifact(LONG), "--prompt", "the end" * 30, "--max-tokens", 12, "--kv-evict", "snapkv")
+    options = ("generate", artifact(LONG), "--prompt", "the end" * 40, "--max-tokens", 12, "--kv-evict", "snapkv")
     result = json.loads(edgert(*options, "--kv-window", 160, "--json").stdout)
     assert result["context"] == 160 and result["turns"][0]["statistics"]["prompt_tokens"] > 160
     assert_one_line(edgert(*options), 2, "--kv-window and --kv fp16")
