@@ -66,7 +66,8 @@ def compile(
     Runtime's answers in, for `edgert verify`. emit: `edge` (an artifact) or `exe` (a program that needs nothing);
     for microcontrollers see edgert/mcu/emit.py.
     quant: a scheme of `quant.schemes.SCHEMES` to quantize with first (`auto`: within its default bound); calibrate: its
-    samples, an .npz file, a folder with one file a sample, or an iterable of {input name: array}.
+    samples, an .npz file, a folder with one file a sample, or an iterable of {input name: array}. Of a .gguf file a
+    scheme of `compiler.gguf.requantize.SCHEMES`, for weights of more bits.
     ram: bytes that the arena may take; operators are split into bands of rows where it takes that (manifest entry
     `split`). context: for a language model (.gguf, or .onnx with past key
     values and its tokenizer beside it), the most tokens of a text.
@@ -105,7 +106,10 @@ def compile(
         raise UsageError(f"io is {io!r}: there are float and quantized")
     if quant is None and calibrate is not None:
         raise UsageError("calibration data is for quantization: give --quant SCHEME as well")
-    if quant is not None:
+    requantize = quant if Path(model).suffix.lower() == ".gguf" else None
+    if requantize is not None and calibrate is not None:
+        raise UsageError("weights of .gguf files are quantized without samples: leave --calibrate out")
+    if quant is not None and requantize is None:
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="edgert-quant-") as folder:
             source, note = quantized_copy(model, Path(folder), quant, calibrate, progress)
@@ -129,6 +133,8 @@ def compile(
     tiles = Tuner(chosen, tune, Records(chosen), progress)
     more: dict[str, bytes] = {}
     language = compiler_of(Path(model), context, shape=shapes, dim=dims, ram=ram)
+    if requantize is not None and language is not None:
+        language = partial(language, requantize=requantize)
     if sparsity is not None and language is not None and Path(model).suffix.lower() == ".gguf":
         language = partial(language, sparsity=sparsity)
     elif sparsity is not None and (language is not None or sparsity.share):

@@ -39,10 +39,13 @@ def compile_decoder(
     caches: Sequence[str] = CACHES,
     golden: bool = True,
     sparsity: Sparsity | None = None,
+    requantize: str | None = None,
 ) -> tuple[Compiled, dict[str, bytes]]:
     """The compiled model and the members that hold its tokenizer and, unless not `golden`, right answers.
 
     caches: further ways to store keys and values, each a program of the artifact over the same weights.
+
+    requantize: a scheme of compiler.gguf.requantize for weights of more bits.
 
     context: the most tokens that a text may have (default: what the model was made for). sparsity: feed-forward layers
     leave neurons out. Raises EdgertError for a
@@ -52,12 +55,17 @@ def compile_decoder(
     from compiler.decoder.golden import make
     from compiler.decoder.graph import to_graph
     from compiler.decoder.thresholds import calibrate
+    from compiler.gguf.requantize import requantized
     from compiler.pipeline import compile_model
     from targets.kernels.cached_attention_formats import FORMATS
 
     if context is not None and context < 2:
         raise UsageError(f"--context {context}: give at least 2 tokens")
     opened = open_gguf(path, context)
+    notes: list[str] = []
+    if requantize is not None:
+        weights, note = requantized(opened.weights, requantize)
+        opened, notes = opened._replace(weights=weights), [note]
     decoder = opened.decoder
     text, config = tokenizer_from_gguf(opened.metadata)
     most = decoder.context if context is None else min(context, decoder.context)
@@ -76,6 +84,7 @@ def compile_decoder(
         path, target, None, dims, decoder.name or path.stem, tiles, debug_dump, progress,
         graph=graphs.pop(FIRST), variants=graphs,
     )  # fmt: skip
+    done.notes[:0] = notes
     for cache, part in {FIRST: done.manifest, **done.manifest.get("programs", {})}.items():
         part["state"] = [tensor["name"] for tensor in part["inputs"] if tensor["name"].startswith("cache.")]
         # a run whose logits nobody wants has no tasks in its output layer, which then need not be read
