@@ -53,8 +53,7 @@ class Blocks:
 
     def __init__(self, b: Builder, g: Geometry) -> None:
         self.b, self.g, self.lanes = b, g, g.lanes
-        self.most = max(1, ROWS // g.each)  # rows of a block
-        self.keys = 64 if g.size <= 128 else 32
+        self.most, self.keys = self.sizes(g)
         tall = -(-self.most * g.each // self.step) * self.step
         self.columns = 4 if g.target.registers >= 32 else 2
         self.queries, self.out = b.arg(g.queries), b.arg(g.call.results[0], (g.rows * g.heads * g.size,))
@@ -62,18 +61,26 @@ class Blocks:
         self.cache = format_of(b, g.call, g.size, g.lanes, self.visible.past)
         self.scratch(tall)
         self.cache.scratch(WORKERS, self.keys)
-        self.weights = b.arg(Temp((WORKERS, tall, self.keys), "float32", "weights"))
         self.bound = b.arg(Temp((WORKERS, self.most, self.keys), "float32", "bound"))
         self.state = b.arg(Temp((WORKERS, tall, 3), "float32", "running"))  # maximum, sum, how to rescale
 
+    @staticmethod
+    def sizes(g: Geometry) -> tuple[int, int]:
+        """Rows and keys of a block."""
+        return max(1, ROWS // g.each), 64 if g.size <= 128 else 32
+
     def scratch(self, tall: int) -> None:
-        """Memory for what `read` brings, and for `tall` rows."""
+        """Memory for a block of keys and values, and for `tall` rows."""
         b, g = self.b, self.g
         self.turned = b.arg(Temp((WORKERS, g.size, self.keys), "float32", "turned_keys"))
         self.values = b.arg(Temp((WORKERS, self.keys, g.size), "float32", "values"))
+        self.weights = b.arg(Temp((WORKERS, tall, self.keys), "float32", "weights"))
 
     def begin(self) -> None:
         """Emitted before a block's keys are met."""
+
+    def collect(self) -> None:
+        """Emitted when all have been met: now the result has the weighted values, and `state` the sums."""
 
     def finish(self) -> None:
         """Emitted after all tasks."""
@@ -98,6 +105,7 @@ class Blocks:
         past, total = self.visible.past, self.visible.past + as_expr(g.rows, "int64")
         self.cover(first, past)
         self.cover(past, total)
+        self.collect()
         with b.serial(self.height, "row") as row:
             sum_ = b.let(self.state[self.worker, row, _i(1)], "sum")
             over = b.let(tirx.Select(sum_ == as_expr(0.0), as_expr(0.0), as_expr(1.0) / sum_), "over")

@@ -57,6 +57,24 @@ class Visible:
                 key = base + (as_expr(j, "int64") * lanes + v)
                 value = tirx.Select(self.positions[i] - key < g.window, as_expr(INFINITY), as_expr(-INFINITY))
             b.store(bound, (*row, at + j * lanes + v), value)
+        with b.otherwise():
+            self._some(bound, at, i, base, start, end, count, row)
+
+    def _some(
+        self, bound: tirx.Var, at: Index, i: tirx.Expr, base: tirx.Expr, start: tirx.Expr, end: tirx.Expr, count: int,
+        row: tuple,
+    ) -> None:  # fmt: skip
+        """`fill` where not all of the keys are old rows."""
+        b, g, lanes = self.b, self.g, self.g.lanes
+        new = b.let(base - self.past, "new")
+        whole = tirx.all(start == base, end - base >= count, new >= 0, new + count <= as_expr(g.rows, "int64"))
+        with b.when(whole), b.serial(count // lanes, "j") as j, b.vector(lanes) as v:
+            place = new + (as_expr(j, "int64") * lanes + v)
+            inside = self.seen[i, place] != tirx.const(0, "uint8")
+            if g.window:
+                inside = tirx.all(inside, self.positions[i] - self.positions[place] < g.window)
+            value = tirx.Select(inside, as_expr(INFINITY), as_expr(-INFINITY))
+            b.store(bound, (*row, at + j * lanes + v), value)
         with b.otherwise(), b.serial(count, "u") as u:
             key = b.let(base + as_expr(u, "int64"), "key")
             new = b.let(tirx.max(as_expr(0, "int64"), tirx.min(key - self.past, as_expr(g.rows, "int64") - 1)), "new")
