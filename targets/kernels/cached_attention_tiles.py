@@ -70,6 +70,7 @@ class TileBlocks(Blocks):
         self.scores = vector_local(b, (KEYS, BLOCK), "float32")
         self.shares = vector_local(b, (2 * KEYS // DEEP * SIDE, SIDE), "uint32")
         self.made = vector_local(b, (BLOCK, BLOCK), "float32")
+        self.square = vector_local(b, (SIDE, SIDE), "uint32")
 
     def finish(self) -> None:
         """See Blocks.finish."""
@@ -98,15 +99,14 @@ class TileBlocks(Blocks):
                 with b.serial(_i(g.size), "d") as d:
                     store_vector(b, self.totals, splat(0.0, "float32", SIDE), self.worker, d, at)
                 with b.serial(_i(g.size // DEEP), "d") as d:
-                    rows = []
-                    for u in range(SIDE):
+                    with b.serial(_i(SIDE), "u") as u:
                         query = b.let((self.start + self.place(first + p * SIDE + u)) * g.each + head, "query")
                         parts = [
                             load_vector(self.queries, self.group, query, d * DEEP + i, count=SIDE) for i in (0, SIDE)
                         ]
-                        rows.append(pairs(*(part * factor for part in parts)))
+                        store_vector(b, self.square, pairs(*(part * factor for part in parts)), u, _i(0))
                     panel = b.let(tirx.truncdiv(at, _i(SIDE)))
-                    for i, row in enumerate(self.turn(rows)):
+                    for i, row in enumerate(self.columns_of()):
                         store_vector(b, self.turned, row, self.worker, panel, d, _i(i), _i(0))
 
     def chunk(self, n: tirx.Expr, whole: int) -> tuple[tirx.Expr, tirx.Expr, tirx.Expr]:
@@ -115,8 +115,9 @@ class TileBlocks(Blocks):
         head, part = b.let(tirx.truncmod(n, _i(each))), b.let(tirx.truncdiv(n, _i(each)))
         return head, b.let(part * BLOCK), b.let((head * whole + part) * BLOCK)
 
-    def turn(self, rows: list[tirx.Expr]) -> list[tirx.Expr]:
-        """The columns of a square of uint32."""
+    def columns_of(self) -> list[tirx.Expr]:
+        """The columns of `square`, which its rows went through: TVM would take long over turned expressions."""
+        rows = [load_vector(self.square, _i(r), _i(0), count=SIDE) for r in range(SIDE)]
         columns = turn(self.b, [tirx.reinterpret(f"float32x{SIDE}", row) for row in rows], SIDE)
         return [tirx.reinterpret(f"uint32x{SIDE}", column) for column in columns]
 
@@ -171,16 +172,15 @@ class TileBlocks(Blocks):
         b, held, zero = self.b, self.factor(VALUE, base), splat(0.0, "float32", SIDE)
         with b.serial(_i(KEYS // DEEP), "k") as k, b.serial(_i(self.g.size // DEEP), "d") as d:
             for c in (0, 1):
-                rows = []
-                for r in range(SIDE):
+                with b.serial(_i(SIDE), "r") as r:
                     parts = []
                     for i in (0, SIDE):
-                        u = b.let(k * DEEP + (r + i))
+                        u = b.let(k * DEEP + r + i)
                         there = tirx.Broadcast(tirx.all(u >= low, u < high), SIDE)
                         parts.append(tirx.Select(there, self.part(VALUE, held, base, u, d * DEEP, c), zero))
-                    rows.append(pairs(*parts))
-                for r, row in enumerate(self.turn(rows)):
-                    store_vector(b, self.values_of, row, self.worker, d * DEEP + (c * SIDE + r), k * SIDE)
+                    store_vector(b, self.square, pairs(*parts), r, _i(0))
+                for i, column in enumerate(self.columns_of()):
+                    store_vector(b, self.values_of, column, self.worker, d * DEEP + (c * SIDE + i), k * SIDE)
 
     def softmax_of(self, p: int, first: tirx.Expr, column: tirx.Expr) -> tirx.Expr:
         """16 columns of scores as weights, rounded; their maxima and sums. Returns what sums before are worth now."""
