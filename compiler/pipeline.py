@@ -211,9 +211,12 @@ def lower(
     nodes = [n for n in graph.graph if any(o.name not in facts.constants for o in n.outputs)]
     groups = fuse(nodes, facts, {str(v.name) for v in graph.graph.outputs})
     try:
-        return lower_graph(graph, facts, target, groups, tiles, weights)
+        program = lower_graph(graph, facts, target, groups, tiles, weights)
     except Unsupported as error:
         raise UnsupportedModel(f"no kernel takes this form: {error.reason}") from None
+    if isinstance(target, Microcontroller) and not program.dims:
+        program.take_inputs_in()  # there is no room for memory that is read once
+    return program
 
 
 def arranged(program: Program) -> Placement:
@@ -259,6 +262,8 @@ def make_manifest(program: Program, placement: Placement, target: Target, name: 
     def dim(d: Index) -> int | dict[str, int]:
         return d if isinstance(d, int) else {"slot": program.slot(d), "max": largest(d)}
 
+    places = {b.name: {"offset": b.offset} for b in program.inside.values() if b.offset >= 0}
+
     def port(p: Port) -> dict[str, Any]:
         return {"name": p.name, "dtype": p.dtype, "shape": [dim(d) for d in p.shape], "bytes": p.bytes}
 
@@ -268,7 +273,7 @@ def make_manifest(program: Program, placement: Placement, target: Target, name: 
         "target": {"name": target.name, "triple": target.triple, "features": list(target.features)},
         "dims": [{"name": v.name, "min": program.bounds[v.name][0], "max": program.bounds[v.name][1]}
                  for v in program.dims[: program.input_dims]],
-        "inputs": [port(p) for p in program.inputs],
+        "inputs": [port(p) | places.get(p.name, {}) for p in program.inputs],
         "outputs": [port(p) for p in program.outputs],
         "dim_slots": len(program.dims) + len(program.derived),
         "arena_bytes": placement.arena_bytes,

@@ -66,8 +66,10 @@ def requests_of(program: Program) -> tuple[list[Buffer], list[Request]]:
     """The buffers to place and for how long; those that lie in others count as part of them."""
     roots: dict[int, Buffer] = {}
     sizes: dict[int, int] = {}
-    # what the first step needs is read before it, which counts as a step of its own
+    # what the first step needs is read before it, and inputs are there, which counts as a step of its own
     early = [id(load.buffer) for step in program.steps[:1] for load in step.loads]
+    used = {buffer.root()[0].index for buffer in program.buffers("io")}
+    early += [id(buffer) for i, buffer in program.inside.items() if i in used]
     uses = [Use([], early)] if early else []
     for number, step in enumerate(program.steps):
         reads: list[int] = []
@@ -76,6 +78,8 @@ def requests_of(program: Program) -> tuple[list[Buffer], list[Request]]:
             writes.append(id(load.buffer))  # read while this step runs
         for i, buffer in enumerate(step.buffers):
             root, at = buffer.root()
+            if root.space == "io":
+                root = program.inside.get(root.index, root)
             if root.space == "arena":
                 sizes[id(root)] = max(sizes.get(id(root), root.bytes), at + buffer.bytes)
                 (writes if i in step.writes else reads).append(id(root))

@@ -96,7 +96,8 @@ class Program:
 
     dims: every symbolic dimension in slot order: the inputs' first, then those known only at run time; `derived` are
     output dimensions that are expressions of those, and take the slots after them. split: what was done to fit a budget
-    of memory (compiler/split/fit.py), where one was given.
+    of memory (compiler/split/fit.py), where one was given. inside: inputs, by number, that have a place in the arena:
+    the caller may hand them over there, and nothing else is written to it until they have been read.
     """
 
     inputs: list[Port]
@@ -108,6 +109,7 @@ class Program:
     alignment: int = 64  # bytes, of every buffer in the arena and every weight
     derived: list[tirx.Expr] = field(init=False, default_factory=list)
     split: dict[str, Any] | None = field(init=False, default=None)
+    inside: dict[int, Buffer] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         for dim in (d for port in self.outputs for d in port.shape if not isinstance(d, int)):
@@ -122,6 +124,11 @@ class Program:
                 if buffer.space == space and id(buffer) not in seen:
                     seen.add(id(buffer))
                     yield buffer
+
+    def take_inputs_in(self) -> None:
+        """Gives every input a place in the arena."""
+        ports = enumerate(self.inputs)
+        self.inside = {i: Buffer(p.name, "arena", p.shape, p.dtype, p.bytes, i) for i, p in ports}
 
     def is_written(self, buffer: Buffer) -> bool:
         """Whether steps make what is in it: not the caller, not the file of weights."""

@@ -30,7 +30,8 @@ def arena_budget(target: Target, placing: Placing) -> int | Callable[[Program], 
     board, ram = board_for(target, placing), placing.ram
 
     def left(program: Program) -> int:
-        tensors = sum(-(-port.bytes // 16) * 16 for port in [*program.inputs, *program.outputs])
+        apart = [port for i, port in enumerate(program.inputs) if i not in program.inside]
+        tensors = sum(-(-port.bytes // 16) * 16 for port in [*apart, *program.outputs])
         beside = board.stack + HARNESS_DATA + tensors
         if beside >= ram:
             raise DoesNotFit(

@@ -58,7 +58,11 @@ class Model:
 
 def model_io(model: Model) -> str:
     """What the harness knows of the model: buffers for its tensors and arena, and the call."""
-    lines = ["#include <stdint.h>", f'#include "{model.name}.h"']
+    words = -(-model.manifest["arena_bytes"] // 4)
+    lines = ["#include <stdint.h>", f'#include "{model.name}.h"', f"#define EDGERT_ARENA_WORDS {words}u"]
+    lines.append(
+        f'static uint32_t edgert_model_arena[{max(1, words)}] __attribute__((section(".edgert.arena"), aligned(16)));'
+    )
     tables, calls = [], []
     for kind in ("inputs", "outputs"):
         ports, rows, members = model.manifest[kind], [], []
@@ -66,18 +70,18 @@ def model_io(model: Model) -> str:
             buffer = f"edgert_{kind}_{i}"
             elements = f"{port['bytes']} / sizeof({c_type(port['dtype'])})"
             place = '__attribute__((section(".edgert.io"), aligned(16)))'
-            lines.append(f"static {c_type(port['dtype'])} {buffer}[{elements}] {place};")
+            if "offset" in port:
+                buffer = f"(({c_type(port['dtype'])} *)((char *)edgert_model_arena + {port['offset']}))"
+            else:
+                lines.append(f"static {c_type(port['dtype'])} {buffer}[{elements}] {place};")
             rows.append(f"{{{buffer}, {port['bytes']}}}")
             members.append(f".{member} = {buffer}")
         tables.append(f"#define EDGERT_{kind.upper()} {len(rows)}u")
         table = f"static const struct {{ void *data; uint32_t bytes; }} edgert_model_{kind}[]"
         tables.append(f"{table} = {{{', '.join(rows) or '{0, 0}'}}};")
         calls.append(f"{model.name}_{kind} {kind} = {{{', '.join(members) or '0'}}};")
-    words = -(-model.manifest["arena_bytes"] // 4)
     lines += tables
     lines += [
-        f"#define EDGERT_ARENA_WORDS {words}u",
-        f'static uint32_t edgert_model_arena[{max(1, words)}] __attribute__((section(".edgert.arena"), aligned(16)));',
         "static inline int32_t edgert_model_run(void) {",
         *(f"  {call}" for call in calls),
         f"  return {model.name}_run(&inputs, &outputs, edgert_model_arena);",
@@ -127,7 +131,7 @@ def link_firmware(model: Model, board: Board) -> bytes:
 
 def _arena_region(model: Model, board: Board) -> str:
     """The first RAM region, with all else; where that is too small, another one that can hold the arena."""
-    ports = [*model.manifest["inputs"], *model.manifest["outputs"]]
+    ports = [port for port in [*model.manifest["inputs"], *model.manifest["outputs"]] if "offset" not in port]
     beside = board.stack + HARNESS_DATA + sum(-(-port["bytes"] // 16) * 16 for port in ports)
     arena, (first, *others) = model.manifest["arena_bytes"], board.of_kind("ram")
     fitting = [first] if arena + beside <= first.length else [r for r in others if arena <= r.length]

@@ -30,7 +30,8 @@ extern "C" {{
 #define {upper}_WEIGHTS_BYTES {weights}u /* of read-only memory, in section .edgert.weights */
 {counts}
 
-/* Tensors are the caller's memory, dense, in the order of their dimensions, aligned as their type. */
+/* Tensors are the caller's memory, dense, in the order of their dimensions, aligned as their type. An input may lie in
+ * the arena, at its OFFSET: it is read there before anything else is written to its place (and gone after the call). */
 typedef struct {name}_inputs {{
 {inputs}
 }} {name}_inputs;
@@ -75,7 +76,10 @@ def header(manifest: Mapping[str, Any], name: str, alignment: int) -> str:
     for kind in ("inputs", "outputs"):
         for port, member in zip(manifest[kind], identifiers(p["name"] for p in manifest[kind]), strict=True):
             elements = port["bytes"] // dtypes.bits_dtype(port["dtype"]).itemsize
-            counts.append(f"#define {upper}_{kind[:-1].upper()}_{member.upper()}_ELEMENTS {elements}u")
+            label = f"{upper}_{kind[:-1].upper()}_{member.upper()}"
+            counts.append(f"#define {label}_ELEMENTS {elements}u")
+            if "offset" in port:
+                counts.append(f"#define {label}_OFFSET {port['offset']}u")
     return _HEADER.format(
         name=name, upper=upper, guard=f"EDGERT_{upper}", version=__version__, version_text=f'"{__version__}"',
         target=manifest["target"]["name"], arena=manifest["arena_bytes"], weights=manifest["weights_bytes"],

@@ -13,6 +13,7 @@ from targets.errors import EdgertError
 from .firmware import Firmware
 
 REPORT = struct.Struct("<iIIII")  # `report` of targets/firmware/main.c
+NO_STACK = -0x5AC4  # as there
 EXTERNAL, FLASH = ".edgert.external", "flash.bin"  # the firmware's section of an external flash, and its file
 SEMIHOSTING = ("in.bin", "out.bin")  # the files that the harness is told to read and write
 
@@ -59,6 +60,12 @@ class Simulator(Protocol):
         """A result per frame. Raises EdgertError where the firmware fails."""
 
 
+def no_stack(firmware: Firmware) -> str:
+    """What to say where a model took more stack than was kept for it."""
+    low, top = (firmware.symbols[f"edgert_stack_{end}"][0] for end in ("low", "top"))
+    return f"the model takes more than the {top - low} bytes of stack that are kept: compile with a larger --stack"
+
+
 def parse_reports(data: bytes, task: Task) -> list[tuple[int, int, int, bytes]]:
     """(ticks, stack bytes, arena bytes, outputs) of each run from the file that the harness wrote."""
     size = REPORT.size + task.output_bytes
@@ -69,6 +76,8 @@ def parse_reports(data: bytes, task: Task) -> list[tuple[int, int, int, bytes]]:
     found = []
     for at in range(0, len(data), size):
         status, stack, arena, low, high = REPORT.unpack_from(data, at)
+        if status == NO_STACK:
+            raise EdgertError(no_stack(task.firmware))
         if status:
             raise EdgertError(f"the model failed on the device with {status}")
         found.append((high << 32 | low, stack, arena, data[at + REPORT.size : at + size]))

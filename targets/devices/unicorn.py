@@ -15,7 +15,7 @@ from targets.errors import EdgertError
 
 from .firmware import Firmware
 from .semihosting import Semihosting
-from .simulator import EXTERNAL, FLASH, SEMIHOSTING, Run, Task, parse_reports
+from .simulator import EXTERNAL, FLASH, SEMIHOSTING, Run, Task, no_stack, parse_reports
 
 PAGE = 0x1000
 SYSTEM = 0xE000E000  # the system control space of a Cortex-M, with SysTick
@@ -214,6 +214,9 @@ class _Session:
                 else:  # what unicorn takes RISC-V's EBREAK for
                     self._interrupt(engine, 0, None)
                     at += len(self.machine.trap)
+        low, _ = self.task.firmware.symbols.get("edgert_stack_low", (0, 0))
+        if self.fault and self.back >= 0 and engine.reg_read(self.machine.sp) < low:
+            raise EdgertError(no_stack(self.task.firmware))
         if self.fault or self.host.code:
             raise EdgertError(
                 f"the firmware failed on {self.task.board.name}: {self.fault or f'exit code {self.host.code}'}"

@@ -4,6 +4,7 @@
 #include "model_io.h"  /* generated: the model's tensors, arena and call */
 
 #define PAINT 0xA5A5A5A5u
+#define EDGERT_NO_STACK (-0x5AC4)  /* the model wrote below the stack, or all of it */
 
 typedef struct {
   int32_t status;
@@ -55,7 +56,6 @@ __attribute__((noinline)) static void run_once(report *r) {
   uint32_t here;
   uint32_t *stack = (uint32_t *)(((uintptr_t)&here - 64) & ~(uintptr_t)3);
   paint(edgert_stack_low, stack);
-  paint(edgert_model_arena, edgert_model_arena + EDGERT_ARENA_WORDS);
   uint64_t before = edgert_clock();
   uint64_t nothing = edgert_clock() - before;  /* what asking takes */
   before = edgert_clock();
@@ -65,6 +65,7 @@ __attribute__((noinline)) static void run_once(report *r) {
   r->ticks_high = (uint32_t)(ticks >> 32);
   uint32_t *low = edgert_stack_low, *high = edgert_model_arena + EDGERT_ARENA_WORDS;
   while (low < stack && *low == PAINT) low++;
+  if (low == edgert_stack_low) r->status = EDGERT_NO_STACK;
   r->stack_bytes = (uint32_t)((uintptr_t)&here - (uintptr_t)low);
   while (high > edgert_model_arena && high[-1] == PAINT) high--;
   r->arena_bytes = (uint32_t)((uintptr_t)high - (uintptr_t)edgert_model_arena);
@@ -79,6 +80,7 @@ int main(void) {
   if (in < 0 || out < 0) leave(2);
   edgert_clock_start();
   for (;;) {
+    paint(edgert_model_arena, edgert_model_arena + EDGERT_ARENA_WORDS);  /* inputs may lie in it */
     for (uint32_t i = 0; i < EDGERT_INPUTS; i++) {
       uint32_t missing = transfer(0x06, in, edgert_model_inputs[i].data, edgert_model_inputs[i].bytes);
       if (missing) leave(i == 0 && missing == edgert_model_inputs[i].bytes ? 0 : 3);

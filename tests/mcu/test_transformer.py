@@ -11,6 +11,8 @@ import pytest
 from onnx import numpy_helper
 
 import edgert
+from edgert.errors import EdgertError
+from edgert.placing import Placing
 from quant.quantize import quantize
 from tests.mcu import transformer
 from tests.mcu.test_simulators import need_qemu, on_device, on_laptop
@@ -35,12 +37,21 @@ def test_int8(core: str, count: int, model: Path, int8: Path, tmp_path: Path) ->
     if core == "cortex-m55":
         need_qemu(core)
     inputs = transformer.samples(count)
-    edgert.compile(int8, tmp_path / "device.elf", target=core, emit="elf", golden=False)
+    where = Placing(stack=4096)  # floats in software take 2.1 KB
+    edgert.compile(int8, tmp_path / "device.elf", target=core, emit="elf", golden=False, placing=where)
     outputs, _ = on_device(tmp_path / "device.elf", f"sim://{core}", inputs)
     session = onnxruntime.InferenceSession(model)
     for got, want, feeds in zip(outputs, on_laptop(int8, tmp_path, inputs), inputs, strict=True):
         assert np.array_equal(got.view(np.uint32), want.view(np.uint32))
         assert np.abs(got - session.run(None, feeds)[0]).max() < 0.1  # of numbers up to 3
+
+
+@pytest.mark.parametrize("stack", [512, 1536])
+def test_too_little_stack(stack: int, int8: Path, tmp_path: Path) -> None:
+    where = Placing(stack=stack)
+    edgert.compile(int8, tmp_path / "m4.elf", target="cortex-m4", emit="elf", golden=False, placing=where)
+    with pytest.raises(EdgertError, match=rf"more than the {stack} bytes of stack"):
+        on_device(tmp_path / "m4.elf", "sim://cortex-m4", transformer.samples(1))
 
 
 @pytest.mark.parametrize("scheme", ["int4", "int4x8"])
