@@ -59,6 +59,7 @@ def compile(
     io: str = "float",
     scales: Mapping[str, Scale] | None = None,
     sparsity: Sparsity | None = None,
+    kv: str | None = None,
 ) -> CompileReport:
     """Compiles the model file (or folder) `model` into `out`.
 
@@ -73,6 +74,7 @@ def compile(
     values and its tokenizer beside it), the most tokens of a text.
     dram: bytes for the whole process that will run it, which is its budget then unless it is told another; recorded in
     the manifest, with plans in the report's notes.
+    kv: of a language model that becomes a program, how its cache keeps keys and values (`edgert.llm.build.CACHES`).
     code: `auto` codes weights without loss where that makes reading them faster from the flash that is planned for.
     placing: of a microcontroller, its board and memory, of which `ram` is then all that the model takes.
     io: `quantized` where inputs and outputs that the model quantizes are to be handed over as integers (the manifest
@@ -88,6 +90,7 @@ def compile(
         from compiler.tune import Records, Tuner
         from edgert.coding import coder_of, coding_text
         from edgert.emit import Output, emitter_of
+        from edgert.llm.build import FIRST
         from edgert.llm.build_exported import model_in
         from edgert.llm.found import compiler_of
         from edgert.mcu.budget import arena_budget
@@ -139,10 +142,17 @@ def compile(
         language = partial(language, sparsity=sparsity)
     elif sparsity is not None and (language is not None or sparsity.share):
         raise UsageError("--sparsity is for language models in .gguf; with others --sparsity 0 skips a ReLU's zeros")
+    if kv is not None and (language is None or emit == "edge"):
+        raise UsageError("--kv is for language models with --emit exe: an artifact has all caches, the user chooses")
     if language is not None:
         if isinstance(chosen, Gpu):
             raise UnsupportedModel(f"{chosen.name} has no kernels for language models yet: compile for a CPU")
-        done, more = language(chosen, context, tiles, dump, progress, golden=golden and emit == "edge")
+        caches = {} if emit == "edge" else {"caches": () if kv in (None, FIRST) else (kv,)}
+        done, more = language(chosen, context, tiles, dump, progress, golden=golden and emit == "edge", **caches)
+        if kv not in (None, FIRST):
+            if kv not in done.manifest.get("programs", {}):
+                raise UnsupportedModel(f"{Path(model).name}: no cache of {kv} for heads of its size: leave --kv out")
+            done.manifest |= done.manifest.pop("programs")[kv]
         golden = False
     else:
         done = compile_model(

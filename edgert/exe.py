@@ -41,12 +41,16 @@ DECODER_MAIN = ("decode_main.c", "decode_options.c", "decode.c")  # of language 
 TRAILER = struct.Struct("<8sQQ")  # edgert_trailer of model.h
 
 
-def build(artifact: str | os.PathLike[str], out: str | os.PathLike[str]) -> Path:
+def build(artifact: str | os.PathLike[str], out: str | os.PathLike[str], part: str | None = None) -> Path:
     """Make the program `out` from the artifact at `artifact`, golden inputs and outputs included.
 
-    Raises UsageError when ziglang is not installed, EdgertError for a damaged artifact or code that is not for Linux
-    on x86-64 or AArch64, or when `out` cannot be written."""
+    part: which of the artifact's programs, if not the first (a language model's with another cache).
+
+    Raises UsageError when ziglang is not installed, EdgertError for a damaged artifact or code that is not for Linux on
+    x86-64 or AArch64, or when `out` cannot be written."""
     opened = Artifact.open(artifact)
+    if part is not None:
+        opened.select(part)
     return build_from(opened.manifest, opened.code, opened.weights, out, *opened.golden())
 
 

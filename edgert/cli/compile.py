@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from edgert.cli.options import BYTES, MODEL, flash_profile_option, json_option, shape_options, target_option
+from edgert.cli.options import BYTES, KV_CACHES, MODEL, flash_profile_option, json_option, shape_options, target_option
 
 
 @click.command()
@@ -47,6 +47,11 @@ from edgert.cli.options import BYTES, MODEL, flash_profile_option, json_option, 
     "--tune", type=click.IntRange(min=0), default=0, metavar="TRIALS", help="Measure so many tilings a kernel."
 )
 @click.option(
+    "--kv",
+    type=click.Choice(list(KV_CACHES)),
+    help="Of a language model with --emit exe: how it keeps keys and values.",
+)
+@click.option(
     "--emit", default="edge", show_default=True, metavar="FORMAT",
     help="exe: a program. For microcontrollers: elf (firmware), and into a folder lib, c, cmake, zephyr, arduino.",
 )  # fmt: skip
@@ -69,6 +74,7 @@ def command(
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     dims: tuple[tuple[str, tuple[int, int]], ...],
     quant: str | None,
+    kv: str | None,
     calibrate: str | None,
     sparsity: float | None,
     hot: float,
@@ -118,5 +124,6 @@ def command(
             code=code,
             io=io,
             placing=Placing(board, ram, flash, stack, weights_in),
+            kv=None if kv is None else KV_CACHES[kv],
         )
     show(report, as_json, report_text)

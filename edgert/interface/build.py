@@ -53,6 +53,7 @@ def build(
     code: str = "none",
     io: str = "float",
     sparsity: Sparsity | None = None,
+    kv: str | None = None,
 ) -> BuildReport:
     """Compile the file `model` into `output`; see `edgert.build.compile` for the options.
 
@@ -91,6 +92,7 @@ def build(
             code=code,
             io=io,
             sparsity=sparsity,
+            kv=kv,
         )
         manifest = report.manifest
         if ram is not None and manifest["arena_bytes"] > ram:

@@ -8,9 +8,15 @@ static int64_t dim_named(const edgert_model *model, const char *name) {
   fail(FAILED, "it has no dimension '%s': compile it again", name);
 }
 
-static int64_t input_named(const edgert_model *model, const char *name) {
+static int64_t find_input(const edgert_model *model, const char *name) {
   for (int64_t i = 0; i < model->input_count; i++)
     if (!strcmp(model->inputs[i].name, name)) return i;
+  return -1;
+}
+
+static int64_t input_named(const edgert_model *model, const char *name) {
+  int64_t found = find_input(model, name);
+  if (found >= 0) return found;
   fail(FAILED, "it has no input '%s': compile it again", name);
 }
 
@@ -37,7 +43,12 @@ decoder make_decoder(session *s, int64_t context, int64_t tokens, int64_t chunk)
   int64_t most = model->dims[seq].max < model->dims[places].max ? model->dims[seq].max : model->dims[places].max;
   within("--chunk", &chunk, most);
   if (chunk > context) chunk = context;
-  decoder d = {.s = s, .seq = &s->dims[seq], .want = &s->dims[want], .context = context, .chunk = chunk};
+  int64_t folded = find_input(model, "folded"), window = 0;
+  if (folded >= 0) {
+    window = model->inputs[input_named(model, "cache.0")].shape[3].extent;
+    if (chunk > window - 2 * FOLD) chunk = window - 2 * FOLD; /* some of the latest stay whatever comes */
+  }
+  decoder d = {.s = s, .seq = &s->dims[seq], .want = &s->dims[want], .context = context, .chunk = chunk, .window = window};
   *d.seq = chunk;
   *d.want = 1;
   d.least = model->dims[want].min;
@@ -55,6 +66,7 @@ decoder make_decoder(session *s, int64_t context, int64_t tokens, int64_t chunk)
   d.positions = s->io[input_named(model, "positions")];
   d.past = s->io[input_named(model, "past")];
   d.rows = s->io[input_named(model, "rows")];
+  if (window) d.folded = s->io[folded];
   return d;
 }
 
@@ -63,6 +75,13 @@ static void fill_seen(const decoder *d, int64_t count) {
   uint8_t *seen = d->s->io[input_named(d->s->model, "seen")];
   for (int64_t i = 0; i < count; i++)
     for (int64_t j = 0; j < count; j++) seen[i * count + j] = j <= i;
+}
+
+/* Has so many rows folded in the next run that its own fit the window (edgert/llm/cache/folding.py). */
+static void fold(decoder *d, int64_t more) {
+  int64_t lacking = d->position + more - d->folded[1] - d->window;
+  d->folded[0] = d->folded[1];
+  if (lacking > 0) d->folded[1] += (lacking + FOLD - 1) / FOLD * FOLD;
 }
 
 int64_t append(decoder *d, const int64_t *ids, int64_t count) {
@@ -75,6 +94,7 @@ int64_t append(decoder *d, const int64_t *ids, int64_t count) {
       d->positions[i] = d->position + i;
     }
     *d->past = d->position;
+    if (d->folded) fold(d, some);
     *d->rows = some - 1;
     *d->want = count > some ? d->least : 1; /* the output layer's turn is the prompt's end */
     run_once(d->s);

@@ -3,11 +3,15 @@
 #define EDGERT_DECODE_H
 #include "program.h"
 
+#define FOLD 32 /* rows that are stored anew together */
+
 typedef struct {
   session *s;
   int64_t *ids, *positions, *past, *rows; /* the program's inputs; [chunk] of ids and positions */
   float *logits;                          /* [vocab] */
   int64_t *seq, *want;                    /* in s->dims */
+  int64_t *folded;                        /* input of caches that store old rows anew: how many are, before and in a run */
+  int64_t window;                         /* rows that those keep as they are */
   int64_t vocab, chunk, context;          /* chunk: the most tokens of one run */
   int64_t least;                          /* rows of logits that a run may do with */
   int64_t position;                       /* tokens that the cache holds */

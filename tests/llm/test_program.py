@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import edgert
 from edgert import exe
 from edgert.artifact import Artifact
+from edgert.errors import UsageError
 from edgert.llm.engine import open_engine
-from tests.llm.small_models import artifact
+from tests.llm.small_models import LONG, artifact, gguf
 
 PROMPT = [5, 9, 200, 3, 77, 4, 31, 8, 250]
 CONTEXT = 64  # of the small models
@@ -104,3 +106,29 @@ def test_refusals(program: Path, words: list[object], code: int, message: str) -
 def test_help(program: Path) -> None:
     done = run(program, "--help")
     assert done.returncode == 0 and "--max-tokens" in done.stdout
+
+
+@pytest.mark.parametrize(("kv", "chunk"), [("i2", 128), ("i4", 60)])
+def test_caches_of_few_bits(tmp_path: Path, kv: str, chunk: int) -> None:
+    """Rows are folded as the engine has it, also where a chunk of more was asked for."""
+    program = exe.build(artifact(LONG), tmp_path / "small", kv)
+    prompt = PROMPT * 30
+    with open_engine(artifact(LONG), threads=1, cache=kv) as engine:
+        engine.chunk = chunk
+        expected = [int(engine.prefill(prompt).argmax())]
+        while len(expected) < 60:
+            expected.append(int(engine.decode(expected[-1]).argmax()))
+    words = ["--ids", comma(prompt), "--max-tokens", 60, "--threads", 1, "--ignore-end", "--context", 400]
+    done = run(program, *words, "--chunk", 256 if chunk == 128 else chunk, "--json")
+    assert json.loads(done.stdout)["ids"] == expected
+    with open_engine(artifact(LONG), threads=1, context=400, cache=kv) as engine:
+        assert json.loads(done.stdout)["cache_bytes"] == engine.cache_bytes
+
+
+@pytest.mark.slow
+def test_compiled_with_such_a_cache(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--emit exe"):
+        edgert.compile(gguf(LONG), tmp_path / "m.edge", kv="i2")
+    edgert.compile(gguf(LONG), tmp_path / "m", emit="exe", kv="i2")
+    done = run(tmp_path / "m", "--ids", comma(PROMPT * 30), "--max-tokens", 9, "--json")
+    assert len(json.loads(done.stdout)["ids"]) == 9
