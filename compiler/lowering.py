@@ -164,6 +164,7 @@ class Lowering:
     def group(self, group: Group) -> None:
         """Adds the steps of one group: a template's, a hand-written operator's, or a loop nest's."""
         env: dict[str, Tensor] = {}
+        self.called: Call | None = None  # what a template is asked to take
         first = group.nodes[0]
         key = f"{first.domain}.{first.op_type}" if first.domain else first.op_type
         where = self.where([str(v.name) for n in group.nodes for v in (*n.inputs, *n.outputs) if v is not None])
@@ -202,7 +203,10 @@ class Lowering:
             macs = max((self._macs(env[name]) for name in group.outputs), default=macs)
             stages = lower_nest([(env[name], self.leaf(name)) for name in group.outputs], where, _name(group))
         label = first.name or next(v.name for v in first.outputs if v.name)
+        before = len(self.program.steps)
         self.append(str(label), first.op_type, [n.name or n.op_type for n in group.nodes], stages, macs)
+        for step in self.program.steps[before:]:
+            step.call = self.called
         if len(group.nodes) == 1 and (found := runs(first, self.facts)):
             self._note_copies(found, self.program.steps[-len(stages) :] if stages else [])
 
@@ -232,6 +236,7 @@ class Lowering:
     def _call(self, key: str, made: Node, outputs: list[Tensor], results: list[Tensor]) -> Call:
         call = Call(key, made.attrs, made.inputs, outputs, outputs[0], results)
         call.config = self.tiles(call)
+        self.called = call
         return call
 
     def _template(

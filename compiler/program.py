@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from tvm import tirx
 
+from targets.kernels.registry import Call
 from targets.kernels.stage import Stage
 from targets.kernels.tensor import Index, same_dim
 
@@ -66,7 +67,8 @@ class Load:
 class Step:
     """One kernel call: `buffers` in the order of the kernel's pointers; which of them it writes.
 
-    parts: not empty where it only copies, and has nothing to do once each of these lies where it belongs.
+    call: what a template took, with the tiles it was given. parts: not empty where it only copies, and has nothing to
+    do once each of these lies where it belongs.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Step:
     macs: int = 0
     parts: list[Part] = field(default_factory=list)
     loads: list[Load] = field(default_factory=list)
+    call: Call | None = None
 
 
 @dataclass(eq=False)

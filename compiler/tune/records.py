@@ -31,18 +31,17 @@ def _shape(t: Tensor) -> str:
 class Records:
     """The records for one target; looked up by call."""
 
-    def __init__(self, target: Target, folder: Path | None = None) -> None:
+    def __init__(self, target: Target, folder: Path | None = None, file: Path | None = None) -> None:
+        """folder: of the user's own (default: in the cache). file: those of this file, and no others."""
         own = folder or cache_dir() / "records"
-        self.path = own / f"{target.name}.json"
+        self.path = file or own / f"{target.name}.json"
         self.found: dict[str, dict[str, Any]] = {}
+        if file is not None:
+            self.merge(file)
+            return
         names = [f"{name}.json" for name in (target.base, target.name) if name]
         for path in (place / name for name in names for place in (SHIPPED, own)):
-            # a damaged records file costs speed, not the compile
-            with contextlib.suppress(OSError, ValueError):
-                loaded = json.loads(path.read_text())
-                self.found |= {
-                    k: v for k, v in loaded.items() if isinstance(v, dict) and isinstance(v.get("config"), dict)
-                }
+            self.merge(path)
 
     def __call__(self, call: Call) -> dict[str, int]:
         """The tiles on record for `call`; empty when there are none."""
@@ -53,6 +52,12 @@ class Records:
         """Keeps the best tiles and the times they and the untuned ones took."""
         times = {"us": round(microseconds, 2), "default_us": round(default, 2)}
         self.found[call_key(call)] = {"config": config, **times}
+
+    def merge(self, path: Path) -> None:
+        """Takes the records of a file over what is known. A damaged file costs speed, not the compile."""
+        with contextlib.suppress(OSError, ValueError):
+            loaded = json.loads(path.read_text())
+            self.found |= {k: v for k, v in loaded.items() if isinstance(v, dict) and isinstance(v.get("config"), dict)}
 
     def save(self, path: Path | None = None) -> None:
         """Writes all records, whole or not at all."""

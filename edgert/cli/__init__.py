@@ -13,6 +13,7 @@ COMMANDS = {
     "inspect": "Show a model's operators, sizes, and what would not compile and why.",
     "quantize": "Make a model's numbers smaller, and tell what that cost.",
     "compile": "Compile a model into one artifact.",
+    "tune": "Find the fastest tile sizes of a model's kernels where it will run.",
     "run": "Run an artifact or a model on real inputs.",
     "verify": "Check an artifact against its own golden inputs and outputs.",
     "bench": "Time an artifact, also beside other runtimes.",

@@ -1,0 +1,92 @@
+"""Tile sizes by rounds: in each, every kernel of a model has its next candidate, and one profile times them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from compiler.program import Program
+from targets.kernels.registry import Call, templates_for
+from targets.kernels.tensor import Tensor
+from targets.target import Target
+
+from .records import Records, call_key
+
+WORTH = 0.98  # a change must pay more than the noise of measuring it
+
+Tiles = dict[str, int]
+
+
+class Rounds:
+    """The candidates of every kernel of a model that has any, and what they took.
+
+    `tiles(n)` is what `compile_model` asks in round n; round 0 has the templates' own sizes. Kernels on record are left
+    as they are.
+    """
+
+    def __init__(self, target: Target, records: Records, trials: int) -> None:
+        self.target, self.records, self.trials = target, records, trials
+        self.known: dict[str, Call] = {}  # what is to be tuned, by its key in the records
+        self.candidates: dict[str, list[Tiles]] = {}
+        self.times: dict[str, dict[int, float]] = {}  # key -> round -> nanoseconds of one call
+
+    def tiles(self, number: int) -> Any:
+        """A function of a call that gives its tiles in that round."""
+
+        def choose(call: Call) -> Tiles:
+            found = self.records(call)
+            if found or call_key(call) in self.records.found:
+                return found
+            return self._candidate(call, number)
+
+        return choose
+
+    def _candidate(self, call: Call, number: int) -> Tiles:
+        key = call_key(call)
+        if key not in self.candidates:
+            self.known[key], self.candidates[key] = call, self._space(call)
+        own = self.candidates[key]
+        return own[number - 1] if 0 < number <= len(own) else {}
+
+    def _space(self, call: Call) -> list[Tiles]:
+        for template in templates_for(call.op, self.target):
+            space = getattr(template, "space", None)
+            if space is not None:
+                taken = [config for config in space(call, self.target) if self._takes(template, call, config)]
+                return taken[: self.trials]
+        return []
+
+    def _takes(self, template: Any, call: Call, config: Tiles) -> bool:
+        result = Tensor(call.outputs[0].shape, call.outputs[0].dtype, "result")
+        try:
+            trial = Call(call.op, call.attrs, call.inputs, call.outputs, call.outputs[0], [result], config)
+            return bool(template(trial, self.target))
+        except (ValueError, AssertionError):
+            return False
+
+    @property
+    def count(self) -> int:
+        """Rounds that there are, once round 0 was compiled."""
+        return 1 + max(map(len, self.candidates.values()), default=0)
+
+    def learn(self, number: int, program: Program, nanoseconds: Sequence[int]) -> None:
+        """What the steps of a round's program took. Records what is best so far and saves it."""
+        sums: dict[str, tuple[float, set[int]]] = {}
+        for step, taken in zip(program.steps, nanoseconds, strict=True):
+            if step.call is not None and (key := call_key(step.call)) in self.known:
+                total, calls = sums.get(key, (0.0, set()))
+                sums[key] = total + taken, calls | {id(step.call)}
+        for key, (total, calls) in sums.items():
+            if number and number > len(self.candidates[key]):
+                continue  # had its own sizes once more
+            self.times.setdefault(key, {})[number] = total / len(calls)
+        for key, times in self.times.items():
+            if 0 in times and self.candidates[key]:
+                best = min(times, key=lambda n: times[n])
+                chosen = best if times[best] < WORTH * times[0] else 0
+                config = self.candidates[key][chosen - 1] if chosen else {}
+                self.records.add(self.known[key], config, times[chosen] / 1e3, times[0] / 1e3)
+
+    def save(self) -> None:
+        """Writes the records."""
+        self.records.save()

@@ -1,0 +1,115 @@
+"""Rounds of one model: compiled here, measured anywhere, kept as records."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgert import __version__, artifact
+from edgert.errors import UsageError
+from edgert.tuning.measure import Farm, Measure, here
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What `edgert tune` found: kernels that have a choice, of them changed ones, rounds; the time of all, untuned and
+    with the best of each, in microseconds; the file."""
+
+    path: str
+    target: str
+    kernels: int
+    changed: int
+    rounds: int
+    devices: int
+    default_us: float
+    best_us: float
+
+
+def tune(
+    model: str,
+    target: str = "host",
+    device: str = "local",
+    tracker: str | None = None,
+    key: str | None = None,
+    trials: int = 16,
+    output: str | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    dims: Mapping[str, tuple[int, int]] | None = None,
+    progress: Progress | None = None,
+    measure: Measure | None = None,
+) -> Tuned:
+    """Measures up to `trials` tilings of every kernel of `model` that has no record yet, on one thread.
+
+    device: its URI; or tracker: host:port of a TVM RPC tracker, whose devices of the kind `key` (default: the target's
+    name) share the rounds. output: the file of records to add to (default: the user's own, which `compile` looks at
+    beside the shipped ones). What was measured is kept after every round. Raises UsageError and what compiling and
+    measuring raise.
+    """
+    from compiler.pipeline import Compiled, compile_model
+    from compiler.tune import Records
+    from compiler.tune.rounds import Rounds
+    from targets import get_target
+    from targets.microcontroller import Microcontroller
+
+    chosen = get_target(target)
+    if isinstance(chosen, Microcontroller):
+        raise UsageError(f"{chosen.name} has no tilings to choose from")
+    if tracker is not None and device != "local":
+        raise UsageError("--device and --tracker: give one")
+    farm = Farm(tracker, key or chosen.name) if tracker is not None else None
+    measure = measure or (farm.measure if farm else lambda path: here(path, device))
+    records = Records(chosen, file=Path(output) if output is not None else None)
+    rounds, lock = Rounds(chosen, records, trials), threading.Lock()
+
+    with tempfile.TemporaryDirectory(prefix="edgert-tune-") as folder:
+
+        def made(number: int) -> tuple[Compiled, Path]:
+            # one at a time: TVM's state is the process's
+            done = compile_model(Path(model), chosen, shapes, dims, tiles=rounds.tiles(number))
+            path = Path(folder) / f"{number}.edge"
+            done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
+            artifact.write(path, done.manifest, done.code, done.weights(), more=done.members)
+            return done, path
+
+        def run(number: int) -> None:
+            with lock:
+                done, path = made(number)
+            taken = measure(path)
+            path.unlink()
+            with lock:
+                rounds.learn(number, done.program, taken)
+                rounds.save()
+                if progress:
+                    progress("rounds", number + 1, rounds.count)
+
+        run(0)
+        with ThreadPoolExecutor(farm.devices if farm else 1) as pool:
+            waiting = [pool.submit(run, number) for number in range(1, rounds.count)]
+            for future in as_completed(waiting):
+                if error := future.exception():
+                    for other in waiting:
+                        other.cancel()
+                    raise error
+    best = [records.found[name] for name in rounds.times if rounds.candidates[name]]
+    return Tuned(
+        str(records.path), chosen.name, len(best), sum(bool(record["config"]) for record in best), rounds.count,
+        farm.devices if farm else 1, sum(record["default_us"] for record in best), sum(record["us"] for record in best),
+    )  # fmt: skip
+
+
+def tuned_text(result: Tuned) -> None:
+    """Two lines."""
+    import click
+
+    on = f" on {result.devices} devices" if result.devices > 1 else ""
+    click.echo(
+        f"{result.kernels} kernels of {result.target} in {result.rounds} rounds{on}, {result.changed} are faster with "
+        f"other tiles: {result.default_us:.0f} us before, {result.best_us:.0f} us now"
+    )
+    click.echo(f"records: {result.path}")
