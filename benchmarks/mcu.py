@@ -32,7 +32,7 @@ class Network:
 
 NETWORKS = [
     Network("keywords (KWS)", SHARED / "kws" / "kws_qdq_int8.onnx"),
-    Network("person detection (VWW)", SHARED / "vww" / "vww_96_qdq_int8.onnx", 64 << 10),
+    Network("person detection (VWW)", SHARED / "vww" / "vww_96_qdq_int8.onnx", 48 << 10),
 ]
 # TFLite Micro with CMSIS-NN on the same networks and simulators: given figures, not measured by this script.
 # (network, core): instructions, code, model file's bytes in flash, RAM with arena, data and stack
@@ -53,7 +53,7 @@ def number(value: float | None, digits: int = 0) -> str:
 def measured(network: Network, core: str, ram: int | None, folder: Path) -> Counted:
     """This project's figures: integers in and out, the device's own answers checked by `verify` elsewhere."""
     path = folder / "model.elf"
-    edgert.compile(network.path, path, target=core, emit="elf", io="quantized", ram=ram, placing=Placing(stack=512))
+    edgert.compile(network.path, path, target=core, emit="elf", io="quantized", ram=ram, placing=Placing(stack=1024))
     return count(str(path), f"sim://{core}")
 
 

@@ -14,7 +14,7 @@ from compiler.codegen.c_names import identifier
 from edgert import artifact
 from edgert.atomic import write_atomic
 from edgert.emit import Emitter, Output
-from edgert.errors import EdgertError, UsageError
+from edgert.errors import EdgertError
 from targets.microcontroller import Microcontroller
 
 from .budget import board_for
@@ -56,8 +56,6 @@ def _folder(write: Callable[[Model, Path], None]) -> Emitter:
     """An emitter of a folder, which takes its name when everything is in it."""
 
     def emit(o: Output) -> dict[str, Any]:
-        if o.placing.weights_in == "external" and write is not write_library:
-            raise UsageError("--weights-in external goes with --emit edge, elf and lib")
         _firmware(o)  # the library is judged by the firmware around it: whether it links, whether it fits
         try:
             with tempfile.TemporaryDirectory(prefix=f".{o.path.name[:50]}.", dir=o.path.parent) as name:

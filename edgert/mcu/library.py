@@ -36,5 +36,10 @@ def write_library(model: Model, folder: Path) -> None:
     (folder / f"lib{model.name}.a").write_bytes(archive(model))
     (folder / f"{model.name}.h").write_text(model.header())
     if model.external:
-        (folder / "edgert_flash.h").write_text((FIRMWARE / "edgert_flash.h").read_text())
-        (folder / f"{model.name}_weights.bin").write_bytes(model.weights)
+        write_external(model, folder)
+
+
+def write_external(model: Model, folder: Path) -> None:
+    """The image of the weights for an external flash, and the header of what the board has to provide."""
+    (folder / "edgert_flash.h").write_text((FIRMWARE / "edgert_flash.h").read_text())
+    (folder / f"{model.name}_weights.bin").write_bytes(model.weights)

@@ -15,7 +15,7 @@ cmake_minimum_required(VERSION 3.16)
 project({name} C)
 add_library({name}_kernels STATIC IMPORTED GLOBAL)
 set_target_properties({name}_kernels PROPERTIES IMPORTED_LOCATION ${{CMAKE_CURRENT_SOURCE_DIR}}/lib{name}_kernels.a)
-add_library({name} STATIC {name}.c {name}_weights.c)
+add_library({name} STATIC {name}.c{weights})
 target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}})
 target_link_libraries({name} PUBLIC {name}_kernels)
 """
@@ -69,6 +69,7 @@ def _write(folder: Path, files: dict[str, str], model: Model) -> None:
         where = folder / path
         where.parent.mkdir(parents=True, exist_ok=True)
         values = {"name": model.name, "upper": model.name.upper(), "target": model.target.name, "version": __version__}
+        values["weights"] = "" if model.external else f" {model.name}_weights.c"
         where.write_text(text.format(**values))
 
 
@@ -80,7 +81,10 @@ def write_cmake(model: Model, folder: Path) -> None:
 
 def _move(model: Model, folder: Path, header: str, library: str) -> None:
     write_library(model, folder)
-    for name, where in ((f"{model.name}.h", header), (f"lib{model.name}.a", library)):
+    parts = [(f"{model.name}.h", header), (f"lib{model.name}.a", library)]
+    if model.external:
+        parts.append(("edgert_flash.h", header))
+    for name, where in parts:
         (folder / where).mkdir(parents=True, exist_ok=True)
         (folder / name).rename(folder / where / name)
 

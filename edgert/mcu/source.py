@@ -9,7 +9,7 @@ from compiler.codegen.lower import symbol
 from compiler.program import Buffer
 
 from .firmware import Model
-from .library import archive
+from .library import archive, write_external
 
 _WEIGHTS = """/* The weights of {name}, in order of use. Generated: do not edit. */
 #include "{name}.h"
@@ -39,14 +39,26 @@ def entry_source(model: Model) -> str:
             return f"{base} + {at}" if at else base
         return f"{'memory' if buffer.space == 'arena' else f'{name}_weights'} + {buffer.offset}"
 
-    for step in program.steps:
+    def reads(number: int) -> list[str]:
+        loads = program.steps[number].loads if number < len(program.steps) else []
+        return [f"  edgert_flash_read({r.weight.offset}u, {address(r.buffer)}, {r.weight.bytes}u);" for r in loads]
+
+    def wait(number: int) -> list[str]:
+        return ["  edgert_flash_wait();"] if reads(number) else []
+
+    # what a step needs of an external flash is read while the step ahead of it runs
+    calls += [*reads(0), *wait(0)]
+    for number, step in enumerate(program.steps):
+        calls += reads(number + 1)
         kernel = symbol(step.stage, model.target)
         kernels[kernel] = len(step.buffers)
         calls.append(f"  /* {step.name.replace('*/', '')}: {step.stage.kernel} */")
         calls.append(f"  {kernel}({', '.join(address(buffer) for buffer in step.buffers)});")
+        calls += wait(number + 1)
     lines = [
         f"/* The entry of {name}. Generated: do not edit. */",
         f'#include "{name}.h"',
+        *(['#include "edgert_flash.h"'] if model.external else []),
         "",
         "/* Kernels read and write through these pointers; which is which stands in the calls below. */",
         *(f"void {kernel}({', '.join(['const void *'] * count)});" for kernel, count in kernels.items()),
@@ -69,8 +81,11 @@ def weights_source(model: Model) -> str:
 
 
 def write_source(model: Model, folder: Path) -> None:
-    """NAME.h, NAME.c, NAME_weights.c and libNAME_kernels.a."""
+    """NAME.h, NAME.c, libNAME_kernels.a and the weights: NAME_weights.c, or NAME_weights.bin for an external flash."""
     (folder / f"{model.name}.h").write_text(model.header())
     (folder / f"{model.name}.c").write_text(entry_source(model))
-    (folder / f"{model.name}_weights.c").write_text(weights_source(model))
+    if model.external:
+        write_external(model, folder)
+    else:
+        (folder / f"{model.name}_weights.c").write_text(weights_source(model))
     (folder / f"lib{model.name}_kernels.a").write_bytes(archive(model, "entry.", "weights."))

@@ -64,7 +64,7 @@ class QemuSimulator:
                 raise EdgertError(f"QEMU did not finish {board.name} within {SECONDS} s") from None
             out = folder / SEMIHOSTING[1]
             if done.returncode or not out.is_file():
-                said = " ".join(done.stderr.split())[:300]
+                said = " ".join(done.stderr.split())[:300] or "a fault; more stack may be needed (--stack)"
                 raise EdgertError(f"the firmware failed on {board.name} in QEMU ({done.returncode}): {said}")
             reports = parse_reports(out.read_bytes(), task)
         return [Run(outputs, round(ticks * board.ticks), stack, arena) for ticks, stack, arena, outputs in reports]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pytest
 
 import edgert
 from edgert.artifact import Artifact
-from edgert.errors import UsageError
 from edgert.interface.simulated import open_simulated
+from edgert.native.build import zig_cc
 from edgert.placing import Placing
 from tests.mcu import nets
 from tests.mcu.conftest import Firmware
@@ -53,5 +54,28 @@ def test_the_library_names_its_driver(tiny: Path, tmp_path: Path) -> None:
     edgert.compile(tiny, tmp_path / "lib", target="cortex-m4", emit="lib", placing=placing, golden=False)
     names = {path.name for path in (tmp_path / "lib").iterdir()}
     assert {"libtiny.a", "tiny.h", "edgert_flash.h", "tiny_weights.bin"} <= names
-    with pytest.raises(UsageError, match="elf and lib"):
-        edgert.compile(tiny, tmp_path / "c", target="cortex-m4", emit="c", placing=placing, golden=False)
+
+
+@pytest.mark.parametrize(("emit", "header"), [("c", ""), ("cmake", ""), ("zephyr", "include/"), ("arduino", "src/")])
+def test_packages_name_their_driver(emit: str, header: str, external: Path, tiny: Path, tmp_path: Path) -> None:
+    placing = Placing(weights_in="external")
+    manifest = edgert.compile(
+        tiny, tmp_path / "tiny", target="cortex-m4", emit=emit, placing=placing, golden=False
+    ).manifest
+    assert (tmp_path / "tiny" / header / "edgert_flash.h").is_file()
+    assert (tmp_path / "tiny" / "tiny_weights.bin").stat().st_size == manifest["weights_bytes"]
+    if header:
+        return
+    assert not (tmp_path / "tiny" / "tiny_weights.c").exists()
+    text = (tmp_path / "tiny" / "tiny.c").read_text()
+    flags = ["-target", "thumb-freestanding-eabihf", "-mcpu=cortex_m4", "-std=c99", "-Wall", "-Wextra", "-Werror"]
+    zig_cc([*flags, "-c", "-o", str(tmp_path / "tiny.o"), str(tmp_path / "tiny" / "tiny.c")])
+    # the source reads what the firmware's entry reads, and no kernel starts before that is waited for
+    reads = [int(size) for size in re.findall(r"edgert_flash_read\(\d+u, memory \+ \d+, (\d+)u\)", text)]
+    _, (cost,) = on_device(external, "sim://cortex-m4", nets.samples(1))
+    assert sum(reads) == cost.flash_bytes and "_weights +" not in text
+    reading: set[str] = set()
+    for name, arguments in re.findall(r"^  (edgert_flash_read|edgert_flash_wait|k_\w+)\((.*)\);", text, re.MULTILINE):
+        places = set(re.findall(r"memory \+ \d+", arguments))
+        assert name.startswith("edgert") or not places & reading
+        reading = set() if name == "edgert_flash_wait" else reading | places if name == "edgert_flash_read" else reading
