@@ -112,6 +112,8 @@ def compile(
     requantize = quant if Path(model).suffix.lower() == ".gguf" else None
     if requantize is not None and calibrate is not None:
         raise UsageError("weights of .gguf files are quantized without samples: leave --calibrate out")
+    if sparsity is not None and (quant is not None or io == "quantized"):
+        raise UsageError("--sparsity does not go with --quant or --io quantized")
     if quant is not None and requantize is None:
         started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="edgert-quant-") as folder:

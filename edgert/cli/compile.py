@@ -102,6 +102,8 @@ def command(
     from edgert.placing import Placing
     from edgert.sparse import Sparsity
 
+    if hot and sparsity is None:
+        raise click.UsageError("--hot goes with --sparsity")
     sparse = None if sparsity is None else Sparsity(sparsity, hot, Path(calibrate) if calibrate else None)
     with progress_bar("compile") as progress:
         report = build(

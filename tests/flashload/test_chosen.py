@@ -190,6 +190,8 @@ def test_rows_lie_within_sectors() -> None:
     (["--sparsity", "0.5"], "give --calibrate FILE.txt"),
     (["--sparsity", "0.5", "--hot", "0.6", "--calibrate", __file__], "shares of neurons"),
     (["--sparsity", "0.5", "--calibrate", __file__], "--sparsity 0 skips"),
+    (["--sparsity", "0", "--quant", "int8-dynamic"], "does not go with --quant"),
+    (["--hot", "0.5"], "--hot goes with --sparsity"),
 ])  # fmt: skip
 def test_wrong_use(options: list[str], reason: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["compile", str(relu_onnx()), "-o", str(tmp_path / "x.edge"), *options])
