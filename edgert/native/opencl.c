@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +33,11 @@ static int32_t devices(const edgert_opencl_api *api, int32_t wanted, cl_object *
 
 int32_t edgert_cl_count(const char *library) {
   edgert_opencl_api api;
-  return edgert_opencl_find(library, &api) ? -1 : devices(&api, -1, NULL);
+  edgert_signals kept;
+  edgert_signals_keep(&kept);
+  int32_t count = edgert_opencl_find(library, &api) ? -1 : devices(&api, -1, NULL);
+  edgert_signals_restore(&kept);
+  return count;
 }
 
 static void describe(edgert_cl *cl) {
@@ -53,9 +58,7 @@ static void describe(edgert_cl *cl) {
   cl->info.unified = unified != 0;
 }
 
-edgert_cl *edgert_cl_open(const char *library, int32_t device) {
-  edgert_cl *cl = calloc(1, sizeof *cl);
-  if (!cl) return NULL;
+static edgert_cl *opened(edgert_cl *cl, const char *library, int32_t device) {
   const char *missing = edgert_opencl_find(library, &cl->api);
   if (missing) {
     snprintf(cl->error, sizeof cl->error, "%s", missing);
@@ -72,6 +75,16 @@ edgert_cl *edgert_cl_open(const char *library, int32_t device) {
   cl->queue = cl->api.clCreateCommandQueue(cl->context, cl->device, 0, &code);
   if (!code) cl->timed = cl->api.clCreateCommandQueue(cl->context, cl->device, CL_QUEUE_PROFILING_ENABLE_, &code);
   if (code) edgert_cl_fail(cl, "no queue on the device", code);
+  return cl;
+}
+
+edgert_cl *edgert_cl_open(const char *library, int32_t device) {
+  edgert_cl *cl = calloc(1, sizeof *cl);
+  edgert_signals kept;
+  if (!cl) return NULL;
+  edgert_signals_keep(&kept);
+  opened(cl, library, device);
+  edgert_signals_restore(&kept);
   return cl;
 }
 

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "opencl_api.h"
 
 #include <dlfcn.h>
@@ -15,4 +16,14 @@ const char *edgert_opencl_find(const char *library, edgert_opencl_api *api) {
   EDGERT_OPENCL_FUNCTIONS(X)
 #undef X
   return NULL;
+}
+
+static const int SIGNALS[EDGERT_SIGNALS] = {SIGSEGV, SIGFPE, SIGBUS, SIGILL, SIGUSR2};
+
+void edgert_signals_keep(edgert_signals *kept) {
+  for (int i = 0; i < EDGERT_SIGNALS; i++) sigaction(SIGNALS[i], NULL, &kept->was[i]);
+}
+
+void edgert_signals_restore(const edgert_signals *kept) {
+  for (int i = 0; i < EDGERT_SIGNALS; i++) sigaction(SIGNALS[i], &kept->was[i], NULL);
 }

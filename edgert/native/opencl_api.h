@@ -1,6 +1,7 @@
 /* What is used of OpenCL 1.2, found at run time: nothing here needs its headers or library to build. */
 #ifndef EDGERT_OPENCL_API_H
 #define EDGERT_OPENCL_API_H
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -76,5 +77,13 @@ typedef struct {
 
 /* Loads the library of that name. NULL when right, else what is missing. The library stays loaded. */
 const char *edgert_opencl_find(const char *library, edgert_opencl_api *api);
+
+/* What a process does on these signals, kept and put back around calls in which a driver starts: some take them. */
+enum { EDGERT_SIGNALS = 5 };
+typedef struct {
+  struct sigaction was[EDGERT_SIGNALS];
+} edgert_signals;
+void edgert_signals_keep(edgert_signals *kept);
+void edgert_signals_restore(const edgert_signals *kept);
 
 #endif

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include "opencl_parts.h"
 #include "pool.h"
 

@@ -7,6 +7,7 @@ from tvm import tirx
 
 from compiler.ops.registry import Custom, Node, Unsupported, find
 from targets import get_target
+from targets.kernels.cached_attention_formats import FORMATS
 from targets.kernels.tensor import Tensor
 
 HEADS, GROUPS, SIZE = 6, 2, 64
@@ -41,18 +42,20 @@ def test_outputs_are_shaped_like_the_queries_and_the_cache() -> None:
     assert [(t.shape, t.dtype) for t in outputs] == [SHAPES["q"], SHAPES["cache"]]
 
 
-@pytest.mark.parametrize(
-    ("format_", "cache", "scales"),
-    [
-        ("i8", ((3, 2, GROUPS, CAPACITY, SIZE), "int8"), ((3, 2, GROUPS, CAPACITY), "float32")),
-        ("i4", ((3, 2, GROUPS, CAPACITY, SIZE // 2), "uint8"), ((3, 2, GROUPS, CAPACITY, SIZE // 16), "float16")),
-    ],
-)
-def test_codes_have_scales(format_: str, cache: tuple, scales: tuple) -> None:
-    outputs = lowered({"format": format_}, cache=cache, scales=scales).outputs
-    assert [(t.shape, t.dtype) for t in outputs[1:]] == [cache, scales]
+@pytest.mark.parametrize("format_", ["i8", "i4", "i2"])
+def test_codes_have_further_tensors(format_: str) -> None:
+    kind = FORMATS[format_]
+    cache, *extras = kind.shapes(3, GROUPS, CAPACITY, SIZE, HEADS // GROUPS)
+    changed = {"cache": cache} | {f"extra{i}": extra for i, extra in enumerate(extras)}
+    folded = {"folded": ((2,), "int64")} if kind.folds else {}
+    outputs = lowered({"format": format_}, **changed, **folded).outputs
+    assert [(t.shape, t.dtype) for t in outputs[1:]] == [cache, *extras]
+    shape, dtype = extras[0]
     with pytest.raises(Unsupported, match="a cache of"):
-        lowered({"format": format_}, cache=cache, scales=((3, 2, GROUPS, CAPACITY, 7), scales[1]))
+        lowered({"format": format_}, **changed | {"extra0": ((7, *shape[1:]), dtype)}, **folded)
+    if kind.folds:
+        with pytest.raises(Unsupported, match="folded"):
+            lowered({"format": format_}, **changed, folded=((1,), "int64"))
 
 
 @pytest.mark.parametrize(
