@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import edgert
-import edgert.exe
 from edgert import cpu, npy
 from edgert.native.runner import runner
 from targets.devices.qemu_user import QemuUser
+from tests.models.arm_python import arm_python, run_python
 from tests.models.real import MODELS, compiled, inputs
 
 pytestmark = [pytest.mark.registry, pytest.mark.slow]
@@ -42,21 +42,20 @@ def test_bytes_are_the_python_runners(name: str, tmp_path: Path) -> None:
 @pytest.mark.apt
 @pytest.mark.parametrize("name", MODELS)
 def test_arm_under_qemu(name: str, tmp_path: Path) -> None:
-    """Right by the artifact's golden outputs, and the same bytes as from the program of `--emit exe`, which has the
-    code linked in: a Python for Arm is not at hand."""
     device = QemuUser("aarch64")
-    if cpu.architecture() == "aarch64" or device.missing():
-        pytest.skip("no qemu-aarch64 (apt: qemu-user-static), or this machine is one")
-    _, artifact = compiled(name, tmp_path, "aarch64")
+    if cpu.architecture() == "aarch64" or device.missing() or arm_python() is None:
+        pytest.skip("no qemu-aarch64 (apt: qemu-user-static), no Python for it, or this machine is one")
+    source, artifact = compiled(name, tmp_path, "aarch64")
+    feeds, emulator = inputs(name, source)[0], [str(device._program()), "-cpu", "max"]
+    for folder in ("in", "python"):
+        (tmp_path / folder).mkdir()
+    for key, array in feeds.items():
+        (tmp_path / "in" / f"{npy.file_stem(key)}.npy").write_bytes(npy.to_bytes(array))
+    run_python(emulator, artifact, tmp_path / "in", tmp_path / "python")
+    want = {path.stem: path.read_bytes() for path in (tmp_path / "python").iterdir()}
     (tmp_path / "run").write_bytes(runner("aarch64"))
     (tmp_path / "run").chmod(0o755)
-    edgert.exe.build(artifact, tmp_path / "exe")
-    found = []
-    for words in ([str(tmp_path / "run"), str(artifact)], [str(tmp_path / "exe")]):
-        code, said, error = device.run(words[0], [*words[1:], "--verify", "--output", f"{words[0]}.out"])
-        assert code == 0 and "passed" in said, (said, error)
-        found.append({path.stem: path.read_bytes() for path in Path(f"{words[0]}.out").iterdir()})
-    assert found[0] == found[1] and found[0]
+    assert outputs([*emulator, str(tmp_path / "run")], artifact, feeds, tmp_path) == want
 
 
 @pytest.mark.apt
