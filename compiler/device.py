@@ -8,7 +8,6 @@ from compiler.codegen.lower import symbol
 from compiler.program import Buffer, Program
 from targets.target import Target
 
-DEVICE_ABI = 3  # of code that calls edgert_ctx.device
 KERNELS = "kernels.cl"  # the member that holds the source of all kernels
 
 

@@ -168,16 +168,16 @@ class Lowering:
         first = group.nodes[0]
         key = f"{first.domain}.{first.op_type}" if first.domain else first.op_type
         where = self.where([str(v.name) for n in group.nodes for v in (*n.inputs, *n.outputs) if v is not None])
-        if group.anchor and len(group.nodes) > 1 and isinstance(self._defined(first, env)[1], Custom):
-            # what is written by hand stores its results itself
-            self.group(Group([first], True, [name_of(first.outputs[0])]))
-            self.group(Group(group.nodes[1:], False, group.outputs))
-            return
         results = [self.leaf(name) for name in group.outputs]
         stages: list[Stage] | None = None
         macs = 0
         for node in group.nodes:
             made, outcome = self._defined(node, env)
+            if isinstance(outcome, Custom) and len(group.nodes) > 1:
+                # what is written by hand stores its results itself
+                self.group(Group([first], True, [name_of(first.outputs[0])]))
+                self.group(Group(group.nodes[1:], False, group.outputs))
+                return
             if isinstance(outcome, Custom):
                 everything = [self._result(v.name, t) for v, t in zip(node.outputs, outcome.outputs, strict=False)]
                 for after, before in outcome.state.items():

@@ -23,7 +23,7 @@ from compiler.codegen.lower import compile_object, symbol
 from compiler.codegen.opencl import program_source
 from compiler.codegen.static_entry import static_entry_object
 from compiler.debug import Dump
-from compiler.device import DEVICE_ABI, KERNELS, device_entry
+from compiler.device import KERNELS, device_entry
 from compiler.device import notes as device_notes
 from compiler.external import load_ahead
 from compiler.frontend import load
@@ -154,7 +154,7 @@ def compile_model(
             part = manifest if entry == ENTRY else manifest["programs"][entry.removeprefix(f"{ENTRY}_")]
             part["stream"] = stream_entry(made, whole, layout)
     if on_gpu:
-        manifest |= {"abi": DEVICE_ABI, "device": device_entry(program, target)}
+        manifest["device"] = device_entry(program, target)
         facts.notes += device_notes(program)
     if external:
         manifest["weights_in"] = "external"

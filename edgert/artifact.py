@@ -96,7 +96,7 @@ def _encode(manifest: Mapping[str, Any]) -> bytes:
 
 def complete(manifest: Mapping[str, Any], others: Mapping[str, Buffer]) -> dict[str, Any]:
     """The manifest with all that is known before writing, hashes as place holders; checked as a reader checks it."""
-    full = {"format": schema.FORMAT, "abi": schema.ABI, **manifest}
+    full = {"format": schema.FORMAT, "abi": schema.abi_of(manifest), **manifest}
     try:
         total = full.get("weights_bytes", 0)
         given = manifest.get("segments")

@@ -135,10 +135,15 @@ class Manifest:
         return self.weights_bytes if self.coding is None else self.coding.stored
 
 
+def abi_of(manifest: Any) -> int:
+    """The version of edgert_ctx that the code behind a manifest wants."""
+    return DEVICE_ABI if isinstance(manifest, Mapping) and "device" in manifest else ABI
+
+
 def parse(value: Any) -> Manifest:
     """Check a whole manifest. Raises ValueError naming the first value that is wrong."""
     top = _Item(value, "")
-    for key, ours in (("format", FORMAT), ("abi", DEVICE_ABI if top.has("device") else ABI)):
+    for key, ours in (("format", FORMAT), ("abi", abi_of(value))):
         given = top.key(key).integer(0, 1 << 31)
         if given != ours:
             raise ValueError(f"its {key} is {given} and this edgert reads {ours}: compile the model again")

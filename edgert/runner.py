@@ -113,19 +113,29 @@ class Model:
     def _call(self, io: Any, dims: Any, counts: Any = None) -> None:
         """Run on bound buffers; the caller holds the lock."""
         program, spec = self._program, self._program.spec
-        if self._arena is None:
+        if self._closed:
             raise UsageError("the model is closed")
         for slot in range(len(spec.dims), spec.dim_slots):
             dims[slot] = -1  # a dimension the code forgets to write is then noticed
+        failed, reason = self._execute(io, dims, counts)
+        if failed and reason:
+            raise EdgertError(f"{program.artifact.path}: {reason}")
+        if failed:
+            raise EdgertError(_failure(spec.steps, failed))
+
+    @property
+    def _closed(self) -> bool:
+        return self._arena is None
+
+    def _execute(self, io: Any, dims: Any, counts: Any) -> tuple[int, str]:
+        """What the model's code gave, and the reason where something else failed."""
+        program, spec = self._program, self._program.spec
         stream = None if self._weights is None else self._weights.open()
         failed = program.library.edgert_rt_run_streamed(
             program.pool, program.code.entry, stream, self._arena_at, program.weights_at, io, dims, counts,
             len(spec.steps),
         )  # fmt: skip
-        if failed and self._weights is not None and self._weights.error:
-            raise EdgertError(f"{program.artifact.path}: {self._weights.error}")
-        if failed:
-            raise EdgertError(_failure(spec.steps, failed))
+        return failed, self._weights.error if failed and self._weights is not None else ""
 
     def clone(self) -> Model:
         """Another session with an arena of its own and the same weights and code, for use in another thread.

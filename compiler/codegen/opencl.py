@@ -25,7 +25,7 @@ HEADER = "#pragma OPENCL FP_CONTRACT OFF\n"
 
 def kernel_source(stage: Stage, target: Target) -> str:
     """The OpenCL C of one kernel, named `symbol(stage, target)`. Cached."""
-    return cached("opencl-2", source(stage, target), lambda: _generated(stage, symbol(stage, target)).encode()).decode()
+    return cached("opencl-c", source(stage, target), lambda: _generated(stage, symbol(stage, target)).encode()).decode()
 
 
 def program_source(stages: Iterable[Stage], target: Target) -> str:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from compiler.program import Program
-from targets.kernels.registry import Call, templates_for
-from targets.kernels.tensor import Tensor
+from targets.kernels.registry import Call
 from targets.target import Target
 
 from .records import Records, call_key
-
-WORTH = 0.98  # a change must pay more than the noise of measuring it
-
-Tiles = dict[str, int]
+from .space import WORTH, Tiles, bare_stages, space_of
 
 
 class Rounds:
@@ -49,20 +46,11 @@ class Rounds:
         return own[number - 1] if 0 < number <= len(own) else {}
 
     def _space(self, call: Call) -> list[Tiles]:
-        for template in templates_for(call.op, self.target):
-            space = getattr(template, "space", None)
-            if space is not None:
-                taken = [config for config in space(call, self.target) if self._takes(template, call, config)]
-                return taken[: self.trials]
-        return []
-
-    def _takes(self, template: Any, call: Call, config: Tiles) -> bool:
-        result = Tensor(call.outputs[0].shape, call.outputs[0].dtype, "result")
-        try:
-            trial = Call(call.op, call.attrs, call.inputs, call.outputs, call.outputs[0], [result], config)
-            return bool(template(trial, self.target))
-        except (ValueError, AssertionError):
-            return False
+        template, candidates = space_of(call, self.target)
+        if template is None:
+            return []
+        taken = (config for config in candidates if bare_stages(template, call, config, self.target))
+        return list(islice(taken, self.trials))
 
     @property
     def count(self) -> int:

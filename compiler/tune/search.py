@@ -8,15 +8,14 @@ from collections.abc import Callable
 import numpy as np
 
 from compiler.codegen.jit import compile_stages, stage_arrays
-from targets.kernels.registry import Call, templates_for
-from targets.kernels.stage import Stage
+from targets.kernels.registry import Call, Template
 from targets.kernels.tensor import Tensor
 from targets.target import Target
 
 from .records import Records
+from .space import RUNS, WORTH, bare_stages, space_of
 
 SYMBOLIC = 128  # what a symbolic dimension is measured at
-REPEATS = 15  # the best of so many runs counts: the others had company on the machine
 
 
 class Tuner:
@@ -33,13 +32,8 @@ class Tuner:
         known = self.records(call)
         if known or not self.trials:
             return known
-        candidates: list[dict[str, int]] = []
-        for template in templates_for(call.op, self.target):
-            space = getattr(template, "space", None)
-            if space is not None:
-                candidates = list(space(call, self.target))
-                break
-        if not candidates:
+        template, candidates = space_of(call, self.target)
+        if template is None or not candidates:
             return {}
         default = self.measure(template, call, {})
         if default is None:
@@ -50,22 +44,16 @@ class Tuner:
             self.measured += 1
             if self.progress:
                 self.progress(f"tune {call.op}", self.measured, 0)
-            # a change must pay more than the noise of measuring it
-            if taken is not None and taken < 0.98 * best_time:
+            if taken is not None and taken < WORTH * best_time:
                 best, best_time = config, taken
         self.records.add(call, best, best_time * 1e6, default * 1e6)
         self.records.save()
         return best
 
-    def measure(self, template: Callable, call: Call, config: dict[str, int]) -> float | None:
+    def measure(self, template: Template, call: Call, config: dict[str, int]) -> float | None:
         """Seconds of one run of the bare kernel, on one thread; None when the template does not take the tiles."""
-        result = Tensor(call.outputs[0].shape, call.outputs[0].dtype, "result")
-        trial = Call(call.op, call.attrs, call.inputs, call.outputs, call.outputs[0], [result], config)
-        try:
-            stages: list[Stage] | None = template(trial, self.target)
-        except (ValueError, AssertionError):
-            return None
-        if not stages:
+        stages = bare_stages(template, call, config, self.target)
+        if stages is None:
             return None
         names = {var.name for stage in stages for var in stage.dims}
         dims = dict.fromkeys(names, SYMBOLIC)
@@ -78,7 +66,7 @@ class Tuner:
             arrays[id(leaf)][...] = rng.standard_normal(arrays[id(leaf)].shape)
         run = compile_stages(stages, self.target)(arrays, dims)
         best = float("inf")
-        for _ in range(REPEATS):
+        for _ in range(RUNS):
             start = time.perf_counter()
             run()
             best = min(best, time.perf_counter() - start)

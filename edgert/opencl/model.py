@@ -16,7 +16,7 @@ from edgert.atomic import write_atomic
 from edgert.errors import DoesNotFit, EdgertError, UsageError
 from edgert.manifest import Slot, Tensor
 from edgert.opencl.device import Device, number_of
-from edgert.runner import Model, _failure, _Program
+from edgert.runner import Model, _Program
 
 
 class OpenClModel(Model):
@@ -57,12 +57,13 @@ class OpenClModel(Model):
             with suppress(OSError, EdgertError):  # a folder that cannot be written costs time at the next load
                 write_atomic(kept, stamp + made)
 
-    def _call(self, io: Any, dims: Any, counts: Any = None) -> None:
+    @property
+    def _closed(self) -> bool:
+        return self._device is None
+
+    def _execute(self, io: Any, dims: Any, counts: Any) -> tuple[int, str]:
         program, spec = self._program, self._program.spec
-        if self._device is None:
-            raise UsageError("the model is closed")
-        for slot in range(len(spec.dims), spec.dim_slots):
-            dims[slot] = -1  # a dimension the code forgets to write is then noticed
+        assert self._device is not None
         for i, tensor in enumerate(spec.inputs):
             if not tensor.static:
                 shape = (dims[axis.slot] if isinstance(axis, Slot) else axis for axis in tensor.shape)
@@ -71,10 +72,8 @@ class OpenClModel(Model):
             program.pool, program.code.entry, io, self._io_at, self._io_bytes, len(spec.inputs), len(spec.outputs),
             dims, counts,
         )  # fmt: skip
-        if failed and self._device.error:
-            raise EdgertError(f"{program.artifact.path}: {self._device.info.name}: {self._device.error}")
-        if failed:
-            raise EdgertError(_failure(spec.steps, failed))
+        reason = self._device.error if failed else ""
+        return failed, reason and f"{self._device.info.name}: {reason}"
 
     @property
     def handovers(self) -> int:

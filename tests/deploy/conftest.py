@@ -11,14 +11,12 @@ import pytest
 from edgert import artifact
 from tests.deploy.sshd import PROGRAM, Proxy, Sshd
 from tests.edgert import fake_artifact as fake
+from tests.edgert.fake_fixtures import fake_code
+
+__all__ = ["fake_code"]
 
 SEGMENT = 1 << 18
 SEGMENTS = 8
-
-
-@pytest.fixture(scope="session")
-def fake_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake.compile_code(tmp_path_factory.mktemp("code"))
 
 
 def write(path: Path, code: Path, changed: int | None = None, **changes: object) -> Path:

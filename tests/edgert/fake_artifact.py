@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgert import artifact
+from edgert import artifact, npy
 
 HERE = Path(__file__).parent
 NATIVE = HERE.parents[1] / "edgert" / "native"
@@ -77,3 +77,20 @@ def make_artifact(path: Path, code: Path, weights: bytes | None = None, **change
     inputs = make_inputs(8)
     manifest = make_manifest(len(weights), **changes)
     return artifact.write(path, manifest, code.read_bytes(), weights, inputs, expected(inputs))
+
+
+def save_inputs(folder: Path, inputs: dict[str, np.ndarray]) -> list[str]:
+    """Writes arrays as .npy files; the words that hand them to a program."""
+    words = []
+    for name, array in inputs.items():
+        file = folder / f"{npy.file_stem(name)}.npy"
+        np.save(file, array)
+        words += ["--input", f"{name}={file}"]
+    return words
+
+
+def assert_outputs(folder: Path, results: dict[str, np.ndarray]) -> None:
+    """A program wrote these outputs to `folder`, byte for byte, and nothing else."""
+    assert {file.name for file in folder.iterdir()} == {f"{npy.file_stem(name)}.npy" for name in results}
+    for name, array in results.items():
+        assert (folder / f"{npy.file_stem(name)}.npy").read_bytes() == npy.to_bytes(array)

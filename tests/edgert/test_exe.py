@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import edgert
-from edgert import elfimage, exe, npy
+from edgert import elfimage, exe
 from edgert.errors import EdgertError
 from tests.edgert import fake_artifact as fake
 
@@ -24,25 +24,15 @@ def run(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
-def save(folder: Path, inputs: dict[str, np.ndarray]) -> list[str]:
-    words = []
-    for name, array in inputs.items():
-        np.save(folder / f"{name}.npy", array)
-        words += ["--input", f"{name}={folder / name}.npy"]
-    return words
-
-
 @pytest.mark.parametrize("rows", [1, 100, fake.ROWS])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_outputs_are_byte_identical(tmp_path: Path, program: Path, fake_path: Path, rows: int, threads: int) -> None:
     inputs = fake.make_inputs(rows)
-    done = run(program, *save(tmp_path, inputs), "--output", tmp_path / "out", "--threads", threads)
+    done = run(program, *fake.save_inputs(tmp_path, inputs), "--output", tmp_path / "out", "--threads", threads)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     with edgert.load(fake_path, threads=threads) as model:
         results = model.run(inputs)
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {f"{npy.file_stem(name)}.npy" for name in results}
-    for name, array in results.items():
-        assert (tmp_path / "out" / f"{npy.file_stem(name)}.npy").read_bytes() == npy.to_bytes(array)
+    fake.assert_outputs(tmp_path / "out", results)
 
 
 def test_it_needs_nothing(program: Path) -> None:
@@ -79,7 +69,7 @@ def test_verify_notices_a_wrong_answer(tmp_path: Path, fake_code: Path) -> None:
 
 def test_fortran_order(tmp_path: Path, program: Path) -> None:
     inputs = fake.make_inputs(20)
-    words = save(tmp_path, {name: np.asfortranarray(array) for name, array in inputs.items()})
+    words = fake.save_inputs(tmp_path, {name: np.asfortranarray(array) for name, array in inputs.items()})
     assert run(program, *words, "--output", tmp_path).returncode == 0
     np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), fake.expected(inputs)["z"])
 
@@ -98,7 +88,7 @@ def test_fortran_order(tmp_path: Path, program: Path) -> None:
 )
 def test_bad_inputs(tmp_path: Path, program: Path, change: dict, code: int, message: str) -> None:
     inputs = {name: value for name, value in (fake.make_inputs(16) | change).items() if value is not None}
-    done = run(program, *save(tmp_path, inputs), "--output", tmp_path / "out")
+    done = run(program, *fake.save_inputs(tmp_path, inputs), "--output", tmp_path / "out")
     assert done.returncode == code
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
@@ -125,7 +115,7 @@ def test_bad_options(program: Path, words: list[str], code: int, message: str) -
 
 def test_npy_files_cut_or_changed_anywhere(tmp_path: Path, program: Path) -> None:
     inputs = fake.make_inputs(4)
-    words = save(tmp_path, inputs)
+    words = fake.save_inputs(tmp_path, inputs)
     good = (tmp_path / "x.npy").read_bytes()
     generator = np.random.default_rng(5)
     for _ in range(60):
@@ -173,7 +163,10 @@ def test_code_with_pointers_in_its_data(tmp_path: Path) -> None:
     code = fake.compile_code(tmp_path, tmp_path / "t.c")
     program = exe.build_from(fake.make_manifest(0), code.read_bytes(), [], tmp_path / "p")
     for rows in (1, 2):
-        assert run(program, *save(tmp_path, fake.make_inputs(rows)), "--output", tmp_path / "o").returncode == 0
+        assert (
+            run(program, *fake.save_inputs(tmp_path, fake.make_inputs(rows)), "--output", tmp_path / "o").returncode
+            == 0
+        )
         assert np.load(tmp_path / "o" / "z.npy")[0, 0] == rows
 
 

@@ -12,6 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import edgert
+from edgert import artifact, coding
+from flashload.named_profiles import named
 from tests.decoder.small import CASES, write
 from tests.llm.made import byte_metadata
 from tests.llm.small_models import VOCAB
@@ -47,6 +49,14 @@ def mlp() -> Path:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), folder / "mlp.onnx")
     edgert.compile(folder / "mlp.onnx", folder / "mlp.edge", dims={"batch": (1, 40)}, golden=False)
     return folder / "mlp.edge"
+
+
+def coded_mlp(folder: Path) -> Path:
+    """The artifact of `mlp()`, coded as for an SD card, in `folder`."""
+    plain, path = artifact.Artifact.open(mlp()), folder / "mlp.edge"
+    manifest = {k: v for k, v in plain.manifest.items() if k != "members"}
+    artifact.write(path, manifest, plain.code, plain.weights, coder=coding.coder(named("sd-uhs-1")))
+    return path
 
 
 @cache

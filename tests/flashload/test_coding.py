@@ -16,7 +16,7 @@ from flashload.coding import huffman, planes
 from flashload.coding.worth import DecodeSpeed, pays
 from flashload.named_profiles import named
 from tests.flashload import faulty
-from tests.flashload.networks import WIDTH, mlp
+from tests.flashload.networks import WIDTH, coded_mlp, mlp
 from tests.flashload.test_stream import planned
 
 X = np.random.default_rng(5).normal(size=(3, WIDTH)).astype(np.float32)
@@ -100,11 +100,7 @@ def test_coding_is_for_slow_flash_and_bytes_that_hold_little() -> None:
 
 @pytest.fixture(scope="module")
 def coded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The network of `mlp()`, coded as for an SD card."""
-    plain, path = artifact.Artifact.open(mlp()), tmp_path_factory.mktemp("coded") / "mlp.edge"
-    manifest = {k: v for k, v in plain.manifest.items() if k != "members"}
-    artifact.write(path, manifest, plain.code, plain.weights, coder=coding.coder(named("sd-uhs-1")))
-    return path
+    return coded_mlp(tmp_path_factory.mktemp("coded"))
 
 
 def test_a_coded_artifact_holds_the_same_weights_in_fewer_bytes(coded: Path) -> None:

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import ctypes
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import targets
-from edgert.native.build import zig_cc
-
-Fma = ctypes._CFuncPtr
+from tests.mcu.firmware import Function, firmware_function
 
 
 @pytest.fixture(scope="module")
-def fma(tmp_path_factory: pytest.TempPathFactory) -> Fma:
-    library = tmp_path_factory.mktemp("fma") / "fma.so"
-    source = Path(targets.__file__).parent / "firmware" / "fmaf.c"
-    zig_cc(["-shared", "-fPIC", "-O1", "-ffreestanding", "-Dfmaf=edgert_fmaf", "-o", str(library), str(source)])
-    function = ctypes.CDLL(str(library)).edgert_fmaf
+def fma(tmp_path_factory: pytest.TempPathFactory) -> Function:
+    function = firmware_function(tmp_path_factory.mktemp("fma"), "fmaf.c", "edgert_fmaf", "-Dfmaf=edgert_fmaf")
     function.restype, function.argtypes = ctypes.c_float, [ctypes.c_float] * 3
     return function
 
@@ -46,20 +39,20 @@ near = st.builds(lambda m, e: float(np.float32(np.ldexp(m, e))), st.integers(-(2
 
 
 @given(st.one_of(st.tuples(number, number, number), st.tuples(near, near, near)))
-def test_it_is_rounded_once(fma: Fma, abc: tuple[float, float, float]) -> None:
+def test_it_is_rounded_once(fma: Function, abc: tuple[float, float, float]) -> None:
     a, b, c = abc
     exact = Fraction(a) * Fraction(b) + Fraction(c)
     assert np.float32(fma(a, b, c)) == nearest(exact)
 
 
 @given(near, near)
-def test_what_cancels_leaves_the_rounding_error_of_the_product(fma: Fma, a: float, b: float) -> None:
+def test_what_cancels_leaves_the_rounding_error_of_the_product(fma: Function, a: float, b: float) -> None:
     product = float(np.float32(a) * np.float32(b))
     assert np.float32(fma(a, b, -product)) == nearest(Fraction(a) * Fraction(b) - Fraction(product))
 
 
 @pytest.mark.parametrize("values", [(np.inf, 1, 1), (np.inf, 0, 1), (1, 2, -np.inf), (np.nan, 1, 1), (-0.0, 1, -0.0)])
-def test_edges(fma: Fma, values: tuple[float, float, float]) -> None:
+def test_edges(fma: Function, values: tuple[float, float, float]) -> None:
     a, b, c = (np.float64(v) for v in values)
     with np.errstate(invalid="ignore"):
         want = np.float32(a * b + c)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import targets
-from edgert.native.build import zig_cc
 from targets.kernels.fixed_requantize import fixed
-
-Function = ctypes._CFuncPtr
+from tests.mcu.firmware import Function, firmware_function
 
 
 @pytest.fixture(scope="module")
 def function(tmp_path_factory: pytest.TempPathFactory) -> Function:
-    library = tmp_path_factory.mktemp("requantize") / "requantize.so"
-    source = Path(targets.__file__).parent / "firmware" / "requantize.c"
-    zig_cc(["-shared", "-fPIC", "-O1", "-ffreestanding", "-fwrapv", "-o", str(library), str(source)])
-    made = ctypes.CDLL(str(library)).edgert_requantized
+    folder = tmp_path_factory.mktemp("requantize")
+    made = firmware_function(folder, "requantize.c", "edgert_requantized", "-fwrapv")
     made.restype, made.argtypes = ctypes.c_int32, [ctypes.c_int32, ctypes.c_int32, ctypes.c_uint32, ctypes.c_int32]
     return made
 

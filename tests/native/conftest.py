@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from edgert.native.runner import runner
-from tests.edgert import fake_artifact
+from tests.edgert.fake_fixtures import fake_code, fake_path
+
+__all__ = ["Run", "assert_refused", "fake_code", "fake_path", "program", "run"]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -30,18 +32,6 @@ def run(program: Path) -> Run:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     return call
-
-
-@pytest.fixture(scope="session")
-def fake_code(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake_artifact.compile_code(tmp_path_factory.mktemp("code"))
-
-
-@pytest.fixture(scope="session")
-def fake_path(tmp_path_factory: pytest.TempPathFactory, fake_code: Path) -> Path:
-    path = tmp_path_factory.mktemp("fake") / "fake.edge"
-    fake_artifact.make_artifact(path, fake_code)
-    return path
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], code: int, message: str = "") -> None:

@@ -22,14 +22,6 @@ MOST_BYTES = 200 << 10
 ELF_NUMBERS = {"x86_64": 62, "aarch64": 183, "armv7": 40, "riscv64": 243}
 
 
-def save(folder: Path, inputs: dict[str, np.ndarray]) -> list[str]:
-    words = []
-    for number, (name, array) in enumerate(inputs.items()):
-        (folder / f"{number}.npy").write_bytes(npy.to_bytes(array))
-        words += ["--input", f"{name}={folder / str(number)}.npy"]
-    return words
-
-
 @pytest.mark.parametrize("machine", MACHINES)
 def test_it_is_small_and_static(machine: str) -> None:
     program = runner(machine)
@@ -42,13 +34,11 @@ def test_it_is_small_and_static(machine: str) -> None:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_outputs_are_byte_identical(tmp_path: Path, run: Run, fake_path: Path, rows: int, threads: int) -> None:
     inputs = fake.make_inputs(rows)
-    done = run(fake_path, *save(tmp_path, inputs), "--output", tmp_path / "out", "--threads", threads)
+    done = run(fake_path, *fake.save_inputs(tmp_path, inputs), "--output", tmp_path / "out", "--threads", threads)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     with edgert.load(fake_path, threads=threads) as model:
         results = model.run(inputs)
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {f"{npy.file_stem(name)}.npy" for name in results}
-    for name, array in results.items():
-        assert (tmp_path / "out" / f"{npy.file_stem(name)}.npy").read_bytes() == npy.to_bytes(array)
+    fake.assert_outputs(tmp_path / "out", results)
 
 
 def test_frames(program: Path, fake_path: Path) -> None:
@@ -66,8 +56,13 @@ def test_generated_inputs(tmp_path: Path, run: Run, fake_path: Path) -> None:
     words = ["--input", "x=1.5", "--input", "y=zeros", "--output", tmp_path]
     assert run(fake_path, *words).returncode == 0
     np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), np.full((fake.ROWS, 4), 1.5, np.float32) * fake.SCALE)
-    assert run(fake_path, *save(tmp_path, fake.make_inputs(3) | {"y": np.zeros((3, 4), np.float32)})).returncode == 0
-    x = save(tmp_path, {"x": np.zeros((3, 4), np.float32)})
+    assert (
+        run(
+            fake_path, *fake.save_inputs(tmp_path, fake.make_inputs(3) | {"y": np.zeros((3, 4), np.float32)})
+        ).returncode
+        == 0
+    )
+    x = fake.save_inputs(tmp_path, {"x": np.zeros((3, 4), np.float32)})
     assert run(fake_path, *x, "--input", "y=random", "--output", tmp_path).returncode == 0
     z = np.load(tmp_path / "z.npy")
     assert z.shape == (3, 4) and ((z >= 0) & (z < 1)).all() and len(np.unique(z)) == z.size
@@ -116,7 +111,7 @@ def test_wrong_use(run: Run, words: list[str], code: int, message: str) -> None:
 )
 def test_bad_inputs(tmp_path: Path, run: Run, fake_path: Path, change: dict, code: int, message: str) -> None:
     inputs = {name: value for name, value in (fake.make_inputs(16) | change).items() if value is not None}
-    assert_refused(run(fake_path, *save(tmp_path, inputs), "--output", tmp_path / "out"), code, message)
+    assert_refused(run(fake_path, *fake.save_inputs(tmp_path, inputs), "--output", tmp_path / "out"), code, message)
     assert not (tmp_path / "out").exists()
 
 

@@ -9,19 +9,15 @@ import numpy as np
 import pytest
 
 import edgert
-from edgert import artifact, coding
-from flashload.named_profiles import named
-from tests.flashload.networks import WIDTH, mlp
+from edgert import artifact
+from tests.flashload.networks import WIDTH, coded_mlp, mlp
 from tests.llm import small_models, test_program
 from tests.native.conftest import Run, assert_refused
 
 
 @pytest.fixture(scope="module")
 def coded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    plain, path = artifact.Artifact.open(mlp()), tmp_path_factory.mktemp("coded") / "mlp.edge"
-    manifest = {k: v for k, v in plain.manifest.items() if k != "members"}
-    artifact.write(path, manifest, plain.code, plain.weights, coder=coding.coder(named("sd-uhs-1")))
-    return path
+    return coded_mlp(tmp_path_factory.mktemp("coded"))
 
 
 @pytest.mark.parametrize("budget", [None, "64M", "5M"])

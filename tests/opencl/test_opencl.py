@@ -223,3 +223,12 @@ def test_a_driver_leaves_the_signals_of_the_process_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGSEGV, done.stdout
+
+
+def test_a_run_on_the_cpu_looks_for_no_driver(make: Make, tmp_path: Path) -> None:
+    edgert.compile(make("choices").with_name("choices.onnx"), tmp_path / "cpu.edge", target="x86-64-avx2")
+    code = (
+        "import sys; from edgert.interface.verify import verify; verify(sys.argv[1]);"
+        "sys.exit(any(name.startswith('edgert.opencl') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path / "cpu.edge"], check=False).returncode == 0
