@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import edgert
+from edgert.cpu import architecture, triple_architecture
 from edgert.opencl.device import device_count
 from targets import all_targets, host_features
 from tests.models.real import MODELS, compiled, inputs, pictures, session
@@ -19,11 +20,15 @@ pytestmark = [pytest.mark.registry, pytest.mark.slow]
 TOLERANCE = 1e-4
 
 
+# others are run by emulators and simulators: tests/devices, tests/models/test_runner.py, tests/mcu
+MINE = sorted(t.name for t in all_targets().values() if triple_architecture(t.triple) == architecture())
+
+
 def targets() -> list[str]:
     return [t.name for t in all_targets().values() if t.features and host_features() >= set(t.features)]
 
 
-@pytest.mark.parametrize("target", sorted(all_targets()))
+@pytest.mark.parametrize("target", MINE)
 @pytest.mark.parametrize("name", MODELS)
 def test_answers_equal_onnxruntimes(name: str, target: str, tmp_path: Path) -> None:
     if target not in targets():
