@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,15 @@ def test_a_reader_that_leaves_while_text_streams() -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children can be interrupted, also where the tests run in a shell's background, which ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt() -> None:
     command = [*COMMAND, str(artifact()), "--chat", "--max-tokens", "3"]
     pipe = subprocess.PIPE
