@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import os
@@ -20,12 +19,13 @@ from edgert import manifest as schema
 from edgert import npy
 from edgert.atomic import atomic_file
 from edgert.coding import Coder, decoded, spooled
-from edgert.digest import check_digests
+from edgert.digest import check_digests, sha256
 from edgert.errors import EdgertError, UsageError
 from edgert.zipformat import PAGE, Entry, directory, layout, local_header, parse
 
 Buffer = bytes | bytearray | memoryview
 MANIFEST, CODE, WEIGHTS = "manifest.json", "code", "weights.bin"
+_PROGRAM = "programs/{}.json"
 SEGMENT_BYTES = 4 << 20
 _NO_HASH = "0" * 64  # holds a hash's place until it is known: the manifest comes first but knows of all others
 
@@ -42,12 +42,16 @@ def write(
 ) -> dict[str, Any]:
     """Write an artifact in one step (a failure leaves what stood at `path`) and give back the manifest as written.
 
-    `manifest` as in docs/artifact.md; this function fills in `format`, `abi`, `members`, every SHA-256, and
-    `segments` when absent (resident, 4 MiB each). `weights` are chunks of any size that join to `weights_bytes` bytes;
-    each is written and dropped before the next is asked for. Arrays for golden/ are keyed by tensor name.
-    more: further members by name (a language model's tokenizer). coder: codes segments without loss (edgert/coding.py).
+    `manifest` as in docs/artifact.md, but with the parts of further `programs` by name; this function fills in
+    `format`, `abi`, `members`, every SHA-256, and `segments` when absent (resident, 4 MiB each). `weights` are chunks
+    of any size that join to `weights_bytes` bytes; each is written and dropped before the next is asked for. Arrays for
+    golden/ are keyed by tensor name. more: further members by name (a language model's tokenizer). coder: codes
+    segments without loss (edgert/coding.py).
     Raises EdgertError when the manifest is not valid, the chunks do not add up, or the file cannot be written."""
     others: dict[str, Buffer] = {CODE: code, **(more or {})}
+    if programs := manifest.get("programs"):  # as members, so that readers need not take in those that they do not run
+        others |= {_PROGRAM.format(name): _encode(part) for name, part in programs.items()}
+        manifest = {**manifest, "programs": [*programs]}
     for folder, arrays in (("in", golden_inputs or {}), ("out", golden_outputs or {})):
         for name, array in arrays.items():
             others[f"golden/{folder}/{npy.file_stem(name)}.npy"] = npy.to_bytes(array)
@@ -76,7 +80,7 @@ def _write(
             else:
                 data = others[entry.name]
                 file.write(data)
-                full["members"][entry.name]["sha256"] = hashlib.sha256(data).hexdigest()
+                full["members"][entry.name]["sha256"] = sha256(data)
                 done.append(replace(entry, crc=zlib.crc32(data)))
         text = _encode(full)
         done.insert(0, replace(entries[0], crc=zlib.crc32(text)))
@@ -92,6 +96,13 @@ def _write(
 
 def _encode(manifest: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _decode(text: bytes, member: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{member} is nested too deeply") from None
 
 
 def complete(manifest: Mapping[str, Any], others: Mapping[str, Buffer]) -> dict[str, Any]:
@@ -114,6 +125,8 @@ def complete(manifest: Mapping[str, Any], others: Mapping[str, Buffer]) -> dict[
 
 def write_weights(file: BinaryIO, chunks: Iterable[Buffer], segments: list[dict[str, Any]], path: object) -> int:
     """Write `chunks` at the file's position, fill in each segment's SHA-256, give the CRC-32 of the whole."""
+    import hashlib  # here: readers need no OpenSSL
+
     crc, index, hasher = 0, 0, hashlib.sha256()
     left = segments[0]["size"] if segments else 0
     for chunk in chunks:
@@ -187,10 +200,7 @@ class Artifact:
         text = bytes(self.member(MANIFEST))
         if zlib.crc32(text) != entries[0].crc:
             raise ValueError(f"{MANIFEST} does not match its CRC-32")
-        try:
-            self.manifest = json.loads(text)
-        except RecursionError:
-            raise ValueError(f"{MANIFEST} is nested too deeply") from None
+        self.manifest = _decode(text, MANIFEST)
         self.spec = schema.parse(self.manifest)
         sizes = {name: size for name, (size, _) in self.spec.members.items()} | {WEIGHTS: self.spec.stored_bytes}
         if sizes != {entry.name: entry.size for entry in entries[1:]}:
@@ -200,12 +210,15 @@ class Artifact:
 
     def select(self, program: str) -> None:
         """Be the program of that name, of an artifact with several. Raises UsageError where there is none."""
-        others = self.manifest.get("programs")
-        if not isinstance(others, dict) or not isinstance(others.get(program), dict):
-            named = ", ".join(others) if isinstance(others, dict) and others else "none"
+        others, member = self.manifest.get("programs"), _PROGRAM.format(program)
+        if member not in self._entries:
+            named = ", ".join(map(str, others)) if isinstance(others, list) and others else "none"
             raise UsageError(f"{self.path} has no program {program!r}; further ones are: {named}")
-        self.manifest = {**self.manifest, **others[program]}
         try:
+            part = _decode(bytes(self.member(member)), member)
+            if not isinstance(part, dict):
+                raise ValueError("it is no object")
+            self.manifest = {**self.manifest, **part}
             self.spec = schema.parse(self.manifest)
         except ValueError as error:
             raise EdgertError(f"{self.path}: damaged artifact: program {program}: {error}") from None

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import mmap
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from edgert.digest import sha256
 from edgert.errors import EdgertError, UsageError
 from edgert.native.library import runtime
 from edgert.zipformat import PAGE
@@ -129,6 +128,8 @@ def spooled(
     """The manifest's entry for weights that `code` codes, which lie in a file without a name in `folder` for the block,
     and what copies them to another file, giving their CRC-32. Coded is what runs stream whole, not what they only look
     rows up in. Fills in the SHA-256 of each segment's decoded bytes. full: a manifest that has `stream`."""
+    import tempfile  # here, as in native/code.py: it brings much along that readers do not need
+
     segments = full["segments"]
     streamed = {segment for *_, pieces in full["stream"]["visits"] for segment, _ in pieces}
     with tempfile.TemporaryFile(dir=folder, prefix=".edgert-") as spool:
@@ -139,7 +140,7 @@ def spooled(
             while number < len(segments) and len(held) >= (size := segments[number]["size"]):
                 segment, data = segments[number], bytes(held[:size])
                 del held[:size]
-                segment["sha256"] = hashlib.sha256(data).hexdigest()
+                segment["sha256"] = sha256(data)
                 wanted = segment["residency"] != "resident" and number in streamed
                 number += 1
                 for part in (data[i : i + PART] for i in range(0, size, PART)):

@@ -1,6 +1,5 @@
 """Open what a command for language models was given: an artifact, or a model that is compiled into the cache."""
 
-import hashlib
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import edgert
 from edgert import __version__, cpu
+from edgert.digest import sha256
 from edgert.errors import DoesNotFit, EdgertError, UnsupportedModel, UsageError
 from edgert.interface.model import is_gguf, is_model
 from edgert.llm.text_model import TextModel, open_text_model
@@ -73,7 +73,7 @@ def _cached(model: Path) -> Path:
 
     facts = model.stat()
     parts = (model.resolve(), facts.st_size, facts.st_mtime_ns, __version__, _compiler_date(), cpu.architecture())
-    key = hashlib.sha256("\0".join(map(str, (*parts, *sorted(host_features())))).encode()).hexdigest()[:16]
+    key = sha256("\0".join(map(str, (*parts, *sorted(host_features())))).encode())[:16]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgert" / "compiled"
     return folder / f"{model.stem[:60]}-{key}.edge"
 

@@ -1,7 +1,6 @@
 """Open what a command was given: an artifact, or a model that is compiled for this once."""
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,10 +63,17 @@ def open_model(
         return
     from edgert.interface.build import build
 
-    with tempfile.TemporaryDirectory(prefix="edgert-") as folder:
+    with _folder() as folder:
         artifact = str(Path(folder) / f"{Path(path).stem}.edge")
         build(path, artifact, target=target, shapes=shapes, dims=dims, golden=False)
         yield edgert.load(artifact, threads=threads, dram=dram, device=device)
+
+
+def _folder() -> contextlib.AbstractContextManager[str]:
+    """A folder that goes when it is left."""
+    import tempfile  # here, because it brings much along that running an artifact does not need
+
+    return tempfile.TemporaryDirectory(prefix="edgert-")
 
 
 def _simulated(path: str, shapes: Mapping[str, tuple[int, ...]], device: str) -> Iterator[Any]:
@@ -80,7 +86,7 @@ def _simulated(path: str, shapes: Mapping[str, tuple[int, ...]], device: str) ->
         return
     from edgert.interface.build import build
 
-    with tempfile.TemporaryDirectory(prefix="edgert-") as folder:
+    with _folder() as folder:
         firmware = str(Path(folder) / f"{Path(path).stem}.elf")
         build(path, firmware, target=core_of(device).name, emit="elf", shapes=shapes)
         yield open_simulated(firmware, device)
@@ -92,7 +98,7 @@ def _emulated(path: str, shapes: Mapping[str, Any], dims: Mapping[str, Any], thr
     from edgert.interface.emulated import EmulatedModel
     from targets.devices.qemu_user import QemuUser
 
-    with tempfile.TemporaryDirectory(prefix="edgert-") as folder:
+    with _folder() as folder:
         if is_model(path):
             artifact = str(Path(folder) / f"{Path(path).stem}.edge")
             build(path, artifact, target=baseline(QemuUser.of(device).machine), shapes=shapes, dims=dims, golden=False)

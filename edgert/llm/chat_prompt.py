@@ -1,7 +1,7 @@
 """A conversation as token ids, in which nobody can write control tokens but the template."""
 
+import os
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,7 +38,7 @@ class _Marks:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._name = secrets.token_hex(8)
+        self._name = os.urandom(8).hex()
         self._hidden: list[str] = []
 
     def hide(self, value: Any) -> Any:

@@ -4,9 +4,9 @@ memory that a small language model needs, and much of the time to its first toke
 Run as a script it is that process: it reads the artifact's tokenizer and the text on stdin, and prints the ids."""
 
 import json
+import os
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 
 TOKENIZER = "tokenizer.json"
@@ -19,7 +19,7 @@ class EncodedApart:
         """Begin; the artifact need not be there or right."""
         self._process: subprocess.Popen | None = None
         # no process to be had, no place for the text, or lone surrogates in it
-        with suppress(OSError, UnicodeEncodeError), tempfile.TemporaryFile() as file:
+        with suppress(OSError, UnicodeEncodeError), open(os.memfd_create("text"), "w+b") as file:
             file.write(text.encode())
             file.seek(0)
             command = [sys.executable, "-P", __file__, artifact]

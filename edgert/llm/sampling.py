@@ -4,8 +4,11 @@ The filters run in the order llama.cpp has by default, so that the same numbers 
 penalty, top-k, top-p, min-p, temperature. Top-p and min-p therefore see the probabilities before temperature. At
 temperature 0 the best token is taken, the lowest id of equals, and only the penalty matters."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -47,7 +50,11 @@ class Sampler:
 
     def __init__(self, options: SamplingOptions) -> None:
         self.options = options
-        self._random = np.random.Generator(np.random.PCG64(options.seed))
+
+    @cached_property
+    def _random(self) -> np.random.Generator:
+        """Begun with the first draw: it brings 6 MB along, which the greedy need not have."""
+        return np.random.Generator(np.random.PCG64(self.options.seed))
 
     def sample(self, logits: np.ndarray, history: Sequence[int] = ()) -> int:
         """The next token's id, from float32 logits [vocab] (unchanged) and the tokens so far.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from edgert.llm.cache import PrefixPool
+from edgert.llm.cache.pool import PrefixPool
 from edgert.llm.engine_api import Engine
 
 

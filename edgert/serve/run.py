@@ -19,7 +19,7 @@ import uvicorn
 
 from edgert import cpu
 from edgert.errors import DoesNotFit, EdgertError, UsageError
-from edgert.llm.cache import PrefixPool
+from edgert.llm.cache.pool import PrefixPool
 from edgert.llm.engine import CachedEngine
 from edgert.llm.text_model import open_text_model
 from edgert.serve.app import make_app

@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Self, cast
 
 from edgert.errors import EdgertError
-from edgert.llm.cache import PrefixPool
+from edgert.llm.cache.pool import PrefixPool
 from edgert.llm.engine_api import Engine
 from edgert.llm.generate import Event, Generation
 from edgert.llm.tokenizer import Tokenizer

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgert.errors import DoesNotFit, EdgertError, UsageError
-from edgert.llm.cache import PrefixPool, SinksAndWindow, snapshot
+from edgert.llm.cache import SinksAndWindow, snapshot
 from edgert.llm.cache.codecs import CODECS
+from edgert.llm.cache.pool import PrefixPool
 from edgert.llm.engine import CachedEngine, open_engine
 from edgert.llm.generate import Generation, Options
 from edgert.llm.speculate_lookup import PromptLookup

@@ -13,6 +13,7 @@ import pytest
 
 from edgert import artifact, zipformat
 from edgert.artifact import Artifact
+from edgert.digest import sha256
 from tests.edgert import fake_artifact as fake
 from tests.native.conftest import Run, assert_refused
 
@@ -131,8 +132,7 @@ def with_code(change: Callable[[bytearray], object]) -> Callable[[dict[str, byte
         change(code)
         members["code"] = bytes(code)
         manifest = json.loads(members["manifest.json"])
-        sha256 = artifact.hashlib.sha256(code).hexdigest()
-        manifest["members"]["code"] = {"size": len(code), "sha256": sha256}
+        manifest["members"]["code"] = {"size": len(code), "sha256": sha256(code)}
         members["manifest.json"] = json.dumps(manifest).encode()
 
     return rewrite

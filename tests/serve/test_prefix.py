@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgert.llm.cache import PrefixPool
+from edgert.llm.cache.pool import PrefixPool
 from edgert.serve.prefix import Prefix
 
 CHUNK = 4

@@ -11,7 +11,6 @@ data       token ids, int64 [position]; then every array of the cache by its nam
 
 from __future__ import annotations
 
-import hashlib
 import json
 import mmap
 import os
@@ -23,6 +22,7 @@ import numpy as np
 
 from edgert.artifact import Artifact
 from edgert.atomic import atomic_file
+from edgert.digest import sha256
 from edgert.errors import DoesNotFit, EdgertError, UsageError
 from edgert.llm.cache.rows import CacheRows
 
@@ -33,11 +33,13 @@ MOST_HEADER = 1 << 16
 
 def model_hash(artifact: Artifact) -> str:
     """What tells one model's weights, as they are packed, from all others: hexadecimal SHA-256 of their hashes."""
-    return hashlib.sha256("".join(digest for _, _, digest in artifact.spec.segments).encode()).hexdigest()
+    return sha256("".join(digest for _, _, digest in artifact.spec.segments).encode())
 
 
 def save(path: str | os.PathLike[str], artifact: Artifact, rows: CacheRows, held: int) -> None:
     """Write the first `held` rows to `path`. Raises EdgertError where that cannot be written."""
+    import hashlib  # here: readers need no OpenSSL
+
     facts = {"model": model_hash(artifact), "cache": _form(artifact), "position": held}
     folded = rows.folded
     more = {"folded": folded} if folded else {}
@@ -117,7 +119,7 @@ def _header(path: object, data: mmap.mmap | bytes) -> dict[str, Any]:
     if len(data) >= START and version != VERSION:
         raise EdgertError(f"{path}: a saved KV cache of version {version}, this edgert reads {VERSION}")
     with memoryview(data) as view:
-        if len(data) < START or hashlib.sha256(view[at + 36 :]).digest() != data[at + 4 : at + 36]:
+        if len(data) < START or sha256(view[at + 36 :]) != data[at + 4 : at + 36].hex():
             raise EdgertError(f"{path}: damaged: it does not match its SHA-256")
     size = int.from_bytes(data[START - 4 : START], "little")
     try:
