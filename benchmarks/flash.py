@@ -35,7 +35,7 @@ from tests import cgroup
 BUDGETS = {"smollm2": (160, 120, 100, 80, 64, 48), "gemma3": (256, 192, 128), "minilm": (80, 60, 40)}
 TOKENS = {"smollm2": 160, "gemma3": 64}
 ENCODED = 32  # tokens of MiniLM's text
-BLOCK, READERS = 512 << 10, 4  # of edgert/native/weights.c
+BLOCK, READERS = 512 << 10, 6  # of edgert/native/weights.c
 PICTURE = README.with_name("docs") / "flash.svg"
 
 

@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from flashload.layout import PAGE
+from flashload.layout import PAGE, up
 from flashload.profile import FlashProfile
 from flashload.visits import Stream, chosen, ring_jobs
 from targets.errors import DoesNotFit
 
-READS = ((1, 256 << 10), (2, 256 << 10), (4, 256 << 10), (2, 512 << 10), (4, 512 << 10), (2, 1 << 20))
+READS = ((1, 256 << 10), (2, 256 << 10), (4, 256 << 10), (2, 512 << 10), (4, 512 << 10), (6, 512 << 10), (2, 1 << 20))
 """How many reads at once, of how many bytes each, are tried; the ring has room for them beside the largest visit."""
+HUGE = 2 << 20  # bytes of a large page, which a device fills faster than small ones: larger rings consist of them
 TIMEOUT_MS = 30_000
 GEMV = 0.75  # of the memory's speed that products with one row reach, about
 READER_BYTES = 64 << 10  # a reader's stack and the system's records of it
@@ -73,7 +74,8 @@ def plan(
         return Plan(budget, parts, total, 0, block, depth, read, seconds, compute, first, profile.name, gap)
     found: list[Plan] = []
     for depth, block in READS:
-        for ring in (stream.least_ring + depth * block, stream.least_ring):
+        wanted = stream.least_ring + depth * block
+        for ring in (up(wanted, HUGE) if wanted > HUGE else wanted, stream.least_ring):
             pinned = budget - taken - ring - depth * reader_bytes
             if pinned < 0 or (ring == stream.least_ring and depth > 1):
                 continue

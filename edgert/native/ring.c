@@ -67,7 +67,7 @@ static int claim(edgert_stream *s, int joined) {
     pos += left; /* a segment does not go over the ring's end */
   }
   if (pos + size - s->tail > room || s->next - s->released >= s->slots) return 0;
-  s->jobs[s->next % s->slots] = (ring_job){pos % room, pos + size, s->sequence[s->next % s->job_count], 0};
+  s->jobs[s->next % s->slots] = (ring_job){pos % room, pos + size, s->sequence[s->next % s->job_count], CLAIMED};
   s->head = pos + size;
   s->next++;
   return 1;
@@ -86,35 +86,58 @@ static int64_t claim_block(edgert_stream *s) {
   return s->next - first;
 }
 
+/* Under the lock, which it gives up meanwhile: reads the next block, where there is room for it. 0 when there is none. */
+static int32_t read_next(edgert_stream *s) {
+  int64_t first = s->next, count = s->paused || s->failed || !s->job_count ? 0 : claim_block(s);
+  if (!count) return 0;
+  s->busy++;
+  pthread_cond_signal(&s->space); /* there may be room for one more */
+  ring_job job = s->jobs[first % s->slots], last = s->jobs[(first + count - 1) % s->slots];
+  pthread_mutex_unlock(&s->lock);
+  const edgert_segment *begin = &s->layout.segments[job.segment], *end = &s->layout.segments[last.segment];
+  int64_t least = end->offset + end->size - begin->offset, n = pages(least);
+  int32_t wrong = ring_read(s, begin->offset, s->ring + job.at, n, least);
+  pthread_mutex_lock(&s->lock);
+  for (int64_t i = 0; i < count && !wrong; i++) s->jobs[(first + i) % s->slots].state = THERE;
+  s->figures.read_bytes += n;
+  s->figures.reads++;
+  s->progress_ns = edgert_now_ns();
+  s->busy--;
+  pthread_cond_broadcast(&s->ready);
+  return 1;
+}
+
+/* Under the lock, which it gives up meanwhile: checks a job whose bytes are there. */
+static void check(edgert_stream *s, ring_job *job) {
+  s->busy++;
+  job->state = CHECKING;
+  pthread_mutex_unlock(&s->lock);
+  int32_t wrong = ring_check(s, job->segment, s->ring + job->at);
+  pthread_mutex_lock(&s->lock);
+  if (!wrong) job->state = READY;
+  s->busy--;
+  pthread_cond_broadcast(&s->ready);
+}
+
+/* Checks the first job that waits for it, as `check`. 0 when there is none. */
+static int32_t check_next(edgert_stream *s) {
+  if (s->paused || s->failed) return 0;
+  if (s->unchecked < s->released) s->unchecked = s->released;
+  for (int64_t n = s->unchecked; n < s->next; n++) {
+    ring_job *job = &s->jobs[n % s->slots];
+    if (job->state == THERE) return check(s, job), 1;
+    if (n == s->unchecked && job->state != CLAIMED) s->unchecked++;
+  }
+  return 0;
+}
+
+/* Reading comes first: where the device is what a run waits for, who runs it has time to check what it needs next. */
 static void *reader(void *argument) {
   edgert_stream *s = argument;
   prctl(PR_SET_NAME, "edgert-read", 0, 0, 0);
   pthread_mutex_lock(&s->lock);
-  while (!atomic_load(&s->stop)) {
-    if (chosen_fetch(s)) continue;
-    int64_t first = s->next, count = s->paused || s->failed || !s->job_count ? 0 : claim_block(s);
-    if (!count) {
-      pthread_cond_wait(&s->space, &s->lock);
-      continue;
-    }
-    s->reading++;
-    ring_job job = s->jobs[first % s->slots], last = s->jobs[(first + count - 1) % s->slots];
-    pthread_mutex_unlock(&s->lock);
-    const edgert_segment *begin = &s->layout.segments[job.segment], *end = &s->layout.segments[last.segment];
-    int64_t least = end->offset + end->size - begin->offset, n = pages(least);
-    int32_t wrong = ring_read(s, begin->offset, s->ring + job.at, n, least);
-    for (int64_t i = 0; i < count && !wrong; i++) {
-      int32_t segment = s->jobs[(first + i) % s->slots].segment; /* ours until it is ready */
-      wrong = ring_check(s, segment, s->ring + job.at + (s->layout.segments[segment].offset - begin->offset));
-    }
-    pthread_mutex_lock(&s->lock);
-    for (int64_t i = 0; i < count; i++) s->jobs[(first + i) % s->slots].ready = !wrong;
-    s->figures.read_bytes += n;
-    s->figures.reads++;
-    s->progress_ns = edgert_now_ns();
-    s->reading--;
-    pthread_cond_broadcast(&s->ready);
-  }
+  while (!atomic_load(&s->stop))
+    if (!chosen_fetch(s) && !read_next(s) && !check_next(s)) pthread_cond_wait(&s->space, &s->lock);
   pthread_mutex_unlock(&s->lock);
   return NULL;
 }
@@ -143,11 +166,11 @@ static void wait_ready(edgert_stream *s, int64_t ns) {
   pthread_cond_timedwait(&s->ready, &s->lock, &until);
 }
 
-/* Waits under the lock until nobody reads. 0 when so, 1 when a read does not end in so many milliseconds. */
+/* Waits under the lock until nobody reads or checks. 0 when so, 1 when a read does not end in so many milliseconds. */
 static int32_t idle(edgert_stream *s, int64_t most) {
   int64_t end = edgert_now_ns() + most * MS;
-  while (s->reading && edgert_now_ns() < end) wait_ready(s, 100 * MS);
-  return s->reading != 0;
+  while (s->busy && edgert_now_ns() < end) wait_ready(s, 100 * MS);
+  return s->busy != 0;
 }
 
 void ring_reset(edgert_stream *s, int32_t again) {
@@ -158,7 +181,7 @@ void ring_reset(edgert_stream *s, int32_t again) {
     pthread_mutex_unlock(&s->lock);
     return;
   }
-  s->head = s->tail = s->next = s->released = s->run_job = s->cursor = 0;
+  s->head = s->tail = s->next = s->released = s->unchecked = s->run_job = s->cursor = 0;
   if (again) {
     s->failed = s->paused = 0;
     s->message[0] = 0;
@@ -184,7 +207,11 @@ const uint8_t *ring_wait(edgert_stream *s, int64_t n) {
   ring_job *job = &s->jobs[n % s->slots];
   pthread_mutex_lock(&s->lock);
   int64_t start = 0;
-  while (!s->failed && !(n < s->next && job->ready)) {
+  while (!s->failed && !(n < s->next && job->state == READY)) {
+    if (n < s->next && job->state == THERE) {
+      check(s, job);
+      continue;
+    }
     int64_t now = edgert_now_ns(), since = now - s->progress_ns;
     if (!start) start = now;
     if (start > s->progress_ns) since = now - start; /* nothing was asked of the device between the runs */
@@ -207,7 +234,7 @@ const uint8_t *ring_wait(edgert_stream *s, int64_t n) {
 int32_t ring_skip(edgert_stream *s, int64_t n) {
   pthread_mutex_lock(&s->lock);
   int64_t claimed = s->next < n ? s->next : n; /* those that a reader has begun are waited for */
-  for (; s->next < n; s->next++) s->jobs[s->next % s->slots] = (ring_job){0, s->head, 0, 1};
+  for (; s->next < n; s->next++) s->jobs[s->next % s->slots] = (ring_job){0, s->head, 0, READY};
   pthread_mutex_unlock(&s->lock);
   for (; s->run_job < claimed; s->run_job++)
     if (!ring_wait(s, s->run_job)) return 1;
@@ -221,7 +248,7 @@ void ring_release_to(edgert_stream *s, int64_t n) {
   if (n > s->released) {
     s->tail = s->jobs[(n - 1) % s->slots].end;
     s->released = n;
-    pthread_cond_broadcast(&s->space);
+    pthread_cond_signal(&s->space);
   }
   pthread_mutex_unlock(&s->lock);
 }

@@ -8,9 +8,12 @@
 
 enum { PAGE = 4096, HUGE = 2 << 20, MOST_READERS = 16, MESSAGE = 256, GROUP = 1 << 20 };
 
+typedef enum { CLAIMED, THERE, CHECKING, READY } ring_state; /* THERE: read, but nobody has checked it yet */
+
 typedef struct {
   int64_t at, end; /* in the ring; the end counts on round after round */
-  int32_t segment, ready;
+  int32_t segment;
+  ring_state state;
 } ring_job;
 
 typedef struct {
@@ -41,15 +44,16 @@ struct edgert_stream {
   uint64_t *marks;         /* [segments] edgert_mix of each segment, once checked */
   _Atomic uint8_t *known;  /* [segments] 1: `marks` holds */
 
-  /* The ring: jobs are numbered on and on; [released, next) are in flight or ready. Under `lock`. */
+  /* The ring: jobs are numbered on and on; [released, next) are in flight or there, and none below
+   * `unchecked` waits to be checked. Under `lock`. */
   pthread_mutex_t lock;
   pthread_cond_t ready, space;
   pthread_t readers[MOST_READERS];
-  int32_t reader_count, reading; /* reads under way */
+  int32_t reader_count, busy; /* reads and checks under way */
   int32_t paused, failed;
   _Atomic int32_t stop;
   ring_job *jobs;                /* [slots] job n is jobs[n % slots] */
-  int64_t slots, next, released, head, tail;
+  int64_t slots, next, released, unchecked, head, tail;
   int64_t progress_ns;           /* when bytes last came */
   edgert_stream_stats figures;
   char message[MESSAGE];

@@ -9,7 +9,8 @@
 
 #include "program.h"
 
-enum { PAGE = 4096, READERS = 4, READER_BYTES = 64 << 10, BLOCK = 512 << 10, MOST_RING = 4 << 20, TIMEOUT_MS = 30000, GAP = 64 << 10, SLOTS = 32, CHOSEN = 15, RANGE = 32 };
+enum { PAGE = 4096, HUGE = 2 << 20, READERS = 6, READER_BYTES = 64 << 10, BLOCK = 512 << 10, MOST_RING = 3 * HUGE };
+enum { TIMEOUT_MS = 30000, GAP = 64 << 10, SLOTS = 32, CHOSEN = 15, RANGE = 32 };
 
 static int64_t pages(int64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
 
@@ -98,7 +99,8 @@ void open_weights(session *s, int64_t dram, int64_t later) {
       fail(DOES_NOT_FIT, "needs at least %lld bytes (process, arena and buffers %lld, resident weights %lld, ring %lld), "
            "the budget is %lld", (long long)(taken + resident + ring + readers), (long long)(taken), (long long)resident,
            (long long)ring, (long long)dram);
-    int64_t wanted = dram / 16 < MOST_RING ? dram / 16 : MOST_RING; /* a few blocks ahead; it takes from what stays */
+    int64_t wanted = dram / 8 < MOST_RING ? dram / 8 : MOST_RING; /* a few blocks ahead; it takes from what stays */
+    if (wanted > HUGE) wanted = wanted / HUGE * HUGE; /* the rest would be small pages, which fill at half the speed */
     if (wanted > ring && left >= wanted + readers) ring = wanted;
     plan.ring_bytes = ring;
     plan.pinned_bytes = left - ring - readers;
