@@ -10,7 +10,7 @@ from itertools import groupby
 from benchmarks.llm_limits import Limits
 from benchmarks.llm_perplexity import WINDOW, Perplexity
 from benchmarks.llm_race import DECODED, FULL, PAST, PROMPTS, Figures
-from benchmarks.llm_speculation import Speculation
+from benchmarks.llm_speculation import ITEMS, TOKENS, Speculation
 from benchmarks.readme import markdown
 from edgert.interface.devices import cpu_name
 
@@ -83,5 +83,5 @@ def speculation(found: Sequence[Speculation]) -> str:
         ]
         for r in found
     ]  # fmt: skip
-    head = f"{found[0].tokens} tokens after a prompt to summarise a news item, one thread, temperature 0."
+    head = f"At most {TOKENS} tokens after each of {ITEMS} prompts to summarise a news item, one thread, temperature 0."
     return f"{head}\n\n{markdown(columns, rows)}"

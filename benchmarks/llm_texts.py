@@ -26,8 +26,7 @@ def texts() -> dict[str, str]:
     return {"Lee news": lee.strip(), "Python's topics": "\n".join(topics.topics.values())}
 
 
-# What a small instruct model summarises mostly in the text's own words: the first Lee items of two or three sentences.
-def summarising_prompt(limit: int = 900) -> str:
-    """A chat message that asks for a summary of a news item."""
-    item = next(line for line in texts()["Lee news"].splitlines() if 500 < len(line) < limit)
-    return f"Summarize the following text in its own words, sentence by sentence:\n\n{item}"
+def summarising_prompts(count: int) -> list[str]:
+    """Chat messages that ask for summaries of the first `count` news items of a few sentences."""
+    items = [line for line in texts()["Lee news"].splitlines() if 500 < len(line) < 1400]
+    return [f"Summarize the following text in its own words, sentence by sentence:\n\n{item}" for item in items[:count]]

@@ -65,15 +65,8 @@ class CachedEngine:
         self._triangle = np.tri(self.chunk, dtype=np.uint8)
         # whether a run may ask for no logits: then the output layer is neither run nor read
         self._headless = any(dim.name == "want" and dim.min == 0 for dim in model.artifact.spec.dims)
-        self._past, self._place, self._token = (np.zeros(1, np.int64) for _ in range(3))
-        self.position = 0
-        self._step = model.bind(
-            {
-                "ids": self._token, "positions": self._place, "past": self._past, "seen": np.ones((1, 1), np.uint8),
-                "rows": np.zeros(1, np.int64), **self._folded, **self._state,
-            },
-            {"logits": self._logits},
-        )  # fmt: skip
+        self._past, self.position = np.zeros(1, np.int64), 0
+        self._few: dict[int, _Few] = {}
         self._verified = 0  # tokens of the last `verify`
 
     @property
@@ -109,18 +102,18 @@ class CachedEngine:
     def decode(self, token: int) -> np.ndarray:
         """See engine_api.Engine."""
         self._verified = 0
-        self._make_room(np.array([token]))
-        self._token[0], self._past[0], self._place[0] = token, self.position, self.position + self._rows.shift
-        self._step.run()
+        logits = self._run_few(np.array([token]))
         self.position += 1
-        return self._logits[0]
+        return logits[0]
 
     def verify(self, ids: Ids, parents: Sequence[int] | None = None) -> np.ndarray:
         """See engine_api.Engine. At most `wanted` tokens."""
         ids = self._checked(ids)
         if len(ids) > self.wanted:
             raise UsageError(f"{len(ids)} tokens to verify: at most {self.wanted} at once")
-        logits = self._run(ids, range(len(ids)), parents)
+        chain = parents is None or list(parents) == list(range(NO_PARENT, len(ids) - 1))
+        few = chain and len(ids) <= FEW
+        logits = self._run_few(ids) if few else self._run(ids, range(len(ids)), parents)
         self._verified = len(ids)
         return logits
 
@@ -211,6 +204,15 @@ class CachedEngine:
         self.position = self._rows.make_room(self.position, len(ids))
         self._rows.put(self.position, ids)
 
+    def _run_few(self, ids: np.ndarray) -> np.ndarray:
+        """Logits of all of those tokens, each of which follows the one before, by arrays that are bound once."""
+        few = self._few.get(len(ids)) or self._few.setdefault(len(ids), _Few(self, len(ids)))
+        self._make_room(ids)
+        few.ids[:], self._past[0] = ids, self.position
+        np.add(few.depth, self.position + self._rows.shift, out=few.positions)
+        few.bound.run()
+        return self._logits[: len(ids)]
+
     def _run(self, ids: np.ndarray, rows: Sequence[int], parents: Sequence[int] | None = None) -> np.ndarray:
         """Logits [rows, vocab] of those tokens, which go into the cache behind what is committed."""
         self._reserve_logits(len(rows), self.vocab)
@@ -225,6 +227,16 @@ class CachedEngine:
             "rows": np.array(rows, np.int64), **self._folded, **self._state,
         }  # fmt: skip
         return self.model.run(given, {"logits": self._logits})["logits"]
+
+
+class _Few:
+    """What goes in and comes out of a pass over `count` tokens, bound."""
+
+    def __init__(self, engine: CachedEngine, count: int) -> None:
+        self.ids, self.positions, self.depth = (np.arange(count, dtype=np.int64) for _ in range(3))
+        seen = np.tri(count, dtype=np.uint8)
+        given = {"ids": self.ids, "positions": self.positions, "past": engine._past, "seen": seen, "rows": self.depth}
+        self.bound = engine.model.bind(given | engine._folded | engine._state, {"logits": engine._logits})
 
 
 def decoder_facts(model: Model) -> dict[str, Any]:

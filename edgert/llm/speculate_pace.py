@@ -8,7 +8,7 @@ from itertools import accumulate
 from operator import mul
 
 RECENT = 8  # passes of a size whose fastest counts: others were slowed by something else
-STEP = 0.04  # what another token is taken to add to a pass of a size that was never timed
+STEP = 0.09  # what another token is taken to add to a pass of a size that was never timed
 
 
 class Confidence:
