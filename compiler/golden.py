@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from compiler.golden_half import with_half_weights
+
 TOLERANCE = 1e-4  # of the output's range: float32 sums of some thousand terms in another order
+HALVES = 1e-2  # where values and weights are rounded to 11 bits: some fifty times 5e-4, seldom all one way
 ABSOLUTE = 1e-6  # what sigmoid, tanh and the like may be off by themselves: some units in the last place of 1.0
 STEPS = 5 / 255  # of the range: where floats are rounded to bytes a tie may fall the other way, and the step spreads
 LOOSEST = 0.25  # a check beyond that finds no fault
@@ -56,13 +59,14 @@ def _floats(rng: np.random.Generator, shape: tuple[int, ...], drawn: bool) -> np
     return np.broadcast_to(np.where(written, -2.0, 2.0), shape).copy()
 
 
-def make(model: Path, manifest: Mapping[str, Any], notes: list[str]) -> tuple[dict, dict, float]:
+def make(model: Path, manifest: Mapping[str, Any], notes: list[str], half: int = 0) -> tuple[dict, dict, float]:
     """Golden inputs, ONNX Runtime's outputs for them, and the tolerance as a share of an output's range.
 
     Nothing, with a note, where ONNX Runtime cannot run the model. Of two kinds of inputs, those are taken whose answers
     can be compared more closely: a detector that finds nothing in noise answers with numbers too small for it. Where
     floats are rounded to bytes on the way, a tie that falls the other way may move an answer a good deal: how far is
-    measured, as the difference between ONNX Runtime with and without its integer kernels, and allowed twice.
+    measured, as the difference between ONNX Runtime with and without its integer kernels, and allowed twice. half: so
+    many elements and more are stored as float16; what ONNX Runtime makes of weights rounded so is allowed twice too.
     """
     import onnxruntime as ort
 
@@ -74,6 +78,8 @@ def make(model: Path, manifest: Mapping[str, Any], notes: list[str]) -> tuple[di
         sessions = [_session(model, levels.ORT_ENABLE_BASIC)]
         if rounds:
             sessions.insert(0, _session(model, levels.ORT_ENABLE_ALL))
+        if half:
+            sessions.append(_session(with_half_weights(model, half), levels.ORT_ENABLE_BASIC))
         wanted = {i.name for i in sessions[0].get_inputs()}
         pictures = any(len(a.shape) >= 3 and a.shape[-2] >= LINE for a in make_inputs(manifest).values())
         for drawn in (False, True)[: 1 + pictures]:
@@ -84,7 +90,8 @@ def make(model: Path, manifest: Mapping[str, Any], notes: list[str]) -> tuple[di
             span = min((_span(runs[0][name]) for name in floats), default=1.0)
             noise = max((_distance(runs[0][name], runs[-1][name]) for name in floats), default=0.0)
             allowed = [TOLERANCE, ABSOLUTE / span if span > 0 else 0.0]
-            allowed += [STEPS, min(2 * noise, LOOSEST)] if rounds else []
+            allowed += ([STEPS] if rounds else []) + ([HALVES] if half else [])
+            allowed += [min(2 * noise, LOOSEST)] if rounds or half else []
             found.append((min(max(allowed), 1.0), -span, feeds, runs[0]))
     except Exception as error:  # ONNX Runtime raises many kinds
         notes.append(f"no golden answers: ONNX Runtime does not run this model ({str(error).splitlines()[0][:160]})")
@@ -95,13 +102,14 @@ def make(model: Path, manifest: Mapping[str, Any], notes: list[str]) -> tuple[di
     return feeds, answers, tolerance
 
 
-def _session(model: Path, level: Any) -> Any:
+def _session(model: Path | bytes, level: Any) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = level
-    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    given = model if isinstance(model, bytes) else str(model)
+    return ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:

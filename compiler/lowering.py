@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -14,13 +16,14 @@ from compiler.frontend.dims import largest
 from compiler.frontend.facts import Facts
 from compiler.frontend.nodes import make_node
 from compiler.fusion import Group, kind_of
+from compiler.halves import Halves, half_values, halved
 from compiler.ops.registry import Custom, Node, Result, find
-from compiler.program import Buffer, Part, Port, Program, Step
+from compiler.program import Buffer, Part, Port, Program, Space, Step
 from targets.dtypes import item_size
 from targets.gpu import ON_GPU, cpu_of
 from targets.kernels.nest import lower_nest
 from targets.kernels.registry import Call, stages_for, templates_for
-from targets.kernels.stage import Const, Leaf, Stage
+from targets.kernels.stage import Const, Leaf, Stage, stored_dtype
 from targets.kernels.tensor import Index, Tensor, compute, product
 from targets.target import Target
 
@@ -38,8 +41,8 @@ class Lowering:
     """Turns one graph into a Program."""
 
     def __init__(
-        self, model: ir.Model, facts: Facts, target: Target, tiles: Callable[[Call], dict] | None = None,
-        weights: dict[str, Buffer] | None = None,
+        self, model: ir.Model, facts: Facts, target: Target, tiles: Callable[[Call], dict] | None,
+        weights: dict[str, Buffer] | None = None, halves: Halves | None = None,
     ) -> None:  # fmt: skip
         """weights: those of other programs of one artifact, to be shared; what this one adds goes in as well."""
         self.model, self.facts, self.target = model, facts, target
@@ -51,6 +54,7 @@ class Lowering:
         self.buffers: dict[str, Buffer] = {}
         self.weights: dict[str, Buffer] = {} if weights is None else weights  # by what they hold
         self.touched: set[int] = set()  # ids of buffers that some step has used
+        self.halves = halves
         self.keep: list[Tensor] = []  # ids in `values` stay valid only as long as the leaves live
 
     # ---- values and buffers ---------------------------------------------------------------------------------------
@@ -66,6 +70,8 @@ class Lowering:
             leaf = Tensor(tuple(fact.shape), fact.dtype, name)
             if name in self.facts.constants:
                 leaf.data = lambda: np.asarray(self.facts.constants[name])
+            if self.halves is not None and self.halves.holds(self.root(name)):
+                leaf.stored = "float16"
             self.leaves[name] = leaf
             self.values[id(leaf)] = name
         return self.leaves[name]
@@ -88,21 +94,16 @@ class Lowering:
             return Buffer(leaf.name, "dims", (1,), "int64", 8, index=slot)
         if id(leaf) not in self.values:
             if id(leaf) not in scratch:
-                size = self.max_bytes(leaf.shape, leaf.dtype)
+                size = self.max_bytes(leaf.shape, stored_dtype(leaf))
                 scratch[id(leaf)] = Buffer(f"scratch.{leaf.name}", "arena", leaf.shape, leaf.dtype, size)
             return scratch[id(leaf)]
         name = self.root(self.values[id(leaf)])
         if name not in self.buffers:
-            fact = self.facts.values[name]
-            size = self.max_bytes(fact.shape, fact.dtype)
-            if name in self.facts.constants:
-                key = f"value {name}"
-                if key not in self.weights:
-                    data = self.leaf(name).data
-                    self.weights[key] = Buffer(name, "weights", fact.shape, fact.dtype, size, data=data)
-                self.buffers[name] = self.weights[key]
-            else:
-                self.buffers[name] = Buffer(name, "arena", fact.shape, fact.dtype, size)
+            held = self.leaf(name)
+            dtype, data = stored_dtype(held), partial(halved, held.data) if held.data and held.stored else held.data
+            space = cast(Space, "weights" if data else "arena")
+            made = Buffer(name, space, held.shape, dtype, self.max_bytes(held.shape, dtype), data=data)
+            self.buffers[name] = self.weights.setdefault(f"value {name} {dtype}", made) if data else made
         return self.buffers[name]
 
     # ---- the graph ------------------------------------------------------------------------------------------------
@@ -123,6 +124,8 @@ class Lowering:
                 source, shown = group.nodes[0].inputs[0], name_of(group.nodes[0].outputs[0])
                 if source is not None and shown not in facts.constants:
                     self.roots[shown] = name_of(source)
+        if self.halves is not None:
+            self.halves.full |= {self.root(name) for name in (*inputs, *outputs)}
         for i, name in enumerate(inputs):
             fact = facts.values[name]
             self.buffers[name] = Buffer(name, "io", fact.shape, fact.dtype, ports[0][i].bytes, index=i)
@@ -213,6 +216,7 @@ class Lowering:
     def _note_copies(self, found: Runs, steps: Sequence[Step]) -> None:
         """Tells the steps of an operator that only moves bytes which of their buffers are parts of which."""
         parts = [(self.root(part), self.root(whole), at) for part, (whole, at) in found.items()]
+        parts = parts if self.halves is None else self.halves.parts(parts)
         for step in steps:
             mine = {id(buffer) for buffer in step.buffers}
             pairs = [(self.buffers[p], self.buffers[w], at) for p, w, at in parts if {p, w} <= self.buffers.keys()]
@@ -288,12 +292,9 @@ def _name(group: Group) -> str:
 
 
 def lower_graph(
-    model: ir.Model,
-    facts: Facts,
-    target: Target,
-    groups: Sequence[Group],
-    tiles: Callable[[Call], dict] | None = None,
-    weights: dict[str, Buffer] | None = None,
-) -> Program:
+    model: ir.Model, facts: Facts, target: Target, groups: Sequence[Group],
+    tiles: Callable[[Call], dict] | None = None, weights: dict[str, Buffer] | None = None,
+) -> Program:  # fmt: skip
     """The program of a graph whose every node passed inference. weights: see Lowering."""
-    return Lowering(model, facts, target, tiles, weights).run(groups)
+    halves = half_values(facts, target, lambda: Lowering(model, facts, target, tiles).run(groups))
+    return Lowering(model, facts, target, tiles, weights, halves).run(groups)

@@ -175,7 +175,8 @@ def compile(
     answers: dict[str, np.ndarray] = {}
     if golden:
         started_golden = time.perf_counter()
-        feeds, answers, tolerance = golden_data.make(Path(model), done.manifest, done.notes)
+        half = chosen.half if isinstance(chosen, Gpu) else 0
+        feeds, answers, tolerance = golden_data.make(Path(model), done.manifest, done.notes, half)
         done.seconds["golden"] = round(time.perf_counter() - started_golden, 4)
         done.manifest["golden"] = {"tolerance": tolerance}
     manifest = emitter(Output(done, path, feeds, answers, {**done.members, **more}, placing, coder))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from .target import Target
 
 # types that every OpenCL 1.2 device computes with
+# elements: what is smaller takes little memory as float32, and much may hang on it (biases, positions, statistics)
+HALF_FROM = 4096
 ON_GPU = {"float32", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
@@ -15,7 +17,8 @@ class Gpu(Target):
     """Kernels are OpenCL C; whatever has none runs on the CPU beside it, to which everything else here belongs.
 
     host: that CPU, whose templates are used there. workgroup: work items that run together. vector: elements that an
-    item loads, computes and stores at once. tile: rows of a matrix product that an item computes.
+    item loads, computes and stores at once. tile: rows of a matrix product that an item computes. half: weights and
+    values between kernels of at least so many elements are float16 in memory, computed with in float32; 0: none are.
     """
 
     family: str = "gpu"
@@ -23,12 +26,18 @@ class Gpu(Target):
     workgroup: int = 64
     vector: int = 4
     tile: int = 4
+    half: int = 0
+
+    def halves(self, elements: int) -> bool:
+        """Whether so many float32 elements are stored as float16."""
+        return 0 < self.half <= elements
 
 
-def beside(host: Target, name: str, **more: int) -> Gpu:
-    """The target `name` of a graphics processor beside that CPU."""
+def beside(host: Target, name: str, **more: int) -> dict[str, Gpu]:
+    """The target `name` of a graphics processor beside that CPU, and `name-fp16`, which stores in half precision."""
     inherited = {f.name: getattr(host, f.name) for f in fields(Target) if f.name not in ("name", "family")}
-    return Gpu(name, **inherited, host=host, **more)  # type: ignore[arg-type]
+    made = Gpu(name, **inherited, host=host, **more)  # type: ignore[arg-type]
+    return {t.name: t for t in (made, replace(made, name=f"{name}-fp16", half=HALF_FROM))}
 
 
 def cpu_of(target: Target) -> Target:

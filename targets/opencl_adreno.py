@@ -6,4 +6,4 @@ from .aarch64 import TARGETS as ARM
 from .gpu import beside
 
 # a wave is 64 or 128 items, and registers are plenty
-TARGETS = {t.name: t for t in (beside(ARM["cortex-a76"], "opencl-adreno", workgroup=128, tile=8),)}
+TARGETS = beside(ARM["cortex-a76"], "opencl-adreno", workgroup=128, tile=8)

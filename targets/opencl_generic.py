@@ -5,4 +5,4 @@ from __future__ import annotations
 from .gpu import beside
 from .x86_64 import TARGETS as X86
 
-TARGETS = {t.name: t for t in (beside(X86["x86-64-avx2"], "opencl"),)}
+TARGETS = beside(X86["x86-64-avx2"], "opencl")

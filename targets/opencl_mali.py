@@ -6,4 +6,4 @@ from .aarch64 import TARGETS as ARM
 from .gpu import beside
 
 # more than 32 registers an item halve the threads that are in flight
-TARGETS = {t.name: t for t in (beside(ARM["cortex-a76"], "opencl-mali", workgroup=64, tile=4),)}
+TARGETS = beside(ARM["cortex-a76"], "opencl-mali", workgroup=64, tile=4)

@@ -18,6 +18,7 @@ from targets.target import Target
 
 from .cache import cached
 from .lower import source, symbol
+from .opencl_half import HALF, STORE, stored_halves
 
 # sums in the order in which they are written: the functions of targets/kernels/vmath.py rely on it
 HEADER = "#pragma OPENCL FP_CONTRACT OFF\n"
@@ -30,7 +31,8 @@ def kernel_source(stage: Stage, target: Target) -> str:
 
 def program_source(stages: Iterable[Stage], target: Target) -> str:
     """One program of every distinct kernel of `stages`."""
-    return HEADER + "\n".join({symbol(stage, target): kernel_source(stage, target) for stage in stages}.values())
+    kernels = "\n".join({symbol(stage, target): kernel_source(stage, target) for stage in stages}.values())
+    return HEADER + (HALF if STORE in kernels else "") + kernels
 
 
 def _generated(stage: Stage, name: str) -> str:
@@ -69,4 +71,6 @@ def _with_offsets(text: str, name: str) -> str:
             pointers.append(f"  {kind} {argument} = ({cast})({argument}_base + {argument}_at);\n")
         else:
             parameters.append(parameter)
-    return f"__kernel void {name}({', '.join(parameters)}) {{\n{''.join(pointers)}{text[found.end() :]}"
+    halves = [p.rpartition(" ")[2] for p in found[1].split(",") if "half*" in p]
+    body = stored_halves(text[found.end() :], halves)
+    return f"__kernel void {name}({', '.join(parameters)}) {{\n{''.join(pointers)}{body}"

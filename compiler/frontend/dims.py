@@ -8,6 +8,7 @@ from tvm import tirx
 from tvm.ir import Range
 
 from targets.kernels.tensor import ANALYZER, Index, extent, simplify
+from targets.kernels.tensor import largest as largest
 
 UNBOUNDED = 2**62  # above any size; what an expression without a known upper bound is taken for
 
@@ -22,11 +23,6 @@ def make_var(name: str, low: int, high: int) -> tirx.Var:
 def smallest(value: Index) -> int:
     """A lower bound of `value` over the bounds of its variables."""
     return value if isinstance(value, int) else int(ANALYZER.const_int_bound(value).min_value)
-
-
-def largest(value: Index) -> int:
-    """An upper bound of `value` over the bounds of its variables."""
-    return value if isinstance(value, int) else int(ANALYZER.const_int_bound(value).max_value)
 
 
 def provable(condition: tirx.Expr | bool) -> bool | None:

@@ -24,7 +24,7 @@ from tvm.tirx import ForKind
 from targets.dtypes import item_size
 
 from .reading import Reading
-from .stage import Const, Leaf, Stage
+from .stage import Const, Leaf, Stage, stored_dtype
 from .storage import expression_dtype, from_bits, storage_dtype, to_bits
 from .tensor import Index, Tensor, as_expr, bind_reader, simplify
 
@@ -58,7 +58,7 @@ class Builder:
         """
         key = id(leaf)
         if key not in self._operands:
-            dtype = storage_dtype(leaf.dtype)
+            dtype = storage_dtype(stored_dtype(leaf))
             name = f"p{len(self._operands)}"
             pointer = tirx.Var(name, PointerType(PrimType(dtype)))
             buffer = tirx.decl_buffer(_shape(leaf.shape), dtype, name + "_b")
@@ -88,6 +88,8 @@ class Builder:
             value = self.arg(tensor)[tuple(as_expr(i) for i in indices)] if indices else self.arg(tensor)[0]
             if tensor.dtype == "bfloat16":
                 return from_bits(value)
+            if tensor.stored:
+                return value.astype(tensor.dtype)
             return value.astype("bool") if tensor.dtype == "bool" else value
         if not self._in_range(tensor, indices):
             return tensor.fn(*indices)

@@ -17,7 +17,7 @@ from tvm.ir import Expr
 from tvm.ir.expr import TensorLoad
 from tvm_ffi import StructuralKey
 
-from .stage import Stage
+from .stage import Stage, stored_dtype
 from .tensor import Index, as_expr, simplify
 
 ADDRESS = "tirx.address_of"  # an operand whose address is taken may be touched anywhere
@@ -25,7 +25,8 @@ ADDRESS = "tirx.address_of"  # an operand whose address is taken may be touched 
 
 def may_overwrite(stage: Stage, read: int, written: int) -> bool:
     """Whether the result at operand `written` may lie where operand `read` does. Both of one type and size."""
-    if not stage.once or stage.operands[read].dtype != stage.operands[written].dtype:
+    kinds = {(leaf.dtype, stored_dtype(leaf)) for leaf in (stage.operands[read], stage.operands[written])}
+    if not stage.once or len(kinds) > 1:
         return False
     uses = _uses(StructuralKey(stage.func), len(stage.operands))  # type: ignore[call-arg]
     loads, stores = uses.of(read), uses.of(written)

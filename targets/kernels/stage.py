@@ -41,6 +41,11 @@ class Const:
 Leaf = Tensor | Temp | Const
 
 
+def stored_dtype(leaf: Leaf) -> str:
+    """The type of a leaf's elements in memory."""
+    return (leaf.stored if isinstance(leaf, Tensor) else "") or leaf.dtype
+
+
 @dataclass(frozen=True)
 class Slide:
     """Operand `read` may lie in the memory of operand `written`, from byte `at` on, and reach beyond its end."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 from tvm import tirx
+
+LARGEST_HALF = 65504.0
 
 
 def expression_dtype(dtype: str) -> str:
@@ -16,6 +19,12 @@ def expression_dtype(dtype: str) -> str:
 def storage_dtype(dtype: str) -> str:
     """The type of a buffer's elements: a bool is a byte, a bfloat16 its bits (TVM legalises no bound values)."""
     return {"bool": "uint8", "bfloat16": "uint16"}.get(dtype, expression_dtype(dtype))
+
+
+def as_halves(values: np.ndarray) -> np.ndarray:
+    """float32 as float16, to nearest; what is too large (but for infinity) becomes the largest there is."""
+    held = np.clip(values, -LARGEST_HALF, LARGEST_HALF)
+    return np.where(np.isinf(values), values, held).astype(np.float16)
 
 
 def from_bits(bits: tirx.Expr) -> tirx.Expr:

@@ -45,6 +45,7 @@ class Tensor:
     reduction: Reduction | None = None
     materialised: bool = False  # written to a buffer by a stage of its own
     data: Callable[[], np.ndarray] | None = None  # a leaf known at compile time: reads it, perhaps from disk
+    stored: str = ""  # a leaf's elements in memory, where they are of another type than `dtype`: float16
     meaning: object | None = None  # what a map does as a whole, for templates that have a faster way to do it
 
     def __call__(self, *indices: Index) -> tirx.Expr:
@@ -119,6 +120,11 @@ def simplify(value: Index) -> Index:
         return int(value)
     value = ANALYZER.simplify(value)
     return int(value.value) if isinstance(value, tirx.IntImm) else value
+
+
+def largest(value: Index) -> int:
+    """An upper bound of `value` over the bounds of its variables."""
+    return value if isinstance(value, int) else int(ANALYZER.const_int_bound(value).max_value)
 
 
 def same_dim(a: Index, b: Index) -> bool:

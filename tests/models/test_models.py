@@ -18,6 +18,10 @@ pytestmark = [pytest.mark.registry, pytest.mark.slow]
 # of the output's range. float32 has 6e-8 of relative error an operation; chains of some fifty layers with sums of up
 # to some thousand terms, in another order than ONNX Runtime's, stay well below
 TOLERANCE = 1e-4
+# of the output's range, where values and weights are rounded to 11 bits: 5e-4 each, up to some fifty times in a row
+HALVES = 1e-2
+# the detector's steep edges make more of it: ONNX Runtime alone answers 4e-2 away with its weights rounded to float16
+STEEP = {"ppocr-det": 0.999}  # so large a share of the answers is held to HALVES
 
 
 # others are run by emulators and simulators: tests/devices, tests/models/test_runner.py, tests/mcu
@@ -33,19 +37,21 @@ def targets() -> list[str]:
 def test_answers_equal_onnxruntimes(name: str, target: str, tmp_path: Path) -> None:
     if target not in targets():
         pytest.skip(f"this machine's CPU lacks {target}'s features")
-    if target == "opencl" and not device_count():
+    half = target == "opencl-fp16"
+    if target.startswith("opencl") and not device_count():
         pytest.skip("no OpenCL device (pip: pyopencl[pocl])")
     source, artifact = compiled(name, tmp_path, target)
     reference = session(source)
     with edgert.load(artifact, threads=2) as model:
-        for feeds in inputs(name, source):
+        for feeds in inputs(name, source)[: 3 if half else None]:
             got = model.run(feeds)
             wanted = dict(zip([o.name for o in reference.get_outputs()], reference.run(None, feeds), strict=True))
             for output, value in wanted.items():
                 assert got[output].shape == value.shape and got[output].dtype == value.dtype
                 span = float(np.ptp(value)) or float(np.abs(value).max()) or 1.0
-                error = float(np.abs(got[output].astype(np.float64) - value).max()) / span
-                assert error <= TOLERANCE, f"{name} {output}: {error:.2e} of the range"
+                errors = np.abs(got[output].astype(np.float64) - value) / span
+                error = float(np.quantile(errors, STEEP.get(name, 1) if half else 1))
+                assert error <= (HALVES if half else TOLERANCE), f"{name} {output}: {error:.2e} of the range"
 
 
 @pytest.mark.parametrize("name", ["mobilenet-v2", "efficientnet-lite0"])

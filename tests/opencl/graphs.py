@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from edgert.artifact import Artifact
 
 FLOAT = TensorProto.FLOAT
 
@@ -94,3 +98,15 @@ def graph(name: str) -> onnx.ModelProto:
     used = {name for n in nodes for name in n.input}
     made_of = helper.make_graph(nodes, name, *ports, [c for c in constants if c.name in used])
     return helper.make_model(made_of, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def feeds(path: Path, length: int = 17) -> dict[str, np.ndarray]:
+    """Seeded inputs of an artifact."""
+    rng, found = np.random.default_rng(3), {}
+    for tensor in Artifact.open(path).spec.inputs:
+        shape = [length if not isinstance(d, int) else d for d in tensor.shape]
+        if tensor.dtype == "float32":
+            found[tensor.name] = rng.standard_normal(shape).astype(np.float32)
+        else:
+            found[tensor.name] = rng.integers(0, 2 if tensor.dtype == "bool" else 9, shape).astype(tensor.dtype)
+    return found

@@ -22,19 +22,12 @@ from edgert.artifact import Artifact
 from edgert.cli import main
 from edgert.errors import DoesNotFit, EdgertError, UnsupportedModel, UsageError
 from edgert.manifest import parse
-from edgert.opencl.device import Device, device_count
+from edgert.opencl.device import Device
 from edgert.opencl.model import OpenClModel
 from tests.llm.small_models import gguf
-from tests.opencl.graphs import graph
+from tests.opencl.graphs import feeds, graph
 
 Make = Callable[..., Path]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def device() -> None:
-    """Skips where there is none. Not when tests are collected: a driver is a large library."""
-    if not device_count():
-        pytest.skip("no OpenCL device (pip: pyopencl[pocl])")
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +44,6 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
         return path
 
     return artifact
-
-
-def feeds(path: Path, length: int = 17) -> dict[str, np.ndarray]:
-    """Seeded inputs of an artifact."""
-    rng, found = np.random.default_rng(3), {}
-    for tensor in Artifact.open(path).spec.inputs:
-        shape = [length if not isinstance(d, int) else d for d in tensor.shape]
-        if tensor.dtype == "float32":
-            found[tensor.name] = rng.standard_normal(shape).astype(np.float32)
-        else:
-            found[tensor.name] = rng.integers(0, 2 if tensor.dtype == "bool" else 9, shape).astype(tensor.dtype)
-    return found
 
 
 def check(path: Path, model: OpenClModel, given: dict[str, np.ndarray]) -> None:

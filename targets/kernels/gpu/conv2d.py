@@ -17,7 +17,7 @@ from ..registry import Call, template
 from ..stage import Const, Stage
 from ..tensor import Index, Tensor, as_expr, product
 from .grid import Grid, place_of
-from .tile import Tile, kept, rows_of
+from .tile import Tile, kept, packed, rows_of
 
 
 @template("edgert.Conv2d", "gpu")
@@ -35,9 +35,9 @@ class _Conv:
         self.call, self.s, self.x, self.width = call, s, x, target.vector
         self.height = rows_of(s.out_width, target)
         self.b = Grid(f"{'depthwise' if s.is_depthwise else 'conv2d'}_f32_{self.height}x{self.width}", target)
-        self.weights = self._packed(w)
+        self.weights = self._packed(w, target)
 
-    def _packed(self, w: Tensor) -> Const:
+    def _packed(self, w: Tensor, target: Gpu) -> Const:
         """[O, C/group, kH, kW] -> [kH, kW, C/group, O], padded to whole vectors of output channels."""
         s = self.s
         wide = -(-s.out_channels // self.width) * self.width
@@ -48,7 +48,7 @@ class _Conv:
             padded[..., : s.out_channels] = data
             return padded
 
-        return Const((*s.kernel, s.group_in, wide), "float32", make, f"{w.name}.gpu.{wide}", w.name)
+        return packed(target, (*s.kernel, s.group_in, wide), make, f"{w.name}.gpu.{wide}", w.name)
 
     def stage(self) -> Stage:
         """The kernel."""
@@ -89,10 +89,10 @@ class _Conv:
         tests = [None if test is None else b.let(test) for test in tests]
 
         def read(r: int, channel: Index) -> tirx.Expr:
-            return self.image[self.n, y, pixels[r][0], channel]
+            return b.load(self.image, self.n, y, pixels[r][0], channel)
 
         if s.is_depthwise:
-            row, last = tile.vector(lambda v: self.taps[ky, kx, 0, self.first + v], True), s.channels - 1
+            row, last = tile.vector(lambda v: b.load(self.taps, ky, kx, 0, self.first + v), True), s.channels - 1
             even = s.channels % self.width == 0
 
             def pixel(r: int, v: Index) -> tirx.Expr:
@@ -103,7 +103,7 @@ class _Conv:
                     tile.multiply_add(r, tile.vector(partial(pixel, r), even), row)
             return
         with b.serial(s.channels, "ci") as ci:
-            row = tile.vector(lambda v: self.taps[ky, kx, ci, self.first + v], True)
+            row = tile.vector(lambda v: b.load(self.taps, ky, kx, ci, self.first + v), True)
             for r, test in enumerate(tests):
                 value = read(r, ci)
                 tile.add(r, b.let(value if test is None else tirx.Select(test, value, tirx.const(0, "float32"))), row)

@@ -52,6 +52,11 @@ class Grid(Builder):
         inner = _launched(lane, "threadIdx.x", self.workgroup, _seq(body))
         self.emit(_launched(block, "blockIdx.x", extent, inner))
 
+    def load(self, buffer: tirx.Var, *indices: Index) -> tirx.Expr:
+        """An element, as float32 where the buffer holds halves."""
+        value = buffer[tuple(as_expr(i) for i in indices)]
+        return value.astype("float32") if str(buffer.dtype) == "float16" else value
+
     def shared(self, count: int, dtype: str) -> tirx.Var:
         """`count` elements that all work items of a group see. Outside of loops and conditions."""
         buffer = tirx.decl_buffer([count], dtype, "shared", scope="shared")

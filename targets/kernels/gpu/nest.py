@@ -12,13 +12,15 @@ from ..loops import merge_axes
 from ..nest import NESTS
 from ..reduction import Reducer
 from ..stage import Stage
-from ..tensor import Tensor, product
+from ..tensor import Tensor, largest, product
 from .grid import Grid, place_of
 
 
 def gpu_nest(t: Tensor, out: Tensor, target: Target, name: str) -> list[Stage]:
     """The kernel that computes the expression `t` and stores it in `out`."""
     assert isinstance(target, Gpu)
+    if t is out and t.dtype == "float32" and target.halves(largest(product(t.shape))):
+        t.stored = "float16"
     b = Grid(f"{name}_{t.dtype}", target)
     with b:
         if t.reduction is not None:

@@ -16,7 +16,7 @@ from ..registry import Call, template
 from ..stage import Const, Leaf, Stage
 from ..tensor import Index, Tensor, product
 from .grid import Grid, place_of
-from .tile import Tile, kept, rows_of
+from .tile import Tile, kept, packed, rows_of
 
 
 @template("edgert.Gemm", "gpu")
@@ -36,7 +36,7 @@ def gemm(call: Call, target: Target) -> list[Stage] | None:
         padded[:, :cols] = data.T if swapped else data
         return padded
 
-    right = Const((depth, wide), "float32", make, f"{w.name}.gpu.{wide}.{swapped}", w.name)
+    right = packed(target, (depth, wide), make, f"{w.name}.gpu.{wide}.{swapped}", w.name)
     return _stages(call, target, "gemm", (), call.outputs[0].shape[:-1], a, right, False, False)
 
 
@@ -82,11 +82,12 @@ def _stages(
 
                 def column(c: Index) -> tirx.Expr:
                     n = columns[c] if isinstance(c, int) else first + c
-                    return weights[(*place_w, n, k) if swap_b else (*place_w, k, n)]
+                    return b.load(weights, *place_w, *((n, k) if swap_b else (k, n)))
 
                 row = tile.vector(column, padded and not swap_b)
                 for r, head in enumerate(heads):
-                    tile.add(r, b.let(left[(*place_a, k, *head) if swap_a else (*place_a, *head, k)]), row)
+                    at_a = (k, *head) if swap_a else (*head, k)
+                    tile.add(r, b.let(b.load(left, *place_a, *at_a)), row)
             tile.finish(
                 call, lambda r, c: (*place, *heads[r], first + c), stored, None if whole else lambda c: first + c < cols
             )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import numpy as np
 from tvm import tirx
 
 from targets.gpu import Gpu
 
 from ..registry import Call
+from ..stage import Const
+from ..storage import as_halves
 from ..tensor import Index, as_expr
 from .grid import Grid
 
@@ -29,8 +33,11 @@ class Tile:
         held = b.local((self.cols,), "float32")
         if whole:
             # by name: TVM's generator makes vector loads only of addresses it can prove to be aligned
-            first = tirx.address_of(load(0))
-            value = tirx.call_pure_extern(f"float32x{self.cols}", f"vload{self.cols}", 0, first)
+            first = load(0)
+            halves = isinstance(first, tirx.Cast)
+            name, first = ("vload_half", first.value) if halves else ("vload", first)
+            at = tirx.address_of(first)
+            value = tirx.call_pure_extern(f"float32x{self.cols}", f"{name}{self.cols}", 0, at)
             b.emit(
                 tirx.BufferStore(held, value, [tirx.Ramp(tirx.const(0, "int32"), tirx.const(1, "int32"), self.cols)])
             )
@@ -79,6 +86,13 @@ class Tile:
                 for c in range(self.cols):
                     with where(None if cols is None else cols(c)):
                         store(r, c)
+
+
+def packed(target: Gpu, shape: tuple[int, ...], make: Callable[[], np.ndarray], key: str, name: str) -> Const:
+    """Weights as the target stores them; `make` gives them as float32."""
+    if not target.halves(math.prod(shape)):
+        return Const(shape, "float32", make, key, name)
+    return Const(shape, "float16", lambda: as_halves(make()), f"{key}.half", name)
 
 
 def rows_of(extent: Index, target: Gpu) -> int:
