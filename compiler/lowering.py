@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -101,7 +100,7 @@ class Lowering:
         if name not in self.buffers:
             held = self.leaf(name)
             dtype, data = stored_dtype(held), partial(halved, held.data) if held.data and held.stored else held.data
-            space = cast(Space, "weights" if data else "arena")
+            space: Space = "weights" if data else "arena"
             made = Buffer(name, space, held.shape, dtype, self.max_bytes(held.shape, dtype), data=data)
             self.buffers[name] = self.weights.setdefault(f"value {name} {dtype}", made) if data else made
         return self.buffers[name]
