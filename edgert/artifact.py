@@ -231,7 +231,11 @@ class Artifact:
         for index, (offset, size, digest) in enumerate(self.spec.segments if every else ()):
             parts.append((f"{WEIGHTS}, segment {index}", weights[offset : offset + size], digest))
         check_digests(parts)
-        self._mapping.madvise(mmap.MADV_DONTNEED)  # all of it was read now, but only what is used need stay
+        self.leave()
+
+    def leave(self) -> None:
+        """Leave the pages read so far to the system: only what is used from now on need stay in memory."""
+        self._mapping.madvise(mmap.MADV_DONTNEED)
 
     def member(self, name: str) -> memoryview:
         """A member's bytes, in place."""

@@ -32,6 +32,7 @@ class _Program:
         if any(feature.startswith("amx_") for feature in self.spec.features) and self.library.edgert_rt_permit_amx():
             raise EdgertError(f"{artifact.path}: needs AMX, which this system does not permit")
         self.code = Code(artifact.code, self.spec.entry)
+        artifact.leave()  # the code was copied
         self.pool = self.library.edgert_rt_get(threads)
         # A view of the mapping, so that the weights stay mapped as long as the program lives.
         self.weights = np.frombuffer(b"" if streamed else artifact.weights, np.uint8)
