@@ -23,7 +23,8 @@ from benchmarks.cases import FOLDER
 from benchmarks.llm_texts import texts
 from benchmarks.readme import markdown, update
 from compiler.zoo import pull
-from edgert.llm.cache import HeavyHitters, Policy, PrefixPool, SinksAndWindow
+from edgert.llm.cache import HeavyHitters, Policy, SinksAndWindow
+from edgert.llm.cache.pool import PrefixPool
 from edgert.llm.engine import CachedEngine, decoder_facts, open_engine
 from edgert.llm.perplexity import measure, negative_log_likelihood, windows
 from edgert.llm.text_model import QUERIES, open_text_model
