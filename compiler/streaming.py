@@ -12,6 +12,7 @@ from typing import Any
 
 from tvm_ffi import StructuralKey
 
+from compiler.arena_pages import arena_pages
 from compiler.placement import weights_of
 from compiler.program import Buffer, Program, Step
 from flashload.layout import LEAST, Layout, Weight, cut, lay_out
@@ -75,7 +76,7 @@ def stream_entry(program: Program, programs: Sequence[Program], layout: Layout) 
             lookups.append({"step": number, **looked_up})
         elif any(id(buffer) in parts for buffer in step.buffers):
             visits += [[number, *visit] for visit in _visits(step, parts, layout)]
-    return {"weights": len(parts), "visits": visits, "lookups": lookups}
+    return {"weights": len(parts), "visits": visits, "lookups": lookups, "arena": arena_pages(program)}
 
 
 def _table(step: Step) -> tuple[Buffer, int] | None:

@@ -12,7 +12,7 @@ def layout_tables(stream: Stream | None, segments: int) -> tuple[str, str]:
     """C source of the tables, and the expression that points to them. The segments' SHA-256 stand in the program's file
     (before the trailer) and are filled in when it starts."""
     if stream is None:
-        return "", f"NULL, NULL, {segments}"
+        return "", f"NULL, NULL, {segments}, NULL, 0"
     first, visits = 0, []
     for v in stream.visits:
         visits.append(f"{{{v.step}, {v.begin}, {v.end}, {v.units}, {first}, {len(v.pieces)}}}")
@@ -27,4 +27,6 @@ def layout_tables(stream: Stream | None, segments: int) -> tuple[str, str]:
         lines.append(f"static const {kind} {name}[] = {{{', '.join(rows) or '{0}'}}};")
     counts = f"{stream.weights}, {len(parts)}, {len(visits)}, {len(pieces)}, {len(lookups)}"
     lines.append(f"static const edgert_layout layout = {{{counts}, segments, visits, pieces, lookups}};")
-    return "\n".join(lines) + "\n", f"&layout, segments, {segments}"
+    pairs = ", ".join(f"{{{n}, {size}}}" for n, size in stream.arena)
+    lines.append(f"static const edgert_arena_use arena[] = {{{pairs or '{0}'}}};")
+    return "\n".join(lines) + "\n", f"&layout, segments, {segments}, arena, {len(stream.arena)}"

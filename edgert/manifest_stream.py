@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
-from flashload.layout import Segment
+from flashload.layout import PAGE, Segment
 from flashload.visits import Lookup, Stream, Visit
 
 MOST = 1 << 46
@@ -53,7 +54,16 @@ def parse_stream(value: Any, segments: Sequence[Segment], steps: int, inputs: in
         if table.chosen and (table.item_bytes != 4 or table.rows != 1 or not 0 < table.used <= table.bytes):
             raise ValueError(f"{where} is not a table whose rows are chosen one by one")
         lookups.append(table)
-    return Stream(weights, tuple(segments), tuple(visits), tuple(lookups))
+    return Stream(weights, tuple(segments), tuple(visits), tuple(lookups), _arena(value.get("arena", []), arena_bytes))
+
+
+def _arena(value: Any, arena_bytes: int) -> tuple[tuple[int, int], ...]:
+    where, most = "stream.arena", -(-arena_bytes // PAGE) * PAGE
+    pairs = [_list(entry, where, 2) for entry in _list(value, where)]
+    found = tuple((_whole(n, 0, MOST, where), _whole(size, 0, most, where)) for n, size in pairs)
+    if any(a >= b for (a, _), (b, _) in pairwise(found)):
+        raise ValueError(f"{where} does not ascend")
+    return found
 
 
 def _whole(value: Any, low: int, high: int, where: str) -> int:

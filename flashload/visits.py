@@ -45,12 +45,14 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Stream:
-    """weights: how many have a base of their own. visits: in the order of a run."""
+    """weights: how many have a base of their own. visits: in the order of a run. arena: pairs of n and the bytes of the
+    arena that are touched while the first open dimension is at most n."""
 
     weights: int
     segments: tuple[Segment, ...]
     visits: tuple[Visit, ...]
     lookups: tuple[Lookup, ...]
+    arena: tuple[tuple[int, int], ...] = ()
 
     @cached_property
     def resident_bytes(self) -> int:

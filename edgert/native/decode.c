@@ -34,14 +34,15 @@ static void within(const char *option, int64_t *value, int64_t most) {
   if (!*value) *value = most;
 }
 
-decoder make_decoder(session *s, int64_t context, int64_t tokens, int64_t chunk) {
+decoder make_decoder(session *s, int64_t context, int64_t prompt, int64_t more, int64_t chunk) {
   const edgert_model *model = s->model;
   const edgert_tensor *result = model->outputs;
   int64_t seq = dim_named(model, "seq"), want = dim_named(model, "want"), places = dim_named(model, "context");
-  if (!context && tokens < model->dims[places].max) context = tokens;
+  if (!context && prompt + more < model->dims[places].max) context = prompt + more;
   within("--context", &context, model->dims[places].max);
   int64_t most = model->dims[seq].max < model->dims[places].max ? model->dims[seq].max : model->dims[places].max;
   within("--chunk", &chunk, most);
+  if (chunk > prompt) chunk = prompt;
   if (chunk > context) chunk = context;
   int64_t folded = find_input(model, "folded"), window = 0;
   if (folded >= 0) {

@@ -18,9 +18,10 @@ typedef struct {
   int64_t cache_bytes, buffer_bytes;      /* of keys and values; of all that was made here */
 } decoder;
 
-/* Binds every input and output, with room for `context` tokens in the cache (0: for `tokens`, or the most there can be)
- * and runs of at most `chunk` tokens (0: the most there can be). Leaves where the model was not made for that or memory does not suffice. */
-decoder make_decoder(session *s, int64_t context, int64_t tokens, int64_t chunk);
+/* Binds every input and output, with room for `context` tokens in the cache (0: for `prompt`
+ * and `more`, or the most there can be) and runs of at most `chunk` tokens (0: the most there can be), and no more than
+ * `prompt`. Leaves where the model was not made for that or memory does not suffice. */
+decoder make_decoder(session *s, int64_t context, int64_t prompt, int64_t more, int64_t chunk);
 
 /* Appends `count` tokens, which must fit the context: the likeliest next one, the lowest of several alike. */
 int64_t append(decoder *d, const int64_t *ids, int64_t count);

@@ -71,14 +71,14 @@ int run_decoder(session *s, int count, char **words) {
   if (!given.dram) given.dram = s->dram;
   s->dims = anonymous(model->dim_slots * (int64_t)sizeof *s->dims, "dimensions");
   s->io = anonymous((model->input_count + model->output_count) * (int64_t)sizeof *s->io, "buffers");
-  decoder d = make_decoder(s, given.context, given.prompt.count + given.max_tokens, given.chunk);
+  decoder d = make_decoder(s, given.context, given.prompt.count, given.max_tokens, given.chunk);
   if (given.prompt.count > d.context)
     fail(DOES_NOT_FIT, "the text has %lld tokens, the context %lld", (long long)given.prompt.count, (long long)d.context);
   int64_t room = d.context - given.prompt.count + 1; /* the last one needs no place */
   out.ids = anonymous((given.max_tokens < room ? given.max_tokens : room) * (int64_t)sizeof *out.ids, "token ids");
   s->arena = anonymous(model->arena_bytes, "the arena");
   s->rt = edgert_rt_get((int32_t)given.threads);
-  open_weights(s, given.dram, model->arena_bytes + d.buffer_bytes);
+  open_weights(s, given.dram, arena_touched(s) + d.buffer_bytes);
   generate(&d, &given, &out);
   if (given.json) print_json(&d, &given, &out);
   else putchar('\n');

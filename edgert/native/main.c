@@ -42,7 +42,7 @@ int run_tensors(session *s, int count, char **words) {
   for (int64_t i = 0; i < model->output_count; i++)
     s->io[model->input_count + i] = anonymous(model->outputs[i].bytes, "an output");
   s->rt = edgert_rt_get((int32_t)given.threads);
-  int64_t later = model->arena_bytes;
+  int64_t later = arena_touched(s);
   for (int64_t i = 0; i < model->output_count; i++) later += model->outputs[i].bytes;
   open_weights(s, given.dram, later);
   int64_t start = edgert_now_ns();

@@ -120,6 +120,18 @@ static void read_lookups(const opened *o, const item *stream, edgert_layout *lay
   }
 }
 
+static void read_arena(opened *o, const item *stream) {
+  item list = item_key(stream, "arena");
+  edgert_arena_use *made = room(item_count(&list), sizeof *made);
+  o->model.arena_uses = made;
+  for (const json *entry = list.value->first; entry; entry = entry->next) {
+    item one = item_entry(&list, entry, o->model.arena_use_count);
+    const json *most = list_of(&one, 2);
+    made[o->model.arena_use_count++] =
+        (edgert_arena_use){plain(&one, most, 0, MOST), plain(&one, most->next, 0, pages(o->model.arena_bytes))};
+  }
+}
+
 /* Segments cut in parts, each coded by itself or as it is. */
 static void read_coding(opened *o, const item *top, int64_t *stored) {
   item coding = item_key(top, "coding"), list = item_key(&coding, "parts");
@@ -157,6 +169,7 @@ void read_weights_layout(opened *o) {
     layout->segments = o->model.segments;
     read_visits(o, &stream, layout);
     read_lookups(o, &stream, layout);
+    if (json_get(stream.value, "arena")) read_arena(o, &stream);
     o->model.layout = layout;
   }
   int64_t stored = o->model.weights_bytes;

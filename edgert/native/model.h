@@ -32,6 +32,10 @@ typedef struct {
 } edgert_step;
 
 typedef struct {
+  int64_t most, bytes; /* the first dimension being at most that, so many bytes of the arena are touched */
+} edgert_arena_use;
+
+typedef struct {
   const char *name;
   const char *const *features; /* names of /proc/cpuinfo's flags, NULL at the end */
   int64_t arena_bytes, weights_bytes, dim_count, dim_slots, input_count, output_count, step_count;
@@ -42,6 +46,8 @@ typedef struct {
   const edgert_layout *layout; /* of weights that can be read while it runs, or NULL */
   edgert_segment *segments;    /* layout's, whose SHA-256 are filled in at the start, or NULL */
   int64_t segment_count;
+  const edgert_arena_use *arena_uses; /* ascending; may be none */
+  int64_t arena_use_count;
   const int64_t *ends; /* of a language model: the tokens that end a text */
   int64_t end_count;
 } edgert_model;

@@ -82,6 +82,7 @@ const uint8_t *map_file(const char *path, size_t *size);
 /* weights.c: maps the weights, or, given a budget for the whole process, reads what has room and the rest as the model
  * runs. later: bytes that were made but not touched yet (the arena, outputs, a cache). Leaves when that does not fit. */
 void open_weights(session *s, int64_t dram, int64_t later);
+int64_t arena_touched(const session *s); /* bytes of the arena that runs use with the first dimension as it is now */
 void print_streaming(const session *s);
 
 /* tensors.c: binds input `index` to .npy bytes (from `source`, for messages), or leaves with what does not fit. */

@@ -60,6 +60,13 @@ static int64_t table_bytes(const edgert_layout *layout) {
   return sum + staging;
 }
 
+int64_t arena_touched(const session *s) {
+  const edgert_model *model = s->model;
+  for (int64_t i = 0; i < model->arena_use_count; i++)
+    if (s->dims[0] <= model->arena_uses[i].most) return model->arena_uses[i].bytes;
+  return model->arena_bytes;
+}
+
 /* The system reads ahead, by megabytes on some machines, where a program's own pages are first used: with the code come
  * weights, which would take memory of the budget. */
 static void forget_read_ahead(const char *path, int64_t start, int64_t bytes) {
@@ -82,13 +89,14 @@ void open_weights(session *s, int64_t dram, int64_t later) {
     return;
   }
   const edgert_layout *layout = model->layout;
+  madvise(s->arena, (size_t)model->arena_bytes, MADV_NOHUGEPAGE); /* what is not touched takes no memory */
   int64_t resident = 0, all = 0, ring = least_ring(layout), readers = READERS * READER_BYTES;
   for (int64_t i = 0; i < layout->segment_count; i++) {
     int64_t size = pages(layout->segments[i].size);
     all += size;
     if (layout->segments[i].resident) resident += size;
   }
-  int64_t margin = (1 << 20) + dram / 100;
+  int64_t margin = (512 << 10) + dram / 100;
   int64_t taken = held() + later + margin + table_bytes(layout), left = dram - taken - resident;
   edgert_streaming plan = {.start = s->place.start, .block_bytes = BLOCK, .threads = READERS,
                            .timeout_ms = TIMEOUT_MS, .gap_bytes = GAP};
