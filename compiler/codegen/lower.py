@@ -11,7 +11,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm_ffi import StructuralKey
 
-from targets.kernels.stage import Stage
+from targets.kernels.stage import LLVM, Stage
 from targets.microcontroller import Microcontroller
 from targets.target import Target
 
@@ -65,7 +65,18 @@ def lower(func: tirx.PrimFunc, name: str, target: Target) -> tvm.IRModule:
         T.BF16StorageLegalize(),
         T.LowerIntrin(),
     ]
-    return tvm.ir.transform.Sequential(passes)(mod)
+    return _with_llvm(tvm.ir.transform.Sequential(passes)(mod), name)
+
+
+def _with_llvm(mod: tvm.IRModule, name: str) -> tvm.IRModule:
+    """The module with the LLVM IR that a kernel brings; after the passes, some of which stumble over it."""
+    func = mod[name]
+    text = (func.attrs or {}).get(LLVM)
+    if text is None:
+        return mod
+    body = tirx.AttrStmt(tirx.const(0, "int32"), "pragma_import_llvm", tvm.ir.StringImm(text), func.body)
+    mod[name] = tirx.PrimFunc(func.params, body, func.ret_type, attrs=func.attrs).without_attr(LLVM)
+    return mod
 
 
 def compile_object(stage: Stage, target: Target) -> bytes:

@@ -8,6 +8,7 @@ import numpy as np
 
 from targets.target import Target
 
+from .arm.product import arm_product
 from .conv2d_direct import MAX_BORDER_TILES, direct, packed_weights, pick_tile
 from .conv2d_pad import padded
 from .conv2d_shape import ConvShape, conv_shape
@@ -28,8 +29,12 @@ def conv2d(call: Call, target: Target) -> list[Stage] | None:
     if s is None or x is None or w is None or x.dtype != "float32" or w.dtype != "float32":
         return None
     if s.is_matrix:
-        return matrix_product(
-            call, target, "conv1x1_nhwc", simplify(s.batch * (s.height * s.width)), x,
+        rows = simplify(s.batch * (s.height * s.width))
+        return arm_product(
+            call, target, "conv1x1_nhwc", rows, x, lambda: _as_matrix(np.asarray(w.data())), s.channels,  # type: ignore[misc]
+            s.out_channels, f"{w.name}:conv1x1",
+        ) or matrix_product(
+            call, target, "conv1x1_nhwc", rows, x,
             lambda nr: panel_const(w, _as_matrix, s.channels, s.out_channels, nr, "conv1x1"),
             s.channels, s.out_channels,
         )  # fmt: skip

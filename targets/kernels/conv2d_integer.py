@@ -15,6 +15,7 @@ from targets.target import Target
 
 from .amx_conv import amx_conv, wants_spare_line
 from .amx_gemm import amx_product
+from .arm.product import arm_product
 from .builder import Builder
 from .conv2d_direct import rows_of_task
 from .conv2d_pad import padded
@@ -41,10 +42,11 @@ def conv2d_integer(call: Call, target: Target) -> list[Stage] | None:
         return None
     if s.is_matrix:
         depth, cols, rows = s.channels, s.out_channels, simplify(s.batch * (s.height * s.width))
-        return amx_product(
+        given = (
             call, target, "conv1x1_nhwc", rows, x, lambda: _as_matrix(np.asarray(w.data())), depth, cols,  # type: ignore[misc]
             f"{w.name}:conv1x1",
-        ) or matrix_product(
+        )  # fmt: skip
+        return amx_product(*given) or arm_product(*given) or matrix_product(
             call, target, "conv1x1_nhwc", rows, x, lambda nr: quads_const(w, _as_matrix, depth, cols, nr, "conv1x1"),
             depth, cols,
         )  # fmt: skip

@@ -7,6 +7,7 @@ import numpy as np
 from targets.target import Target
 
 from .amx_gemm import amx_product
+from .arm.product import arm_product
 from .dot import dot_of
 from .dot_tile import quads_const
 from .gemm_kernel import matrix_product
@@ -33,9 +34,11 @@ def gemm(call: Call, target: Target) -> list[Stage] | None:
     def matrix(data: np.ndarray) -> np.ndarray:
         return data.T if swapped else data
 
-    return matrix_product(
-        call, target, "gemm", rows, a,
-        lambda nr: panel_const(w, matrix, depth, cols, nr, "transposed" if swapped else "plain"), depth, cols,
+    how = "transposed" if swapped else "plain"
+    return arm_product(
+        call, target, "gemm", rows, a, lambda: matrix(np.asarray(w.data())), depth, cols, f"{w.name}:{how}",  # type: ignore[misc]
+    ) or matrix_product(
+        call, target, "gemm", rows, a, lambda nr: panel_const(w, matrix, depth, cols, nr, how), depth, cols,
     )  # fmt: skip
 
 
@@ -70,8 +73,9 @@ def gemm_integer(call: Call, target: Target) -> list[Stage] | None:
         return matrix(np.asarray(w.data()))  # type: ignore[misc]
 
     key = f"{w.name}:{how}"
-    on_tiles = amx_product(call, target, "gemm", rows, a, whole, depth, cols, key)
-    return on_tiles or matrix_product(call, target, "gemm", rows, a, weights, depth, cols)
+    product_ = call, target, "gemm", rows, a
+    on_tiles = amx_product(*product_, whole, depth, cols, key) or arm_product(*product_, whole, depth, cols, key)
+    return on_tiles or matrix_product(*product_, weights, depth, cols)
 
 
 def bytes_fit(a: Tensor, w: Tensor, target: Target) -> bool:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from tvm import tirx
 
 
+LLVM = "edgert.llvm"  # attribute of a kernel's function: LLVM IR of functions that it calls
+
+
 @dataclass(eq=False)
 class Temp:
     """Scratch in the arena that lives from the first to the last stage of one group that names it."""

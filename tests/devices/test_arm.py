@@ -30,7 +30,10 @@ pytestmark = [
     pytest.mark.apt,
     pytest.mark.skipif(bool(QemuUser.of(DEVICE).missing()), reason="no qemu-aarch64 (apt: qemu-user-static)"),
 ]
-PRODUCTS = {"u8_wide": ("uint8", 37, 70), "s8_wide": ("int8", 37, 70), "u8_column": ("uint8", 64, 1)}
+PRODUCTS = {
+    "u8_wide": ("uint8", 37, 70), "s8_wide": ("int8", 37, 70), "u8_column": ("uint8", 64, 1),
+    "u8_deep": ("uint8", 2047, 13), "s8_deep": ("int8", 2047, 13), "s8_many": ("int8", 48, 100),
+}  # fmt: skip
 Artifact = Callable[[str], Path]
 
 
@@ -52,6 +55,7 @@ def network(path: Path) -> dict[str, np.ndarray]:
         outputs.append(helper.make_tensor_value_info(f"{name}.sums", TensorProto.INT32, [11, cols]))
         nodes.append(helper.make_node("MatMulInteger", [name, f"{name}.w"], [f"{name}.sums"], name))
     floats = {"conv.w": rng.standard_normal((12, 3, 3, 3)), "dense.w": rng.standard_normal((12, 10))}
+    floats["deep.w"] = rng.standard_normal((523, 107)) / 8
     nodes += [
         helper.make_node("Conv", ["image", "conv.w"], ["conv"], pads=[1, 1, 1, 1], strides=[2, 2]),
         helper.make_node("Sigmoid", ["conv"], ["gate"]),
@@ -59,10 +63,13 @@ def network(path: Path) -> dict[str, np.ndarray]:
         helper.make_node("GlobalAveragePool", ["swish"], ["pool"]),
         helper.make_node("Flatten", ["pool"], ["flat"]),
         helper.make_node("MatMul", ["flat", "dense.w"], ["logits"]),
+        helper.make_node("MatMul", ["rows", "deep.w"], ["deep"]),
         helper.make_node("Softmax", ["logits"], ["classes"]),
     ]
     inputs.append(helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 17, 17]))
     outputs.append(helper.make_tensor_value_info("classes", TensorProto.FLOAT, [1, 10]))
+    inputs.append(helper.make_tensor_value_info("rows", TensorProto.FLOAT, [13, 523]))
+    outputs.append(helper.make_tensor_value_info("deep", TensorProto.FLOAT, [13, 107]))
     constants = [numpy_helper.from_array(w, f"{name}.w") for name, w in weights.items()]
     constants += [numpy_helper.from_array((w / 4).astype(np.float32), name) for name, w in floats.items()]
     graph = helper.make_graph(nodes, "arm", inputs, outputs, constants)
@@ -94,17 +101,20 @@ def test_answers(target: str, artifact: Artifact, weights: tuple[Path, dict[str,
     rng = np.random.default_rng(43)
     feeds = {name: extremes(rng, dtype, 11, depth) for name, (dtype, depth, _) in PRODUCTS.items()}
     feeds["image"] = rng.standard_normal((1, 3, 17, 17)).astype(np.float32)
+    feeds["rows"] = rng.standard_normal((13, 523)).astype(np.float32)
     with EmulatedModel(str(artifact(target)), DEVICES[target]) as model:
         found = model.run(feeds)
         steps = model.profile(feeds)
     for name, w in weights[1].items():
         np.testing.assert_array_equal(found[f"{name}.sums"], feeds[name].astype(np.int64) @ w.astype(np.int64))
     assert len(steps) == len(model.manifest["steps"]) and all(step["ns"] > 0 for step in steps)
-    here = weights[0].with_name("host.edge")
-    if not here.exists():
-        edgert.compile(weights[0], here, golden=False)
-    with edgert.load(here, threads=1) as host:
-        np.testing.assert_allclose(found["classes"], host.run(feeds)["classes"], rtol=0, atol=1e-4)
+    path = weights[0].with_name("host.edge")
+    if not path.exists():
+        edgert.compile(weights[0], path, golden=False)
+    with edgert.load(path, threads=1) as host:
+        here = host.run(feeds)
+    for name in ("classes", "deep"):
+        np.testing.assert_allclose(found[name], here[name], rtol=0, atol=1e-4)
 
 
 def test_a_processor_without_a_feature_is_refused(artifact: Artifact) -> None:
@@ -130,7 +140,7 @@ def test_wrong_use(artifact: Artifact) -> None:
 
 
 def test_a_model_is_compiled_for_the_device(weights: tuple[Path, dict[str, np.ndarray]]) -> None:
-    words = [(name, "zeros") for name in (*PRODUCTS, "image")]
+    words = [(name, "zeros") for name in (*PRODUCTS, "image", "rows")]
     found = run(str(weights[0]), words, device="qemu-user://armv7")
-    assert {output.name for output in found.outputs} == {"classes", *(f"{name}.sums" for name in PRODUCTS)}
+    assert {output.name for output in found.outputs} == {"classes", "deep", *(f"{name}.sums" for name in PRODUCTS)}
     assert next(output for output in found.outputs if output.name == "u8_wide.sums").max == 0

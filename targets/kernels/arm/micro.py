@@ -1,0 +1,258 @@
+"""Inner loops for 64-bit Arm: up to 8 rows x a panel of columns in 24 vector registers, over packed rows and weights.
+
+Compilers load the left side's elements one by one and spill tiles of this size, so the loops are written out: the left
+side comes packed, eight rows side by side for every step, and is multiplied by lane (fmla, sdot) or as rows of a matrix
+(smmla). Registers 8 to 31 hold sums, 0 to 7 what is being multiplied. The layouts and tiles are those of Arm's and
+Google's published kernels (Arm Compute Library's "interleaved" GEMMs, gemmlowp, XNNPACK); the text is made here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from targets.target import Target
+
+ROWS = 8  # of a tile
+TURN = 4  # steps written out in a turn of the loop
+SUMS = 24  # registers
+
+
+@dataclass(frozen=True)
+class Micro:
+    """One way to multiply. A step is what an instruction sums up at once: `depth` elements of a row.
+
+    unit: what holds one row's part of a step once packed; together: so many units of one row are loaded at once, and
+    as many rows turned against them. products: what one instruction multiplies.
+    """
+
+    name: str
+    instruction: str
+    needs: str  # the feature a target must have
+    left: str  # the left side's type
+    weights: str
+    sums: str
+    unit: str
+    depth: int
+    together: int
+    width: int  # columns of a panel
+    products: int
+    most_steps: int = 0  # sums of so many steps are added up in float32, where instructions sum in less; 0: any
+
+    @property
+    def matrix(self) -> bool:
+        """Whether registers hold 2 x 2 sums."""
+        return self.instruction.endswith("mmla")
+
+    def steps(self, depth: int) -> int:
+        """Steps of a sum of `depth` products."""
+        return -(-depth // self.depth)
+
+    def narrow(self) -> Micro:
+        """The same with fewer columns."""
+        return replace(self, width=self.width // 3 * 2)
+
+
+FMLA = Micro("fmla", "fmla", "asimd", "float32", "float32", "float32", "float32", 1, 4, 12, 4)
+SDOT = Micro("sdot", "sdot", "asimddp", "int8", "int8", "int32", "int32", 4, 4, 12, 16)
+SMMLA = Micro("smmla", "smmla", "i8mm", "int8", "int8", "int32", "int64", 8, 2, 12, 32)
+USMMLA = Micro("usmmla", "usmmla", "i8mm", "uint8", "int8", "int32", "int64", 8, 2, 12, 32)
+# sums of float16 stay short: the error of n additions grows with the square root of n
+HALF = Micro("fmla8h", "fmla", "asimdhp", "float32", "float16", "float32", "float16", 1, 4, 24, 8, most_steps=128)
+WAYS = (SMMLA, USMMLA, SDOT, FMLA)  # the first that fits is taken
+
+
+def micro_for(target: Target, left: str, cols: int) -> Micro | None:
+    """The way for a left side of this type, its panel as wide as suits so many columns."""
+    if not target.triple.startswith("aarch64"):
+        return None
+    way = next((way for way in WAYS if way.left == left and way.needs in target.features), None)
+    return way and min((way, way.narrow()), key=lambda w: -(-cols // w.width) * (w.width * SUMS + w.width))
+
+
+def function_name(way: Micro, rows: int, first: bool) -> str:
+    """Its name holds a digest of the text, so that kernels which call it are told apart by their own text."""
+    digest = hashlib.sha256(_body(way, rows, first).encode()).hexdigest()[:8]
+    return f"arm_{way.name}_{rows}x{way.width}_{'first' if first else 'more'}_{digest}"
+
+
+def function_ir(way: Micro, rows: int, first: bool, target: Target) -> str:
+    """LLVM IR of a function (sums, rows, weights, steps): `rows` x width sums, set where `first`, else added to.
+
+    sums: [8][width] of way.sums; rows: [steps][8] units; weights: [steps][width][depth].
+    """
+    text = _body(way, rows, first).replace("\n", r"\0A")
+    clobbered = ",".join(f"~{{v{i}}}" for i in range(32))
+    return f"""
+define internal void @{function_name(way, rows, first)}(ptr %sums, ptr %left, ptr %weights, i64 %steps) "target-cpu"="{target.cpu}" {{
+  %turns = lshr i64 %steps, {TURN.bit_length() - 1}
+  %rest = and i64 %steps, {TURN - 1}
+  %unused = call {{i64, i64, i64, i64, i64}} asm sideeffect "{text}", "=&r,=&r,=&r,=&r,=&r,0,1,2,3,4,{clobbered},~{{cc}},~{{memory}}"(ptr %sums, ptr %left, ptr %weights, i64 %turns, i64 %rest)
+  ret void
+}}
+"""  # noqa: E501
+
+
+def _body(way: Micro, rows: int, first: bool) -> str:
+    kind = _Matrix(way, rows) if way.matrix else _Half(way, rows) if way.name == HALF.name else _Lanes(way, rows)
+    begin = [f"movi v{r}.2d, #0" for r in kind.registers()] if first or way.most_steps else [*kind.loads()]
+    turn = [*kind.turn(), "subs $3, $3, #1", "b.ne 1b"]
+    rest = [*kind.step(), "subs $4, $4, #1", "b.ne 3b"]
+    end = [*kind.stores(first)]
+    return "\n".join([*begin, "cbz $3, 2f", "1:", *turn, "2:", "cbz $4, 4f", "3:", *rest, "4:", *end])
+
+
+class _Lanes:
+    """Words of eight rows in two registers, each lane multiplied with vectors of weights."""
+
+    lanes, suffix = 4, "4s"
+
+    def __init__(self, way: Micro, rows: int) -> None:
+        self.way, self.rows, self.vectors = way, rows, way.width // self.lanes
+        self.kinds = ("16b", "4b") if way.instruction == "sdot" else (self.suffix, self.suffix[-1])
+
+    def sum(self, i: int, j: int) -> int:
+        """The register of row i and vector j."""
+        return 8 + i * self.vectors + j
+
+    def registers(self) -> list[int]:
+        """Those that hold sums."""
+        return [self.sum(i, j) for i in range(self.rows) for j in range(self.vectors)]
+
+    def loads(self) -> Iterator[str]:
+        """Sums from memory, whose rows lie end to end."""
+        return _memory("ldp", "ldr", self.registers())
+
+    def stores(self, first: bool) -> Iterator[str]:
+        """Sums to memory."""
+        return _memory("stp", "str", self.registers())
+
+    def multiply(self, left: int, right: int, vector: int) -> Iterator[str]:
+        """All rows, `left` on, times one vector of weights."""
+        wide, narrow = self.kinds
+        for i in range(self.rows):
+            lane = f"v{left + i // self.lanes}.{narrow}[{i % self.lanes}]"
+            yield f"{self.way.instruction} v{self.sum(i, vector)}.{self.suffix}, v{right}.{wide}, {lane}"
+
+    def turn(self) -> Iterator[str]:
+        """Four steps. Rows of the next one are loaded while this one is multiplied, and pairs of weights ahead."""
+        count, registers = TURN * self.vectors, ROWS // self.lanes
+        every = 2 // registers  # steps that a pair of registers holds the rows of
+        yield _pair(0, "$1")
+        yield _pair(4, "$2")
+        yield _pair(6, "$2")
+        for n in range(count):
+            step, vector = divmod(n, self.vectors)
+            following = step // every + 1
+            if vector == 0 and step % every == 0 and following * every < TURN:
+                yield _pair(following % 2 * 2, "$1")
+            left = step // every % 2 * 2 + step % every
+            yield from self.multiply(left, 4 + n % 4, vector)
+            if n % 2 and n + 3 < count:
+                yield _pair(4 + (n - 1) % 4, "$2")
+
+    def step(self) -> Iterator[str]:
+        """One step."""
+        yield _pair(0, "$1")
+        yield _pair(4, "$2")
+        if self.vectors % 2:
+            yield "ldr q6, [$2], #16"
+        for j in range(self.vectors):
+            yield from self.multiply(0, 4 + j, j)
+
+
+class _Half(_Lanes):
+    """As words, with float16; sums go to memory as float32."""
+
+    lanes, suffix = 8, "8h"
+
+    def step(self) -> Iterator[str]:
+        """One step, whose rows fill one register only."""
+        yield from ("ldr q0, [$1], #16" if text.startswith("ldp q0") else text for text in super().step())
+
+    def stores(self, first: bool) -> Iterator[str]:
+        """Sums widened, and added to what is in memory."""
+        for place, r in enumerate(self.registers()):
+            yield f"fcvtl v0.4s, v{r}.4h"
+            yield f"fcvtl2 v1.4s, v{r}.8h"
+            if not first:
+                yield f"ldp q2, q3, [$0, #{place * 32}]"
+                yield from (f"fadd v{i}.4s, v{i}.4s, v{i + 2}.4s" for i in (0, 1))
+            yield f"stp q0, q1, [$0, #{place * 32}]"
+
+
+class _Matrix:
+    """Two rows a register, times two columns a register."""
+
+    def __init__(self, way: Micro, rows: int) -> None:
+        self.way, self.pairs, self.across = way, -(-rows // 2), way.width // 2
+
+    def sum(self, i: int, j: int) -> int:
+        """The register of rows 2i, 2i + 1 and columns 2j, 2j + 1."""
+        return 8 + i * self.across + j
+
+    def registers(self) -> list[int]:
+        """Those that hold sums."""
+        return [self.sum(i, j) for i in range(self.pairs) for j in range(self.across)]
+
+    def loads(self) -> Iterator[str]:
+        """Rows of sums from memory, turned into 2 x 2 blocks."""
+        yield from self._turned(load=True)
+
+    def stores(self, first: bool) -> Iterator[str]:
+        """Blocks turned into rows."""
+        yield from self._turned(load=False)
+
+    def _turned(self, load: bool) -> Iterator[str]:
+        for i in range(self.pairs):
+            for j in range(0, self.across, 2):
+                a, b = self.sum(i, j), self.sum(i, j + 1)
+                places = [(2 * i + r) * self.way.width * 4 + j * 8 for r in (0, 1)]
+                if load:
+                    yield from (f"ldr q{r}, [$0, #{place}]" for r, place in enumerate(places))
+                    yield f"trn1 v{a}.2d, v0.2d, v1.2d"
+                    yield f"trn2 v{b}.2d, v0.2d, v1.2d"
+                else:
+                    yield f"trn1 v0.2d, v{a}.2d, v{b}.2d"
+                    yield f"trn2 v1.2d, v{a}.2d, v{b}.2d"
+                    yield from (f"str q{r}, [$0, #{place}]" for r, place in enumerate(places))
+
+    def multiply(self, right: int, across: int) -> Iterator[str]:
+        """All pairs of rows times a pair of columns."""
+        for i in range(self.pairs):
+            yield f"{self.way.instruction} v{self.sum(i, across)}.4s, v{i}.16b, v{right}.16b"
+
+    def turn(self) -> Iterator[str]:
+        """Four steps."""
+        for n in range(TURN * self.across):
+            if n % self.across == 0:
+                yield _quad(0, 4, "$1")
+            if n % 4 == 0:
+                yield _quad(4, 4, "$2")
+            yield from self.multiply(4 + n % 4, n % self.across)
+
+    def step(self) -> Iterator[str]:
+        """One step."""
+        yield _quad(0, 4, "$1")
+        for j in range(self.across):
+            if j % 4 == 0:
+                yield _quad(4, min(4, self.across - j), "$2")
+            yield from self.multiply(4 + j % 4, j)
+
+
+def _pair(register: int, pointer: str) -> str:
+    return f"ldp q{register}, q{register + 1}, [{pointer}], #32"
+
+
+def _quad(register: int, count: int, pointer: str) -> str:
+    """One instruction that fills up to four registers."""
+    names = ", ".join(f"v{register + i}.16b" for i in range(count))
+    return f"ld1 {{{names}}}, [{pointer}], #{16 * count}"
+
+
+def _memory(pair: str, single: str, registers: list[int]) -> Iterator[str]:
+    for place in range(0, len(registers) - 1, 2):
+        yield f"{pair} q{registers[place]}, q{registers[place + 1]}, [$0, #{place * 16}]"
+    if len(registers) % 2:
+        yield f"{single} q{registers[-1]}, [$0, #{(len(registers) - 1) * 16}]"
