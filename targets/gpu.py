@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields, replace
 
 from .target import Target
 
-# types that every OpenCL 1.2 device computes with
+# types that every OpenCL 1.2 device computes with; integers below a byte are bytes to it
 # elements: what is smaller takes little memory as float32, and much may hang on it (biases, positions, statistics)
 HALF_FROM = 4096
-ON_GPU = {"float32", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))}
+ON_GPU = {"float32", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (2, 4, 8, 16, 32, 64))}
 
 
 @dataclass(frozen=True)

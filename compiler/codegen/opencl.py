@@ -18,7 +18,8 @@ from targets.target import Target
 
 from .cache import cached
 from .lower import source, symbol
-from .opencl_half import HALF, STORE, stored_halves
+from .opencl_half import stored_halves
+from .opencl_helpers import helpers
 
 # sums in the order in which they are written: the functions of targets/kernels/vmath.py rely on it
 HEADER = "#pragma OPENCL FP_CONTRACT OFF\n"
@@ -32,7 +33,7 @@ def kernel_source(stage: Stage, target: Target) -> str:
 def program_source(stages: Iterable[Stage], target: Target) -> str:
     """One program of every distinct kernel of `stages`."""
     kernels = "\n".join({symbol(stage, target): kernel_source(stage, target) for stage in stages}.values())
-    return HEADER + (HALF if STORE in kernels else "") + kernels
+    return HEADER + helpers(kernels) + kernels
 
 
 def _generated(stage: Stage, name: str) -> str:

@@ -5,12 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-STORE = "edgert_store_half"
-# what is finite stays finite: a mask of -1e38 in place of minus infinity, say
-HALF = f"""void {STORE}(float value, long at, __global half* p) {{
-  vstore_half(fabs(value) > 65504.0f && !isinf(value) ? copysign(65504.0f, value) : value, at, p);
-}}
-"""
+STORE = "edgert_store_half"  # in opencl_helpers.py
 
 
 def stored_halves(body: str, names: Sequence[str]) -> str:

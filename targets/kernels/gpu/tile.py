@@ -21,26 +21,20 @@ from .grid import Grid
 class Tile:
     """`rows` rows of `cols` columns, all zero at first."""
 
-    def __init__(self, b: Grid, rows: int, cols: int) -> None:
+    def __init__(self, b: Grid, rows: int, cols: int, dtype: str = "float32") -> None:
         self.b, self.rows, self.cols = b, rows, cols
-        self.sums = b.local((rows * cols,), "float32")
+        self.sums = b.local((rows * cols,), dtype)
         with b.unroll(rows) as r, b.vector(cols) as v:
-            b.store(self.sums, r * cols + v, 0.0)
+            b.store(self.sums, r * cols + v, tirx.const(0, dtype))
 
     def vector(self, load: Callable[[Index], tirx.Expr], whole: bool) -> tirx.Var:
         """A row of `cols` values; whole: they lie side by side, and are loaded at once."""
         b = self.b
-        held = b.local((self.cols,), "float32")
+        first = load(0)
+        held = b.local((self.cols,), str(first.ty.dtype))
         if whole:
-            # by name: TVM's generator makes vector loads only of addresses it can prove to be aligned
-            first = load(0)
-            halves = isinstance(first, tirx.Cast)
-            name, first = ("vload_half", first.value) if halves else ("vload", first)
-            at = tirx.address_of(first)
-            value = tirx.call_pure_extern(f"float32x{self.cols}", f"{name}{self.cols}", 0, at)
-            b.emit(
-                tirx.BufferStore(held, value, [tirx.Ramp(tirx.const(0, "int32"), tirx.const(1, "int32"), self.cols)])
-            )
+            vector = tirx.Ramp(tirx.const(0, "int32"), tirx.const(1, "int32"), self.cols)
+            b.emit(tirx.BufferStore(held, side_by_side(first, self.cols), [vector]))
         else:
             for c in range(self.cols):
                 b.store(held, c, load(c))
@@ -86,6 +80,14 @@ class Tile:
                 for c in range(self.cols):
                     with where(None if cols is None else cols(c)):
                         store(r, c)
+
+
+def side_by_side(first: tirx.Expr, count: int) -> tirx.Expr:
+    """The vector of `count` elements of which that load is the first; halves are floats then."""
+    # by name: TVM's generator makes vector loads only of addresses it can prove to be aligned
+    halves = isinstance(first, tirx.Cast)
+    name, element = ("vload_half", first.value) if halves else ("vload", first)
+    return tirx.call_pure_extern(f"{first.ty.dtype}x{count}", f"{name}{count}", 0, tirx.address_of(element))
 
 
 def packed(target: Gpu, shape: tuple[int, ...], make: Callable[[], np.ndarray], key: str, name: str) -> Const:
