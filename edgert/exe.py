@@ -37,7 +37,7 @@ SHARED = (  # with the runner that opens artifacts (edgert/native/runner.py)
     *RUNTIME,
 )
 MAIN = ("main.c",)
-DECODER_MAIN = ("decode_main.c", "decode_options.c", "decode.c")  # of language models: token ids in and out
+DECODER_MAIN = ("decode_main.c", "decode_options.c", "decode.c", "guess.c")  # of language models: token ids in and out
 TRAILER = struct.Struct("<8sQQ")  # edgert_trailer of model.h
 
 

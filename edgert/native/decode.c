@@ -34,7 +34,7 @@ static void within(const char *option, int64_t *value, int64_t most) {
   if (!*value) *value = most;
 }
 
-decoder make_decoder(session *s, int64_t context, int64_t prompt, int64_t more, int64_t chunk) {
+decoder make_decoder(session *s, int64_t context, int64_t prompt, int64_t more, int64_t chunk, int64_t guesses) {
   const edgert_model *model = s->model;
   const edgert_tensor *result = model->outputs;
   int64_t seq = dim_named(model, "seq"), want = dim_named(model, "want"), places = dim_named(model, "context");
@@ -49,9 +49,13 @@ decoder make_decoder(session *s, int64_t context, int64_t prompt, int64_t more, 
     window = model->inputs[input_named(model, "cache.0")].shape[3].extent;
     if (chunk > window - 2 * FOLD) chunk = window - 2 * FOLD; /* some of the latest stay whatever comes */
   }
-  decoder d = {.s = s, .seq = &s->dims[seq], .want = &s->dims[want], .context = context, .chunk = chunk, .window = window};
-  *d.seq = chunk;
-  *d.want = 1;
+  if (guesses && folded >= 0) fail(WRONG_USE, "--guess: this model's cache takes nothing back, which wrong guesses need");
+  int64_t room = most < model->dims[want].max ? most : model->dims[want].max;
+  if (guesses > room - 1) guesses = room - 1;
+  decoder d = {.s = s, .seq = &s->dims[seq], .want = &s->dims[want], .context = context, .chunk = chunk,
+               .guesses = guesses, .window = window};
+  *d.seq = chunk > guesses ? chunk : guesses + 1;
+  *d.want = guesses + 1;
   d.least = model->dims[want].min;
   s->dims[places] = context;
   d.vocab = result->shape[result->rank - 1].extent;
@@ -85,26 +89,43 @@ static void fold(decoder *d, int64_t more) {
   if (lacking > 0) d->folded[1] += (lacking + FOLD - 1) / FOLD * FOLD;
 }
 
+static int64_t likeliest(const decoder *d, int64_t row) {
+  const float *logits = d->logits + row * d->vocab;
+  int64_t best = 0;
+  for (int64_t i = 1; i < d->vocab; i++)
+    if (logits[i] > logits[best]) best = i;
+  return best;
+}
+
+/* Runs `some` tokens behind those that the cache holds. */
+static void run_tokens(decoder *d, const int64_t *ids, int64_t some) {
+  if (some != *d->seq || !d->position) fill_seen(d, some);
+  *d->seq = some;
+  for (int64_t i = 0; i < some; i++) {
+    d->ids[i] = ids[i];
+    d->positions[i] = d->position + i;
+  }
+  *d->past = d->position;
+  if (d->folded) fold(d, some);
+  run_once(d->s);
+}
+
 int64_t append(decoder *d, const int64_t *ids, int64_t count) {
   while (count) {
     int64_t some = count < d->chunk ? count : d->chunk;
-    if (some != *d->seq || !d->position) fill_seen(d, some);
-    *d->seq = some;
-    for (int64_t i = 0; i < some; i++) {
-      d->ids[i] = ids[i];
-      d->positions[i] = d->position + i;
-    }
-    *d->past = d->position;
-    if (d->folded) fold(d, some);
     *d->rows = some - 1;
     *d->want = count > some ? d->least : 1; /* the output layer's turn is the prompt's end */
-    run_once(d->s);
+    run_tokens(d, ids, some);
     d->position += some;
     ids += some;
     count -= some;
   }
-  int64_t best = 0;
-  for (int64_t i = 1; i < d->vocab; i++)
-    if (d->logits[i] > d->logits[best]) best = i;
-  return best;
+  return likeliest(d, 0);
+}
+
+void attempt(decoder *d, const int64_t *ids, int64_t count, int64_t *next) {
+  for (int64_t i = 0; i < count; i++) d->rows[i] = i;
+  *d->want = count;
+  run_tokens(d, ids, count);
+  for (int64_t i = 0; i < count; i++) next[i] = likeliest(d, i);
 }

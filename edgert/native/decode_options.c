@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "decode.h"
 #include "decode_options.h"
 
 static noreturn void help(const char *program, const edgert_model *model) {
@@ -12,6 +13,8 @@ static noreturn void help(const char *program, const edgert_model *model) {
   printf("  --max-tokens N    how many at most (256)\n");
   printf("  --context N       tokens that the cache has room for (as many as can be needed)\n");
   printf("  --chunk N         tokens of the text that go through the model at once\n");
+  printf("  --guess N         try so many tokens that followed the same ones before, up to %d: the same text, with fewer\n"
+         "                    runs where it repeats itself\n", MOST_GUESSES);
   printf("  --end LIST        tokens that end the text (the model's own)\n");
   printf("  --ignore-end      go on after them\n");
   printf("  --threads N       how many share the work (the cores there are)\n");
@@ -61,9 +64,10 @@ decode_options parse_decode_options(int count, char **words, const edgert_model 
       const char *name;
       int64_t *number, most;
     } numbers[] = {{"--max-tokens", &given.max_tokens, most}, {"--context", &given.context, most},
-                   {"--chunk", &given.chunk, most}, {"--threads", &given.threads, 256}};
+                   {"--chunk", &given.chunk, most}, {"--threads", &given.threads, 256},
+                   {"--guess", &given.guesses, MOST_GUESSES}};
     int known = -1;
-    for (int k = 0; k < 4; k++)
+    for (int k = 0; k < 5; k++)
       if (!strcmp(word, numbers[k].name)) known = k;
     if (!strcmp(word, "--help") || !strcmp(word, "-h")) help(words[0], model);
     if (!strcmp(word, "--json")) given.json = 1;

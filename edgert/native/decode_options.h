@@ -9,6 +9,7 @@ typedef struct {
 typedef struct {
   id_list prompt, ends;
   int64_t max_tokens, context, chunk, threads; /* context, chunk: 0 when not given */
+  int64_t guesses;                             /* the most tokens that are guessed and checked in one run */
   int64_t dram;                                /* bytes for the whole process; 0: no budget */
   int32_t json;
 } decode_options;

@@ -96,7 +96,7 @@ void open_weights(session *s, int64_t dram, int64_t later) {
     all += size;
     if (layout->segments[i].resident) resident += size;
   }
-  int64_t margin = (512 << 10) + dram / 100;
+  int64_t margin = (3 << 19) + dram / 100; /* code that has not run yet; what the kernel keeps for this process */
   int64_t taken = held() + later + margin + table_bytes(layout), left = dram - taken - resident;
   edgert_streaming plan = {.start = s->place.start, .block_bytes = BLOCK, .threads = READERS,
                            .timeout_ms = TIMEOUT_MS, .gap_bytes = GAP};

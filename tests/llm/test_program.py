@@ -52,6 +52,15 @@ def test_the_engines_tokens(program: Path, chunk: int, threads: int) -> None:
     assert done.stdout == comma(greedy(20, chunk)) + "\n"
 
 
+@pytest.mark.parametrize("guesses", [1, 7])
+def test_guesses_give_the_same_text_in_fewer_runs(program: Path, guesses: int) -> None:
+    words = ["--ids", comma(PROMPT * 3), "--max-tokens", 30, "--threads", 1, "--ignore-end", "--json"]
+    plain, tried = (json.loads(run(program, *words, *more).stdout) for more in ((), ("--guess", guesses)))
+    assert (tried["ids"], tried["finish"]) == (plain["ids"], plain["finish"])
+    assert plain["runs"] == plain["tokens"] - 1
+    assert tried["runs"] < plain["runs"]
+
+
 def test_figures(program: Path) -> None:
     words = ["--max-tokens", 20, "--context", 40, "--threads", 1, "--ignore-end", "--json"]
     found = json.loads(run(program, "--ids", "-", *words, text=" ".join(map(str, PROMPT)) + "\n").stdout)
