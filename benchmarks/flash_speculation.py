@@ -35,8 +35,8 @@ class Guessed:
         return (
             f"With training-free speculation (`--guess {GUESSES}`: prompt lookup) on {self.prompts} summarising "
             f"prompts in {BUDGET // MIB} MiB, smollm2 makes {self.tokens} tokens in {self.passes} passes, "
-            f"{self.rate:.3g} a second: without it {self.plain:.3g}, and the floor of one token a pass is {self.floor:.3g}; "
-            f"{'the same texts' if self.same else 'other texts'}.\n"
+            f"{self.rate:.3g} a second: without it {self.plain:.3g}, and the floor of one token a pass is "
+            f"{self.floor:.3g}; {'the same texts' if self.same else 'other texts'}.\n"
         )
 
 
