@@ -66,6 +66,22 @@ def graph(name: str) -> onnx.ModelProto:
             ],
             [("x", FLOAT, [1, "length", 24])], [("y", FLOAT, None)],
         ),
+        # keys that are no multiple of what is taken at once, heads that are no multiple of a vector, both kinds of masks
+        "masks": (
+            [
+                node("Transpose", ["k"], ["kt"], perm=[0, 1, 3, 2]), node("MatMul", ["q", "kt"], ["s1"]),
+                node("Where", ["seen", "s1", constant(np.array(-np.inf, np.float32))], ["s2"]),
+                node("Softmax", ["s2"], ["p1"], axis=-1), node("MatMul", ["p1", "v"], ["o1"]),
+                node("Mul", ["o1", weight(1)], ["q2"]), node("MatMul", ["q2", "kt"], ["s3"]),
+                node("Add", ["s3", "bias"], ["s4"]), node("Softmax", ["s4"], ["p2"], axis=-1),
+                node("MatMul", ["p2", "v"], ["y"]),
+            ],
+            [
+                *((n, FLOAT, [2, 3, s, 6]) for n, s in (("q", 5), ("k", 9), ("v", 9))),
+                ("seen", TensorProto.BOOL, [5, 9]), ("bias", FLOAT, [2, 1, 5, 9]),
+            ],
+            [("y", FLOAT, None)],
+        ),
         # truth values in the tail of a product, which tell rows and single elements apart
         "choices": (
             [

@@ -60,7 +60,7 @@ def check(path: Path, model: OpenClModel, given: dict[str, np.ndarray]) -> None:
             np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize("name", ["convolutions", "images", "attention", "choices", "numbers"])
+@pytest.mark.parametrize("name", ["convolutions", "images", "attention", "masks", "choices", "numbers"])
 def test_answers_are_those_of_onnx_runtime_and_stay_on_the_device(make: Make, name: str) -> None:
     path = make(name)
     with edgert.load(path) as model:
@@ -68,6 +68,14 @@ def test_answers_are_those_of_onnx_runtime_and_stay_on_the_device(make: Make, na
         check(path, model, feeds(path))
         assert model.handovers == 0
         assert model.launches > 0
+
+
+@pytest.mark.parametrize(("name", "count"), [("attention", 1), ("masks", 2)])
+def test_attention_is_one_kernel(make: Make, name: str, count: int) -> None:
+    with edgert.load(make(name)) as model:
+        steps = [step["op"] for step in model.manifest["steps"]]
+    assert steps.count("Attention") == count
+    assert "Softmax" not in steps
 
 
 def test_one_artifact_takes_every_length(make: Make) -> None:

@@ -31,13 +31,11 @@ class Tile:
         """A row of `cols` values; whole: they lie side by side, and are loaded at once."""
         b = self.b
         first = load(0)
-        held = b.local((self.cols,), str(first.ty.dtype))
         if whole:
-            vector = tirx.Ramp(tirx.const(0, "int32"), tirx.const(1, "int32"), self.cols)
-            b.emit(tirx.BufferStore(held, side_by_side(first, self.cols), [vector]))
-        else:
-            for c in range(self.cols):
-                b.store(held, c, load(c))
+            return loaded(b, first, self.cols)
+        held = b.local((self.cols,), str(first.ty.dtype))
+        for c in range(self.cols):
+            b.store(held, c, load(c))
         return held
 
     def add(self, row: int, left: tirx.Expr, right: tirx.Var) -> None:
@@ -80,6 +78,17 @@ class Tile:
                 for c in range(self.cols):
                     with where(None if cols is None else cols(c)):
                         store(r, c)
+
+
+def loaded(b: Grid, first: tirx.Expr, count: int) -> tirx.Var:
+    """A local of the `count` elements of which that load is the first."""
+    held = b.local((count,), str(first.ty.dtype))
+    if count == 1:
+        b.store(held, 0, first)
+    else:
+        vector = tirx.Ramp(tirx.const(0, "int32"), tirx.const(1, "int32"), count)
+        b.emit(tirx.BufferStore(held, side_by_side(first, count), [vector]))
+    return held
 
 
 def side_by_side(first: tirx.Expr, count: int) -> tirx.Expr:
