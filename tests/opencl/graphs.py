@@ -66,7 +66,7 @@ def graph(name: str) -> onnx.ModelProto:
             ],
             [("x", FLOAT, [1, "length", 24])], [("y", FLOAT, None)],
         ),
-        # keys that are no multiple of what is taken at once, heads that are no multiple of a vector, both kinds of masks
+        # keys that are no multiple of what is taken at once, heads that are none of a vector, both kinds of masks
         "masks": (
             [
                 node("Transpose", ["k"], ["kt"], perm=[0, 1, 3, 2]), node("MatMul", ["q", "kt"], ["s1"]),

@@ -149,9 +149,9 @@ class _Attention:
             value = b.let(self.sums[d] * factor)
             b.bind(call.outputs[0], partial(lambda value, *_: value, value))
             if self.q.leaf.ndim == 3:
-                at = (self.n, self.query, self.h * size + d)
+                at = [self.n, self.query, self.h * size + d]
             else:
-                at = (self.n, self.query, self.h, d) if self.q.third else (self.n, self.h, self.query, d)
+                at = [self.n, *((self.query, self.h) if self.q.third else (self.h, self.query)), d]
             place = [as_expr(i) for i in at]
             b.share(place, call.result.shape)
             b.store(out, place, call.final(*place))
