@@ -15,7 +15,7 @@ from tvm_ffi import StructuralKey
 from compiler.arena_pages import arena_pages
 from compiler.placement import weights_of
 from compiler.program import Buffer, Program, Step
-from flashload.layout import LEAST, Layout, Weight, cut, lay_out
+from flashload.layout import LEAST, PAGE, Layout, Weight, cut, lay_out
 from targets.dtypes import item_size
 from targets.kernels.reach import holds
 from targets.kernels.reading import Reading, Span
@@ -40,7 +40,8 @@ def lay_weights(programs: Sequence[Program], target: Target) -> Layout | None:
                 step.stage.reading = Reading()
             spans = [(span, buffer) for span, buffer in _spans(step) if buffer.bytes >= LEAST]
             if (table := _table(step)) is not None:
-                pieces.setdefault(id(table[0]), cut([table[1]]) * table[1])
+                alone = table[1] >= LEAST and table[1] % PAGE == 0  # experts, which stay one by one
+                pieces.setdefault(id(table[0]), table[1] if alone else cut([table[1]]) * table[1])
             for span, buffer in spans:
                 beside = [other.bytes for other, _ in spans if (other.first, other.units) == (span.first, span.units)]
                 pieces.setdefault(id(buffer), cut(beside) * span.bytes)

@@ -192,6 +192,9 @@ def streamed_text(report: Mapping[str, Any]) -> str:
         return text
     text += f": {format_bytes(report['pinned_bytes'])} of weights in memory, ring {format_bytes(report['ring_bytes'])}"
     text += f", {format_bytes(report['read_bytes'])} read, {report['wait_ns'] / 1e9:.2f} s waited"
+    if report["chosen_rows"]:
+        there = 1 - report["chosen_missing"] / report["chosen_rows"]
+        text += f"; of {report['chosen_rows']} neurons or experts chosen, {100 * there:.1f} % were in memory"
     if not made["read_bytes"]:
         return text
     return f"{text}; predicted for flash {made['profile']}: {1 / made['run_seconds']:.1f} passes/s"

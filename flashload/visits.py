@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from flashload.layout import PAGE, Segment, up
+from flashload.layout import LEAST, PAGE, Segment, up
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Lookup:
     item_bytes: int
     chosen: int = 0
     used: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether chosen rows are so large that each is a segment and stays by itself: experts."""
+        return bool(self.chosen) and self.used == self.bytes and self.bytes >= LEAST and self.bytes % PAGE == 0
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,9 @@ class Stream:
     @cached_property
     def table_bytes(self) -> int:
         """What the runtime holds for looking up rows: the latest blocks, a mark of each, one whole segment."""
-        rows = [table for table in self.lookups if table.chosen]
+        rows = [table for table in self.lookups if table.chosen and not table.whole]
         found = sum(table.extent * CHOSEN for table in rows)
+        found += sum(table.bytes + table.extent * EXPERT for table in self.lookups if table.whole)
         found += max((up(t.size, PAGE) + PAGE + t.extent * RANGE for t in rows), default=0)
         for table in (table for table in self.lookups if not table.chosen):
             blocks, end = -(-table.size // table.bytes), table.offset + table.size
@@ -102,6 +108,7 @@ class Stream:
 SLOTS = 32  # of lookup.c
 CHOSEN, SLOT, RANGE = 4 + 2 + 8 + 1, 4, 32  # bytes of chosen.c for a row of each table, and of a range to read
 
+EXPERT = 64  # of experts.c: a row's marks, and ranges to read
 
 GROUP = 1 << 20  # of stream.c
 

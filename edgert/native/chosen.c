@@ -37,7 +37,7 @@ int32_t chosen_open(edgert_stream *s) {
   for (int64_t i = 0; right && i < l->lookup_count; i++) {
     chosen_table *t = &s->chosen[i];
     t->about = &l->lookups[i];
-    if (!t->about->chosen) continue;
+    if (!t->about->chosen || experts_are(t->about)) continue;
     size_t extent = (size_t)t->about->extent;
     s->chosen_tables++;
     t->slot = malloc(extent * sizeof *t->slot);
@@ -70,7 +70,7 @@ void chosen_drop(edgert_stream *s) {
 int32_t chosen_fill(edgert_stream *s, int64_t bytes) {
   for (int64_t i = 0; s->chosen_tables && i < s->layout.lookup_count; i++) {
     chosen_table *t = &s->chosen[i];
-    if (!t->about->chosen) continue;
+    if (!t->slot) continue;
     int64_t room = (bytes / s->chosen_tables) / (t->about->used + (int64_t)sizeof *t->owner);
     t->room = room < t->about->extent ? room : t->about->extent;
     t->held = t->hand = 0;
@@ -98,7 +98,7 @@ void chosen_close(edgert_stream *s) {
 
 int32_t chosen_fetch(edgert_stream *s) {
   if (s->range_next >= s->range_count) return 0;
-  stream_range range = s->ranges[s->range_next++];
+  stream_range range = s->reads[s->range_next++];
   pthread_mutex_unlock(&s->lock);
   int32_t wrong = ring_read(s, range.offset, range.to, range.bytes, range.least);
   pthread_mutex_lock(&s->lock);
@@ -111,10 +111,11 @@ int32_t chosen_fetch(edgert_stream *s) {
   return wrong ? -1 : 1;
 }
 
-/* Reads all ranges with the readers' help. 0 when right. */
-static int32_t fetch(edgert_stream *s) {
+int32_t chosen_read_all(edgert_stream *s, const stream_range *ranges, int64_t count) {
   int64_t start = edgert_now_ns();
   pthread_mutex_lock(&s->lock);
+  s->reads = ranges;
+  s->range_count = count;
   s->range_next = s->range_done = 0;
   pthread_cond_broadcast(&s->space);
   while (chosen_fetch(s)) continue;
@@ -159,23 +160,22 @@ static int32_t learn(edgert_stream *s, chosen_table *t, const int32_t *rows, int
 
 /* Brings the rows that are not in memory to where `staged` says. 0 when right. */
 static int32_t bring(edgert_stream *s, chosen_table *t, const int32_t *rows, int64_t count) {
-  int64_t align = s->source->align, most = s->plan.block_bytes, missing = 0;
+  int64_t align = s->source->align, most = s->plan.block_bytes, missing = 0, ranges = 0;
   for (int64_t i = 0; i < count; i++)
     if (t->slot[rows[i]] < 0 && !t->known[rows[i]] && learn(s, t, rows + i, count - i)) return 1;
-  s->range_count = 0;
   for (int64_t i = 0; i < count; i++) {
     if (t->slot[rows[i]] >= 0) continue;
     missing++;
     if (t->known[rows[i]] == 2) continue;
     int64_t begin = t->about->offset + rows[i] * t->about->bytes, least = begin + t->about->used;
     int64_t first = begin / align * align, end = (least + align - 1) / align * align;
-    stream_range *last = s->range_count ? &s->ranges[s->range_count - 1] : NULL;
+    stream_range *last = ranges ? &s->ranges[ranges - 1] : NULL;
     if (last && first - (last->offset + last->bytes) <= s->plan.gap_bytes && end - last->offset <= most) {
       last->bytes = end > last->offset + last->bytes ? end - last->offset : last->bytes;
       last->least = least - last->offset;
-    } else s->ranges[s->range_count++] = (stream_range){first, end - first, least - first, staged(s, t, first)};
+    } else s->ranges[ranges++] = (stream_range){first, end - first, least - first, staged(s, t, first)};
   }
-  if (s->range_count && fetch(s)) return 1;
+  if (ranges && chosen_read_all(s, s->ranges, ranges)) return 1;
   for (int64_t i = 0; i < count; i++) {
     int64_t begin = t->about->offset + rows[i] * t->about->bytes;
     if (t->slot[rows[i]] < 0 && edgert_mix(staged(s, t, begin), t->about->used) != t->marks[rows[i]])

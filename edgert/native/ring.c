@@ -145,7 +145,7 @@ static void *reader(void *argument) {
 int32_t ring_start(edgert_stream *s) {
   pthread_attr_t attr;
   sigset_t all, before;
-  int64_t wanted = s->job_count || s->chosen_tables ? s->plan.threads : 0;
+  int64_t wanted = s->job_count || s->chosen_tables || s->expert_tables ? s->plan.threads : 0;
   sigfillset(&all);
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, STACK);

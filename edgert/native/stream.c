@@ -128,6 +128,7 @@ static void drop(edgert_stream *s) {
   stream_release(s->ring, s->plan.ring_bytes);
   free(s->jobs);
   chosen_drop(s);
+  experts_drop(s);
   s->kept = s->ring = NULL;
   s->jobs = NULL;
 }
@@ -166,7 +167,8 @@ static int32_t fill(edgert_stream *s) {
   if (!s->jobs || !s->ring) return stream_fail(s, "no memory for a ring of %lld bytes", (long long)s->plan.ring_bytes), 1;
   s->figures.pinned_bytes = s->kept_bytes;
   s->figures.ring_bytes = s->plan.ring_bytes;
-  if (chosen_fill(s, rest)) return 1;
+  int64_t shared = s->chosen_tables ? rest * s->chosen_tables / (s->chosen_tables + s->expert_tables) : 0;
+  if (chosen_fill(s, shared) || experts_fill(s, rest - shared)) return 1;
   ring_reset(s, 1);
   if (ring_start(s)) return stream_fail(s, "no thread to read weights with"), 1;
   return 0;
@@ -197,7 +199,7 @@ edgert_stream *edgert_stream_open(const edgert_layout *layout, const edgert_stre
   s->sequence = calloc((size_t)layout->piece_count + 1, sizeof *s->sequence);
   int32_t wrong = !s->where || !s->marks || !s->known || !s->bases || !s->visits || !s->sequence;
   if (wrong) stream_fail(s, "no memory for streaming");
-  if (wrong || lookup_open(s) || chosen_open(s) || fill(s)) {
+  if (wrong || lookup_open(s) || chosen_open(s) || experts_open(s) || fill(s)) {
     snprintf(message, (size_t)message_bytes, "%s", s->message);
     edgert_stream_close(s);
     return NULL;
@@ -215,7 +217,8 @@ int32_t edgert_stream_step(edgert_stream *s, edgert_ctx *ctx, int64_t step, edge
   const edgert_layout *l = &s->layout;
   for (int64_t i = 0; i < l->lookup_count; i++)
     if (l->lookups[i].step == step)
-      return l->lookups[i].chosen ? chosen_step(s, ctx, i, run, with, n) : lookup_step(s, ctx, &l->lookups[i], run, with, n);
+      return experts_are(&l->lookups[i]) ? experts_step(s, ctx, i, run, with, n)
+             : l->lookups[i].chosen      ? chosen_step(s, ctx, i, run, with, n) : lookup_step(s, ctx, &l->lookups[i], run, with, n);
   if (s->cursor == s->visit_count || s->visits[s->cursor].step != step)
     return stream_fail(s, "step %lld comes out of turn", (long long)step), 1;
   for (; s->cursor < s->visit_count && s->visits[s->cursor].step == step; s->cursor++) {
@@ -264,6 +267,7 @@ void edgert_stream_close(edgert_stream *s) {
   drop(s);
   lookup_close(s);
   chosen_close(s);
+  experts_close(s);
   if (s->source) s->source->close(s->source);
   pthread_cond_destroy(&s->space);
   pthread_cond_destroy(&s->ready);

@@ -89,6 +89,9 @@ const char *edgert_stream_error(const edgert_stream *stream);
 
 edgert_stream_stats edgert_stream_figures(const edgert_stream *stream);
 
+/* Whether rows that a step chooses are so large that each stays by itself (experts). */
+int32_t experts_are(const edgert_lookup *about);
+
 /* Other sizes from now on; between runs. 0 when right; otherwise the stream can only be closed. */
 int32_t edgert_stream_resize(edgert_stream *stream, int64_t pinned_bytes, int64_t ring_bytes);
 

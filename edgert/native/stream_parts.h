@@ -1,4 +1,4 @@
-/* The inside of a stream: shared by stream.c (visits), ring.c (readers) and lookup.c (rows of tables). */
+/* The inside of a stream: shared by stream.c (visits), ring.c (readers) and lookup.c, chosen.c, experts.c (rows of tables). */
 #ifndef EDGERT_STREAM_PARTS_H
 #define EDGERT_STREAM_PARTS_H
 #include <pthread.h>
@@ -66,8 +66,14 @@ struct edgert_stream {
   int64_t chosen_tables;       /* how many of them choose */
   uint8_t *staging;            /* chosen rows that were read, where they lie in their table */
   int64_t staging_bytes;
-  stream_range *ranges; /* to read: [range_next, range_count) nobody has begun. Counts under `lock` */
+  stream_range *ranges; /* [rows] of chosen rows */
+  const stream_range *reads; /* to read: [range_next, range_count) nobody has begun. With the counts under `lock` */
   int64_t range_count, range_next, range_done;
+
+  struct expert_table *experts; /* [lookup_count] */
+  int64_t expert_tables;        /* how many of them are */
+  stream_range *expert_ranges;
+  int64_t expert_range_count;
 };
 
 static inline int64_t pages(int64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
@@ -114,6 +120,16 @@ int32_t chosen_fill(edgert_stream *s, int64_t bytes);
 void chosen_drop(edgert_stream *s);
 /* Under the lock: reads a range, where there is one that nobody has begun. 0 when there is none. */
 int32_t chosen_fetch(edgert_stream *s);
+/* Reads `count` ranges with the readers' help. 0 when right. */
+int32_t chosen_read_all(edgert_stream *s, const stream_range *ranges, int64_t count);
 int32_t chosen_step(edgert_stream *s, edgert_ctx *ctx, int64_t number, edgert_range run, void *with, int64_t n);
+
+/* experts.c */
+int32_t experts_open(edgert_stream *s);
+void experts_close(edgert_stream *s);
+/* Room for one row of each table and for more, of so many bytes in all. 0 when right. */
+int32_t experts_fill(edgert_stream *s, int64_t bytes);
+void experts_drop(edgert_stream *s);
+int32_t experts_step(edgert_stream *s, edgert_ctx *ctx, int64_t number, edgert_range run, void *with, int64_t n);
 
 #endif

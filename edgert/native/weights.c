@@ -10,7 +10,7 @@
 #include "program.h"
 
 enum { PAGE = 4096, HUGE = 2 << 20, READERS = 6, READER_BYTES = 64 << 10, BLOCK = 512 << 10, MOST_RING = 3 * HUGE };
-enum { TIMEOUT_MS = 30000, GAP = 64 << 10, SLOTS = 32, CHOSEN = 15, RANGE = 32 };
+enum { TIMEOUT_MS = 30000, GAP = 64 << 10, SLOTS = 32, CHOSEN = 15, RANGE = 32, EXPERT = 64 };
 
 static int64_t pages(int64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
 
@@ -44,6 +44,10 @@ static int64_t table_bytes(const edgert_layout *layout) {
   for (int64_t i = 0; i < layout->lookup_count; i++) {
     const edgert_lookup *table = &layout->lookups[i];
     int64_t most = 0;
+    if (experts_are(table)) {
+      sum += table->bytes + table->extent * EXPERT;
+      continue;
+    }
     if (table->chosen) {
       int64_t size = pages(table->size) + PAGE + table->extent * RANGE;
       sum += table->extent * CHOSEN;
@@ -127,4 +131,7 @@ void print_streaming(const session *s) {
   printf("streaming: %lld bytes stay, ring %lld, read %lld in %lld reads, waited %.3f s; rows looked up %lld, read %lld\n",
          (long long)f.pinned_bytes, (long long)f.ring_bytes, (long long)f.read_bytes, (long long)f.reads, f.wait_ns / 1e9,
          (long long)f.lookups, (long long)f.lookup_reads);
+  if (f.chosen_rows)
+    printf("neurons or experts chosen: %lld, in memory %.1f %%\n", (long long)f.chosen_rows,
+           100.0 * (double)(f.chosen_rows - f.chosen_missing) / (double)f.chosen_rows);
 }

@@ -20,7 +20,7 @@ from .loops import span
 from .quantize_rows import _fold
 from .reading import Rows
 from .stage import Const, Stage
-from .tensor import Tensor, as_expr
+from .tensor import Index, Tensor, as_expr
 
 SERIAL = 1 << 40  # iterations that a thread is worth at least: one thread does all, in order
 
@@ -31,20 +31,24 @@ def choose(values: Tensor, limits: Tensor, chosen: Tensor, target: Target) -> St
     b = Builder(f"choose_rows_{target.isa}")
     source, limit, out = b.arg(values), b.arg(limits), b.arg(chosen)
     with b:
-        found, any_ = b.local((1,), "int32"), b.local((1,), "int32")
-        b.store(found, 0, 0)
-        with b.serial(count, "i") as i:
-            b.store(any_, 0, 0)
-            with b.serial(tokens, "t") as t:
-                above = tirx.abs(source[as_expr(t), i]) > limit[i]
-                b.store(any_, 0, tirx.max(any_[0], above.astype("int32")))
-            with b.when(tirx.NE(any_[0], tirx.const(0, "int32"))):
-                b.store(out, found[0], i)
-                b.store(found, 0, found[0] + 1)
-        with b.loop_while(found[0] < tirx.const(int(count), "int32")):
-            b.store(out, found[0], tirx.const(int(count), "int32"))
-            b.store(found, 0, found[0] + 1)
+        mark(b, tokens, int(count), lambda t, i: tirx.abs(source[t, i]) > limit[i], out)
     return b.stage()
+
+
+def mark(b: Builder, tokens: Index, count: int, above: Callable[..., tirx.Expr], out: tirx.Var) -> None:
+    """out int32 [count]: those i, ascending, with above(t, i) at some t; then `count` again and again."""
+    found, any_ = b.local((1,), "int32"), b.local((1,), "int32")
+    b.store(found, 0, 0)
+    with b.serial(count, "i") as i:
+        b.store(any_, 0, 0)
+        with b.serial(tokens, "t") as t:
+            b.store(any_, 0, tirx.max(any_[0], above(as_expr(t), i).astype("int32")))
+        with b.when(tirx.NE(any_[0], tirx.const(0, "int32"))):
+            b.store(out, found[0], i)
+            b.store(found, 0, found[0] + 1)
+    with b.loop_while(found[0] < tirx.const(count, "int32")):
+        b.store(out, found[0], tirx.const(count, "int32"))
+        b.store(found, 0, found[0] + 1)
 
 
 @dataclass(frozen=True)
