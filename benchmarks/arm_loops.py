@@ -43,6 +43,7 @@ def _floats(target: str, kind: str, instruction: str, products: int) -> Case:
 CASES = (
     _floats("cortex-a53", "float32", "fmla.4s", 4),
     _floats("cortex-a76", "float32", "fmla.4s", 4),
+    _floats("cortex-a76-fp16", "float32 as float16", "fmla.8h", 8),
     Case("cortex-a76", "int8", "int8", "sdot.4s", 16),
     Case("cortex-x2", "int8", "int8", "smmla.4s", 32),
     Case("cortex-x2", "uint8 by int8", "uint8", "usmmla.4s", 32),

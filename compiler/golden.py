@@ -12,6 +12,9 @@ from compiler.golden_half import with_half_weights
 
 TOLERANCE = 1e-4  # of the output's range: float32 sums of some thousand terms in another order
 HALVES = 1e-2  # where values and weights are rounded to 11 bits: some fifty times 5e-4, seldom all one way
+HALF_SUMS = (
+    4  # times what rounding operands costs is what 64 additions in float16 do: the root of 64 / 2, over that of 2
+)
 ABSOLUTE = 1e-6  # what sigmoid, tanh and the like may be off by themselves: some units in the last place of 1.0
 STEPS = 5 / 255  # of the range: where floats are rounded to bytes a tie may fall the other way, and the step spreads
 LOOSEST = 0.25  # a check beyond that finds no fault
@@ -59,14 +62,17 @@ def _floats(rng: np.random.Generator, shape: tuple[int, ...], drawn: bool) -> np
     return np.broadcast_to(np.where(written, -2.0, 2.0), shape).copy()
 
 
-def make(model: Path, manifest: Mapping[str, Any], notes: list[str], half: int = 0) -> tuple[dict, dict, float]:
+def make(
+    model: Path, manifest: Mapping[str, Any], notes: list[str], half: int = 0, half_sums: bool = False
+) -> tuple[dict, dict, float]:  # fmt: skip
     """Golden inputs, ONNX Runtime's outputs for them, and the tolerance as a share of an output's range.
 
     Nothing, with a note, where ONNX Runtime cannot run the model. Of two kinds of inputs, those are taken whose answers
     can be compared more closely: a detector that finds nothing in noise answers with numbers too small for it. Where
     floats are rounded to bytes on the way, a tie that falls the other way may move an answer a good deal: how far is
     measured, as the difference between ONNX Runtime with and without its integer kernels, and allowed twice. half: so
-    many elements and more are stored as float16; what ONNX Runtime makes of weights rounded so is allowed twice too.
+    many elements and more are stored as float16; what ONNX Runtime makes of weights rounded so is allowed twice too,
+    and HALF_SUMS times that where half_sums: products are added in float16.
     """
     import onnxruntime as ort
 
@@ -91,7 +97,7 @@ def make(model: Path, manifest: Mapping[str, Any], notes: list[str], half: int =
             noise = max((_distance(runs[0][name], runs[-1][name]) for name in floats), default=0.0)
             allowed = [TOLERANCE, ABSOLUTE / span if span > 0 else 0.0]
             allowed += ([STEPS] if rounds else []) + ([HALVES] if half else [])
-            allowed += [min(2 * noise, LOOSEST)] if rounds or half else []
+            allowed += [min(2 * noise * (HALF_SUMS if half_sums else 1), LOOSEST)] if rounds or half else []
             found.append((min(max(allowed), 1.0), -span, feeds, runs[0]))
     except Exception as error:  # ONNX Runtime raises many kinds
         notes.append(f"no golden answers: ONNX Runtime does not run this model ({str(error).splitlines()[0][:160]})")

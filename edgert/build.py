@@ -147,8 +147,10 @@ def compile(
     if kv is not None and (language is None or emit == "edge"):
         raise UsageError("--kv is for language models with --emit exe: an artifact has all caches, the user chooses")
     if language is not None:
-        if isinstance(chosen, Gpu):
-            raise UnsupportedModel(f"{chosen.name} has no kernels for language models yet: compile for a CPU")
+        if isinstance(chosen, Gpu) or chosen.half:
+            raise UnsupportedModel(
+                f"{chosen.name} has no kernels for language models yet: compile for a CPU in float32"
+            )
         caches = {} if emit == "edge" else {"caches": () if kv in (None, FIRST) else (kv,)}
         done, more = language(chosen, context, tiles, dump, progress, golden=golden and emit == "edge", **caches)
         if kv not in (None, FIRST):
@@ -175,8 +177,8 @@ def compile(
     answers: dict[str, np.ndarray] = {}
     if golden:
         started_golden = time.perf_counter()
-        half = chosen.half if isinstance(chosen, Gpu) else 0
-        feeds, answers, tolerance = golden_data.make(Path(model), done.manifest, done.notes, half)
+        half = chosen.half, bool(chosen.half) and not isinstance(chosen, Gpu)
+        feeds, answers, tolerance = golden_data.make(Path(model), done.manifest, done.notes, *half)
         done.seconds["golden"] = round(time.perf_counter() - started_golden, 4)
         done.manifest["golden"] = {"tolerance": tolerance}
     manifest = emitter(Output(done, path, feeds, answers, {**done.members, **more}, placing, coder))

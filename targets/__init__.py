@@ -45,7 +45,7 @@ def get_target(name: str = "host") -> Target:
     targets = all_targets()
     if name == "host":
         flags = host_features()
-        able = [t for t in targets.values() if t.family == "cpu" and flags >= set(t.features)]
+        able = [t for t in targets.values() if t.family == "cpu" and not t.half and flags >= set(t.features)]
         if not able:
             raise UnknownTarget(
                 "no target fits this machine's CPU (AVX2 and FMA are the least); name one with --target"

@@ -1,10 +1,14 @@
-"""64-bit Arm with Linux: phones, boards, servers. Features are named as in the kernel's list of HWCAPs."""
+"""64-bit Arm with Linux: phones, boards, servers. Features are named as in the kernel's list of HWCAPs.
+
+Those named -fp16 multiply in half precision: weights of products are float16, what meets them is rounded to it, and
+sums of 64 products at most are float16 before they are added up in float32. All else is float32.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from .target import Target
+from .target import HALF_FROM, Target
 
 # fmt: off
 _BASE = Target(
@@ -22,4 +26,6 @@ _X2 = replace(
 )
 # fmt: on
 
-TARGETS = {t.name: t for t in (_BASE, _A53, _A76, _X2)}
+_HALF = (replace(t, name=f"{t.name}-fp16", half=HALF_FROM, base="") for t in (_A76, _X2))
+
+TARGETS = {t.name: t for t in (_BASE, _A53, _A76, _X2, *_HALF)}

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from .target import Target
+from .target import HALF_FROM, Target
 
 # types that every OpenCL 1.2 device computes with; integers below a byte are bytes to it
-# elements: what is smaller takes little memory as float32, and much may hang on it (biases, positions, statistics)
-HALF_FROM = 4096
 ON_GPU = {"float32", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (2, 4, 8, 16, 32, 64))}
 
 
@@ -26,11 +24,6 @@ class Gpu(Target):
     workgroup: int = 64
     vector: int = 4
     tile: int = 4
-    half: int = 0
-
-    def halves(self, elements: int) -> bool:
-        """Whether so many float32 elements are stored as float16."""
-        return 0 < self.half <= elements
 
 
 def beside(host: Target, name: str, **more: int) -> dict[str, Gpu]:

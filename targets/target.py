@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# elements: what is smaller takes little memory as float32, and much may hang on it (biases, positions, statistics)
+HALF_FROM = 4096
+
 
 @dataclass(frozen=True)
 class Target:
@@ -21,9 +24,14 @@ class Target:
     attrs: tuple[str, ...] = ()  # LLVM's -mattr
     dot: str = "portable"  # how int8 products are summed; targets/kernels/dot.py has the ways
     tiles: str = ""  # the matrix unit, where there is one
+    half: int = 0  # constants of at least so many elements are float16 (see the families for what else); 0: none are
     base: str = ""  # a target with fewer features whose tuning records hold here too
     pointer_bytes: int = 8
     alignment: int = 64  # of buffers: a cache line and an AVX-512 register
+
+    def halves(self, elements: int) -> bool:
+        """Whether so many float32 elements are stored as float16."""
+        return 0 < self.half <= elements
 
     @property
     def isa(self) -> str:

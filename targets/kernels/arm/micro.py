@@ -59,15 +59,16 @@ SDOT = Micro("sdot", "sdot", "asimddp", "int8", "int8", "int32", "int32", 4, 4, 
 SMMLA = Micro("smmla", "smmla", "i8mm", "int8", "int8", "int32", "int64", 8, 2, 12, 32)
 USMMLA = Micro("usmmla", "usmmla", "i8mm", "uint8", "int8", "int32", "int64", 8, 2, 12, 32)
 # sums of float16 stay short: the error of n additions grows with the square root of n
-HALF = Micro("fmla8h", "fmla", "asimdhp", "float32", "float16", "float32", "float16", 1, 4, 24, 8, most_steps=128)
-WAYS = (SMMLA, USMMLA, SDOT, FMLA)  # the first that fits is taken
+HALF = Micro("fmla8h", "fmla", "asimdhp", "float32", "float16", "float32", "float16", 1, 4, 24, 8, most_steps=64)
+WAYS = (SMMLA, USMMLA, SDOT, HALF, FMLA)  # the first that fits is taken
 
 
-def micro_for(target: Target, left: str, cols: int) -> Micro | None:
-    """The way for a left side of this type, its panel as wide as suits so many columns."""
+def micro_for(target: Target, left: str, depth: int, cols: int) -> Micro | None:
+    """The way for a left side of this type and so many weights, its panel as wide as suits the columns."""
     if not target.triple.startswith("aarch64"):
         return None
-    way = next((way for way in WAYS if way.left == left and way.needs in target.features), None)
+    ways = (way for way in WAYS if way is not HALF or target.halves(depth * cols))
+    way = next((way for way in ways if way.left == left and way.needs in target.features), None)
     return way and min((way, way.narrow()), key=lambda w: -(-cols // w.width) * (w.width * SUMS + w.width))
 
 

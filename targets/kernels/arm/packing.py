@@ -12,6 +12,7 @@ from ..builder import Builder
 from ..dot import QUAD, bytes_as_word, store_vector
 from ..packing import pack_panels
 from ..stage import Const
+from ..storage import as_halves
 from ..tensor import Index, as_expr
 from .micro import ROWS, Micro
 
@@ -23,7 +24,7 @@ def pack_weights(matrix: np.ndarray, way: Micro) -> np.ndarray:
     depth, cols = matrix.shape
     steps = way.steps(depth)
     full = np.zeros((steps * way.depth, cols), way.weights)
-    full[:depth] = matrix
+    full[:depth] = as_halves(matrix) if way.weights == "float16" else matrix
     panels = pack_panels(full, way.width).reshape(-1, steps, way.depth, way.width)
     return np.ascontiguousarray(panels.transpose(0, 1, 3, 2)).reshape(-1, steps, way.width * way.depth)
 

@@ -41,7 +41,7 @@ def arm_product(
 
     matrix: gives the weights as [depth, cols]; key: names them, equal keys for equal bytes.
     """
-    way = micro_for(target, left.dtype, cols)
+    way = micro_for(target, left.dtype, depth, cols)
     if way is None or known_rows(rows) < LEAST_ROWS or cols < LEAST_COLS or "mr" in call.config:
         return None
     return [_Product(call, target, kernel, rows, left, matrix, depth, cols, key, way).stage()]
