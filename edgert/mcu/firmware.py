@@ -24,7 +24,8 @@ from .fit import check, roomy, uses
 from .header import c_type, header
 
 FIRMWARE = Path(__file__).parents[2] / "targets" / "firmware"
-SOFT_FLOAT = ("fmaf.c", "requantize.c")  # what kernels call on cores without an FPU
+SOFT_FLOAT = ("fmaf.c", "requantize.c")  # what kernels call on cores without an FPU,
+DSP = ("product_dsp.c", "product_dsp.S", "depthwise_dsp.c", "depthwise_dsp.S")  # and on those with DSP instructions
 MANIFEST, GOLDEN, EXTERNAL = ".edgert.manifest", ".edgert.golden", ".edgert.external"  # sections beside what is loaded
 START = {"thumb": "cortex_m.c", "riscv32": "riscv32.c"}
 CFLAGS = (
@@ -95,6 +96,11 @@ def machine_flags(target: Microcontroller) -> list[str]:
     return ["-target", target.zig_target, f"-mcpu={target.zig_cpu}"]
 
 
+def kernel_sources(target: Microcontroller) -> tuple[str, ...]:
+    """The files of `FIRMWARE` that a core's kernels call."""
+    return (() if target.fma else SOFT_FLOAT) + (DSP if target.fma and target.dot == "smlad" else ())
+
+
 def write_parts(model: Model, folder: Path) -> list[str]:
     """Writes the model's objects, weights and header to `folder`; the names of what has to be linked."""
     for name, data in model.objects.items():
@@ -155,7 +161,7 @@ def _link(model: Model, board: Board, arena: str) -> bytes:
         (folder / "board.ld").write_text(linker_script(board, arena))
         parts.append(_about(model, folder))
         start = next(file for arch, file in START.items() if model.target.zig_target.startswith(arch))
-        sources = [start, "main.c", *([] if model.target.fma else SOFT_FLOAT)]
+        sources = [start, "main.c", *kernel_sources(model.target)]
         sources += ["external.c"] if model.external else []
         content = content_flag(folder)
         for source in (*sources, *(part for part in parts if part.endswith(".S"))):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compiler.codegen.link import zig
 
-from .firmware import CFLAGS, FIRMWARE, SOFT_FLOAT, Model, content_flag, machine_flags, write_parts
+from .firmware import CFLAGS, FIRMWARE, Model, content_flag, kernel_sources, machine_flags, write_parts
 
 
 def archive(model: Model, *leave_out: str) -> bytes:
@@ -18,12 +18,11 @@ def archive(model: Model, *leave_out: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="edgert-") as name:
         folder = Path(name)
         parts = write_parts(model, folder)
-        compiled = [part for part in parts if part.endswith(".S")] + (
-            [] if model.target.fma else [str(FIRMWARE / source) for source in SOFT_FLOAT]
-        )
+        compiled = [part for part in parts if part.endswith(".S")]
+        compiled += [str(FIRMWARE / source) for source in kernel_sources(model.target)]
         objects, content = [part for part in parts if part.endswith(".o")], content_flag(folder)
         for source in compiled:
-            objects.append(f"{Path(source).stem}.o")
+            objects.append(f"{Path(source).name.removesuffix('.c').replace('.', '_')}.o")
             zig("cc", *machine_flags(model.target), *CFLAGS, content, "-g0", "-c", source, "-o", objects[-1],
                 cwd=folder)  # fmt: skip
         wanted = [part for part in objects if not part.startswith(leave_out or ("\0",))]

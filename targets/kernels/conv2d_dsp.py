@@ -1,0 +1,148 @@
+"""Convolutions and products of int8 on Cortex-M by one function for all shapes (targets/firmware/product_dsp.c).
+
+A 16-bit number holds the weights of two output channels, 256 w1 + w0: SMLAD takes it as it is and gives 256 S1 + S0,
+and S0 from its low bytes, which one SXTB16 widens for both products. In 32 bits the former may wrap around, what is left
+of it without S0 does not: 256 S1, where |S1| < 2^23. So 16 products take 12 instructions in a tile of 4 pixels x 2
+channels, and weights stay bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from targets.target import Target
+
+from .builder import Builder
+from .conv2d_shape import ConvShape, conv_shape
+from .dsp_calls import SHARED, Tail, emit_call, tail_of, words
+from .registry import Call, template
+from .slides import let_slide
+from .stage import Const, Stage, Temp
+
+ROWS = 4  # pixels of a tile at most; product_dsp.S has them all
+UNROLL = 4  # pairs of numbers in a turn of its loop
+MOST_RUN = 256  # bytes of a run in an image with pads: product_dsp.c
+FUNCTION = "edgert_dsp_product"
+
+
+@template("edgert.Conv2dInteger", family="mcu")
+def conv2d_dsp(call: Call, target: Target) -> list[Stage] | None:
+    """X [1, H, W, C] int8 * constant W int8 [O, C, kH, kW] -> int8 [1, OH, OW, O]; input 2: the pads' byte."""
+    s, zero = conv_shape(call), call.need(2)
+    if s is None or s.group != 1 or s.dilations[1] != 1 or (s.batch != 1 and not s.is_matrix):
+        return None
+    if not isinstance(s.batch, int) or (any(s.pads) and (zero.data is None or s.kernel[1] * s.channels > MOST_RUN)):
+        return None
+    pad = int(np.asarray(zero.data()).reshape(-1)[0]) if zero.data is not None else 0
+    return _product(call, s, pad, lambda w: w.transpose(0, 2, 3, 1), target)
+
+
+@template("edgert.GemmInteger", family="mcu")
+def gemm_dsp(call: Call, target: Target) -> list[Stage] | None:
+    """A [..., M, K] int8 x B [K, N] (transB: [N, K]) constant int8 -> int8."""
+    a, swapped = call.need(0), bool(call.attrs.get("transB", 0))
+    *lead, cols = call.outputs[0].shape
+    if not all(isinstance(n, int) and n > 0 for n in (*a.shape, cols)):
+        return None
+    rows, depth = math.prod(int(n) for n in lead), int(a.shape[-1])
+    s = ConvShape(1, 1, rows, depth, 1, rows, int(cols), (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1)
+    return _product(call, s, 0, lambda w: (w if swapped else w.T)[:, None, None], target)
+
+
+def _product(call: Call, s: ConvShape, pad: int, order, target: Target) -> list[Stage] | None:  # type: ignore[no-untyped-def]
+    """order: the weights as [O, kH, kW, C]."""
+    x, w = call.need(0), call.need(1)
+    if not call.config.get(SHARED, 1) or x.dtype != "int8" or w.dtype != "int8" or w.data is None or s.out_channels % 2:
+        return None
+    tail = tail_of(call, s.depth, target)
+    if tail is None:
+        return None
+    packed = pack(order(np.asarray(w.data())).reshape(s.out_channels, s.kernel[0], -1), tail)
+    if packed is None:
+        return None
+    return [_Product(call, s, words(f"{w.name}_packed", packed), tail, pad).stage(target)]
+
+
+def pairs_of(run: int) -> list[tuple[int, int | None]]:
+    """Which bytes of a run are multiplied together: 0 and 2, 1 and 3 of each word, then neighbours."""
+    whole = run - run % 4
+    found: list[tuple[int, int | None]] = [(k + i, k + i + 2) for k in range(0, whole, 4) for i in (0, 1)]
+    return found + [(k, k + 1 if k + 1 < run else None) for k in range(whole, run, 2)]
+
+
+def pack(weights: np.ndarray, tail: Tail) -> np.ndarray | None:
+    """int8 [O, runs, run] -> int32 [O / 2, 4 + pairs]; None where two weights do not fit a number, or sums 24 bits."""
+    wide = weights.astype(np.int64)
+    most = 128 * np.abs(wide).sum((1, 2)) + np.abs(tail.bias.astype(np.int64))
+    both = 256 * wide[1::2] + wide[::2]
+    if most.max(initial=0) >= 1 << 23 or both.min(initial=0) < -(1 << 15):
+        return None
+    pairs = pairs_of(weights.shape[2])
+    low = both[:, :, [k for k, _ in pairs]]
+    high = np.stack([both[:, :, k] if k is not None else np.zeros_like(both[:, :, 0]) for _, k in pairs], 2)
+    numbers = ((low & 0xFFFF) | (high & 0xFFFF) << 16).reshape(len(both), -1)
+    numbers = np.pad(numbers, ((0, 0), (0, -numbers.shape[1] % UNROLL)))
+    bias = tail.bias.astype(np.int64)
+    start = np.stack([256 * bias[1::2] + bias[::2], bias[::2]], 1)
+    scale = np.stack([tail.multiplier[::2], tail.multiplier[1::2] / np.float32(256)], 1).view(np.int32)
+    return np.concatenate([start, scale, numbers], 1).astype(np.uint32).view(np.int32)
+
+
+@dataclass(frozen=True)
+class _Product:
+    call: Call
+    s: ConvShape
+    weights: Const
+    tail: Tail
+    pad: int
+
+    def stage(self, target: Target) -> Stage:
+        """Tiles of pixels from front to back, all channels of each."""
+        call, s = self.call, self.s
+        pixels = int(s.batch) * s.out_height * s.out_width
+        tile = min(call.config.get("rows") or rows_for(pixels), pixels)
+        numbers = self.weights.shape[1] - 4
+        held = Temp((numbers * tile,), "int32", "widened")
+        b = Builder(f"conv{s.kernel[0]}x{s.kernel[1]}_nhwc_s8s8_dsp_{tile}x2_{target.isa}")
+        line = s.width * s.channels
+        shape = [s.out_channels // 2, 4 * numbers, s.out_channels, self.tail.magic, tile, pixels, s.out_width, s.height,
+                 line, s.kernel[0], s.kernel[1] * s.channels, s.dilations[0], s.strides[0],
+                 s.strides[1] * s.channels, s.pads[0], s.pads[1] * s.channels, self.pad]  # fmt: skip
+        if s.is_matrix:  # all pixels are one line
+            shape[6:9] = [pixels, 1, pixels * s.channels]
+        x = call.need(0)
+        with b:
+            emit_call(b, FUNCTION, [x, self.weights, call.result, held, words("shape", np.array(shape))])
+        return let_slide(b.stage(), x, call.result, _pieces(s, pixels, tile), target)
+
+
+def rows_for(pixels: int) -> int:
+    """Pixels of a tile, where nothing was measured: as few of the last one left over as can be."""
+    return min(range(1, ROWS + 1), key=lambda n: (pixels // n * _COST[n] + _COST.get(pixels % n, 0), -n))
+
+
+_COST = {0: 0.0, 1: 1.5, 2: 2.0, 3: 2.5, 4: 3.2}  # of a tile's inner loop, in instructions a product of two channels
+
+
+def _pieces(s: ConvShape, pixels: int, tile: int) -> Sequence[tuple[int, int]]:
+    """For let_slide: of each tile, what is written when it is done and what later ones read first."""
+
+    def reads(pixel: int) -> int:
+        if s.is_matrix:
+            return pixel * s.channels
+        return max(0, pixel // s.out_width * s.strides[0] - s.pads[0]) * s.width * s.channels
+
+    return [(min(at + tile, pixels) * s.out_channels, reads(at)) for at in range(0, pixels, tile)]
+
+
+def space(call: Call, target: Target) -> list[dict[str, int]]:
+    """Pixels of a tile, and the templates that write a kernel of the layer's own."""
+    return [*({"rows": n} for n in range(1, ROWS + 1)), {SHARED: 0}]
+
+
+conv2d_dsp.space = space  # type: ignore[attr-defined]
+gemm_dsp.space = space  # type: ignore[attr-defined]
