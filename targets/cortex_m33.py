@@ -6,7 +6,7 @@ _TARGET = cortex_m(
     "cortex-m33",
     "thumbv8m.main-unknown-none-eabihf",
     "mps2-an505",
-    "cortex_m33+fp_armv8d16sp",
+    "cortex_m33+dsp+fp_armv8d16sp",
     dot="smlad",
     llvm_options=FEW_COPIES,
 )

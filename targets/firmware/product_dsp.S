@@ -2,13 +2,13 @@
  * a time, requantized. product_dsp.c says how its operands lie. */
 #include "dsp.inc"
 
-/* The sums of two channels from one 16-bit number a weight, 256 w1 + w0: SMLAD takes it as it is for 256 S1 + S0, and
- * its low bytes, which SXTB16 widens, for S0. r0.. hold the former of each pixel, r4.. the latter. */
+/* The sums of two channels from one 16-bit number a weight, 256 w1 + w0 + 128: SMLAD takes it as it is, and its low
+ * bytes, which UXTB16 widens. r0.. have the sums of the former with each pixel, r4.. those of the latter. */
 .macro pair n
     ldr r10, [lr], #4
 .if \n == 4
     ldrd r8, r9, [r12], #8
-    sxtb16 r11, r10
+    uxtb16 r11, r10
     smlad r0, r8, r10, r0
     smlad r4, r8, r11, r4
     smlad r1, r9, r10, r1
@@ -21,7 +21,7 @@
 .endif
 .if \n == 3
     ldmia r12!, {r7, r8, r9}
-    sxtb16 r11, r10
+    uxtb16 r11, r10
     smlad r0, r7, r10, r0
     smlad r4, r7, r11, r4
     smlad r1, r8, r10, r1
@@ -31,7 +31,7 @@
 .endif
 .if \n == 2
     ldrd r8, r9, [r12], #8
-    sxtb16 r11, r10
+    uxtb16 r11, r10
     smlad r0, r8, r10, r0
     smlad r4, r8, r11, r4
     smlad r1, r9, r10, r1
@@ -39,10 +39,16 @@
 .endif
 .if \n == 1
     ldr r8, [r12], #4
-    sxtb16 r11, r10
+    uxtb16 r11, r10
     smlad r0, r8, r10, r0
     smlad r4, r8, r11, r4
 .endif
+.endm
+
+/* What the two sums of a pixel start from; \low has 128 times the sum of its bytes. */
+.macro start high, low
+    sub \low, r9, \low
+    add \high, r8, \low
 .endm
 
 /* Two channels of one pixel, their sums in `low` and `high`, to floats at s(at) and s(at + 1). */
@@ -77,29 +83,33 @@ function edgert_dsp_tile\n
     stm sp, {r4-r7}
     mov_magic s10, r8
 1:
-    ldmia lr!, {r0, r4}           /* what the sums start from */
+    ldmia lr!, {r8, r9}           /* 256 b1 and b0 */
     vldmia lr!, {s8, s9}          /* multipliers */
-.irp r, 1, 2, 3
-.if \r < \n
-    mov r\r, r0
+    ldr r12, [sp, #16]
+    ldr r10, [sp, #4]
+.if \n == 4
+    ldmia r12!, {r4-r7}           /* 128 times the sum of a pixel's bytes, which w0 + 128 brings in */
+    add r10, lr, r10
+    str r10, [sp, #20]
+    start r3, r7
+.else
+    add r3, lr, r10
 .endif
-.endr
+.if \n == 3
+    ldmia r12!, {r4-r6}
+.endif
+.if \n == 2
+    ldmia r12!, {r4-r5}
+.endif
+.if \n == 1
+    ldr r4, [r12], #4
+.endif
+    start r0, r4
 .if \n > 1
-    mov r5, r4
+    start r1, r5
 .endif
 .if \n > 2
-    mov r6, r4
-.endif
-.if \n > 3
-    mov r7, r4
-.endif
-    ldr r8, [sp, #4]
-    ldr r12, [sp, #16]
-.if \n == 4
-    add r8, lr, r8
-    str r8, [sp, #20]
-.else
-    add r3, lr, r8
+    start r2, r6
 .endif
 2:
     pair \n

@@ -1,9 +1,8 @@
 /* Products of bytes on Cortex-M with DSP instructions, convolutions and dense layers alike: a few pixels at a time are
  * widened to 16 bits, once for all output channels, and product_dsp.S multiplies them.
  *
- * held: word k * tile + i has the two numbers of pair k of pixel i. weights: for every two channels what their sums
- * start from, 256 b1 + b0 and b0, the floats m0 and m1 / 256 and a word a pair of numbers (targets/kernels/conv2d_dsp.py
- * packs them). */
+ * held: word i has 128 times the sum of pixel i's numbers, word (k + 1) * tile + i the two of pair k. weights: for every
+ * two channels 256 b1 and b0, the floats m0 and m1 / 256, and a word a pair (targets/kernels/conv2d_dsp.py packs). */
 #include <stdint.h>
 
 #define MOST_RUN 256
@@ -22,44 +21,61 @@ void edgert_dsp_tile3(const uint32_t *, const int32_t *, int8_t *, const edgert_
 void edgert_dsp_tile4(const uint32_t *, const int32_t *, int8_t *, const edgert_dsp_product_shape *);
 static const tile_function tiles[4] = {edgert_dsp_tile1, edgert_dsp_tile2, edgert_dsp_tile3, edgert_dsp_tile4};
 
-/* Bytes 0 and 2 of each word, then 1 and 3; of what is left over, neighbours. */
-static uint32_t *widen(const int8_t *x, int32_t count, uint32_t *to, int32_t step) {
-  for (; count >= 4; count -= 4, x += 4) {
+/* Bytes 0 and 2 of each word, then 1 and 3; of what is left over, neighbours. Adds them to *sum. */
+static inline uint32_t *widen(const int8_t *x, int32_t count, uint32_t *to, int32_t step, uint32_t *sum) {
+  for (; count >= 4; count -= 4, x += 4, to += 2 * step) {
     uint32_t word, even, odd;
     __builtin_memcpy(&word, x, 4);
     __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(word));
     __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(word));
+    __asm__("smlad %0, %1, %2, %0" : "+r"(*sum) : "r"(even), "r"(0x10001));
+    __asm__("smlad %0, %1, %2, %0" : "+r"(*sum) : "r"(odd), "r"(0x10001));
     to[0] = even;
     to[step] = odd;
-    to += 2 * step;
   }
-  for (; count > 0; count -= 2, x += 2, to += step) {
+  if (count & 2) {
+    *sum += (uint32_t)(x[0] + x[1]);
+    *to = (uint16_t)x[0] | (uint32_t)x[1] << 16;
+    x += 2, to += step;
+  }
+  if (count & 1) {
+    *sum += (uint32_t)x[0];
     *to = (uint16_t)x[0];
-    if (count > 1) *to |= (uint32_t)x[1] << 16;
+    to += step;
   }
   return to;
 }
 
-/* A run that is not all inside its line, copied to `to` with pads around. */
-static const int8_t *padded(const int8_t *line, int32_t at, const edgert_dsp_product_shape *s, int8_t *to) {
-  for (int32_t i = 0; i < s->run; i++, at++)
-    to[i] = line && at >= 0 && at < s->width_bytes ? line[at] : (int8_t)s->pad;
-  return to;
+/* A pixel some of whose runs are not inside the image: copied with pads around first. */
+static __attribute__((noinline)) uint32_t at_border(const int8_t *image, int32_t y, int32_t at, uint32_t *to,
+                                                    int32_t step, const edgert_dsp_product_shape *s) {
+  int8_t run[MOST_RUN];
+  uint32_t sum = 0;
+  for (int32_t tap = 0; tap < s->taps; tap++, y += s->lines) {
+    const int8_t *line = (uint32_t)y < (uint32_t)s->height ? image + y * s->width_bytes : 0;
+    for (int32_t i = 0; i < s->run; i++)
+      run[i] = line && (uint32_t)(at + i) < (uint32_t)s->width_bytes ? line[at + i] : (int8_t)s->pad;
+    to = widen(run, s->run, to, step, &sum);
+  }
+  return sum;
 }
 
-void edgert_dsp_product(const int8_t *image, const int32_t *weights, int8_t *out, uint32_t *held,
-                        const edgert_dsp_product_shape *s) {
-  int8_t border[MOST_RUN];
+void edgert_dsp_product(const int8_t *image, const int32_t *weights, int8_t *out, uint32_t *restrict held,
+                        const edgert_dsp_product_shape *restrict s) {
   int32_t y = -s->top, at = -s->left_bytes, left = s->out_width, tall;
+  const int32_t pitch = s->lines * s->width_bytes, last_at = s->width_bytes - s->run;
+  const int32_t last_y = s->height - (s->taps - 1) * s->lines;
   for (int32_t pixels = s->pixels; pixels > 0; pixels -= tall, out += tall * s->out_channels) {
     tall = pixels < s->tile ? pixels : s->tile;
     for (int32_t i = 0; i < tall; i++) {
-      uint32_t *to = held + i;
-      for (int32_t tap = 0, row = y; tap < s->taps; tap++, row += s->lines) {
-        const int8_t *line = (uint32_t)row < (uint32_t)s->height ? image + row * s->width_bytes : 0;
-        int inside = line && at >= 0 && at + s->run <= s->width_bytes;
-        to = widen(inside ? line + at : padded(line, at, s, border), s->run, to, tall);
+      uint32_t *to = held + tall + i, sum = 0;
+      if (y >= 0 && y < last_y && at >= 0 && at <= last_at) {
+        const int8_t *x = image + y * s->width_bytes + at;
+        for (int32_t tap = s->taps; tap; tap--, x += pitch) to = widen(x, s->run, to, tall, &sum);
+      } else {
+        sum = at_border(image, y, at, to, tall, s);
       }
+      held[i] = sum << 7;
       at += s->pixel_step;
       if (--left == 0) left = s->out_width, at = -s->left_bytes, y += s->line_step;
     }

@@ -1,9 +1,10 @@
 """Convolutions and products of int8 on Cortex-M by one function for all shapes (targets/firmware/product_dsp.c).
 
-A 16-bit number holds the weights of two output channels, 256 w1 + w0: SMLAD takes it as it is and gives 256 S1 + S0,
-and S0 from its low bytes, which one SXTB16 widens for both products. In 32 bits the former may wrap around, what is left
-of it without S0 does not: 256 S1, where |S1| < 2^23. So 16 products take 12 instructions in a tile of 4 pixels x 2
-channels, and weights stay bytes.
+A 16-bit number holds the weights of two output channels, 256 w1 + w0 + 128. SMLAD takes it as it is, for the sum of
+x (256 w1 + w0 + 128); one UXTB16 widens its low bytes for that of x (w0 + 128). The former may wrap around in 32 bits,
+what remains of it without the latter does not: 256 S1, where |S1| < 2^23. And S0 is the latter less 128 times the sum
+of x, which is the same for all channels. So 16 products take 12 instructions in a tile of 4 pixels x 2 channels, and
+weights stay bytes.
 """
 
 from __future__ import annotations
@@ -58,13 +59,12 @@ def _product(call: Call, s: ConvShape, pad: int, order, target: Target) -> list[
     x, w = call.need(0), call.need(1)
     if not call.config.get(SHARED, 1) or x.dtype != "int8" or w.dtype != "int8" or w.data is None or s.out_channels % 2:
         return None
-    tail = tail_of(call, s.depth, target)
-    if tail is None:
+    weights = order(np.asarray(w.data())).reshape(s.out_channels, s.kernel[0], -1)
+    found = tail_of(call, weights, target)
+    if found is None:
         return None
-    packed = pack(order(np.asarray(w.data())).reshape(s.out_channels, s.kernel[0], -1), tail)
-    if packed is None:
-        return None
-    return [_Product(call, s, words(f"{w.name}_packed", packed), tail, pad).stage(target)]
+    tail, weights = found
+    return [_Product(call, s, words(f"{w.name}_packed", pack(weights, tail)), tail, pad).stage(target)]
 
 
 def pairs_of(run: int) -> list[tuple[int, int | None]]:
@@ -74,20 +74,16 @@ def pairs_of(run: int) -> list[tuple[int, int | None]]:
     return found + [(k, k + 1 if k + 1 < run else None) for k in range(whole, run, 2)]
 
 
-def pack(weights: np.ndarray, tail: Tail) -> np.ndarray | None:
-    """int8 [O, runs, run] -> int32 [O / 2, 4 + pairs]; None where two weights do not fit a number, or sums 24 bits."""
-    wide = weights.astype(np.int64)
-    most = 128 * np.abs(wide).sum((1, 2)) + np.abs(tail.bias.astype(np.int64))
-    both = 256 * wide[1::2] + wide[::2]
-    if most.max(initial=0) >= 1 << 23 or both.min(initial=0) < -(1 << 15):
-        return None
+def pack(weights: np.ndarray, tail: Tail) -> np.ndarray:
+    """int8 [O, runs, run] -> int32 [O / 2, 4 + pairs]: 256 b1, b0, m0, m1 / 256, then two numbers a word."""
+    wide, bias = weights.astype(np.int64), tail.bias.astype(np.int64)
+    both = 256 * wide[1::2] + wide[::2] + 128
     pairs = pairs_of(weights.shape[2])
     low = both[:, :, [k for k, _ in pairs]]
     high = np.stack([both[:, :, k] if k is not None else np.zeros_like(both[:, :, 0]) for _, k in pairs], 2)
     numbers = ((low & 0xFFFF) | (high & 0xFFFF) << 16).reshape(len(both), -1)
     numbers = np.pad(numbers, ((0, 0), (0, -numbers.shape[1] % UNROLL)))
-    bias = tail.bias.astype(np.int64)
-    start = np.stack([256 * bias[1::2] + bias[::2], bias[::2]], 1)
+    start = np.stack([256 * bias[1::2], bias[::2]], 1)
     scale = np.stack([tail.multiplier[::2], tail.multiplier[1::2] / np.float32(256)], 1).view(np.int32)
     return np.concatenate([start, scale, numbers], 1).astype(np.uint32).view(np.int32)
 
@@ -106,7 +102,7 @@ class _Product:
         pixels = int(s.batch) * s.out_height * s.out_width
         tile = min(call.config.get("rows") or rows_for(pixels), pixels)
         numbers = self.weights.shape[1] - 4
-        held = Temp((numbers * tile,), "int32", "widened")
+        held = Temp(((1 + numbers) * tile,), "int32", "widened")
         b = Builder(f"conv{s.kernel[0]}x{s.kernel[1]}_nhwc_s8s8_dsp_{tile}x2_{target.isa}")
         line = s.width * s.channels
         shape = [s.out_channels // 2, 4 * numbers, s.out_channels, self.tail.magic, tile, pixels, s.out_width, s.height,

@@ -34,7 +34,7 @@ class Along:
 def axes(s: ConvShape, turned: bool) -> tuple[Along, Along]:
     """The axis across lines and that along them: rows and columns, or the other way round."""
     found = Along(s.height, s.pads[0], s.out_height), Along(s.width, s.pads[1], s.out_width)
-    return found[::-1] if turned else found  # type: ignore[return-value]
+    return found[::-1] if turned else found
 
 
 @template("edgert.Conv2dInteger", family="mcu")
@@ -47,12 +47,13 @@ def depthwise_dsp(call: Call, target: Target) -> list[Stage] | None:
         return None
     if x.dtype != "int8" or w.dtype != "int8" or w.data is None or zero.data is None:
         return None
-    tail = tail_of(call, 9, target)
-    if tail is None:
+    data = np.asarray(w.data()).reshape(s.channels, 3, 3)
+    found = tail_of(call, data, target)
+    if found is None:
         return None
+    tail, data = found
     turned = bool(call.config.get("turned", cost(s, True) < cost(s, False)))
     pad = int(np.asarray(zero.data()).reshape(-1)[0])
-    data = np.asarray(w.data()).reshape(s.channels, 3, 3)
     b = Builder(f"depthwise3x3_nhwc_s8s8_dsp{'_turned' * turned}_{target.isa}")
     shape, plane = _shape(s, tail, pad, turned)
     packed = words(f"{w.name}_packed", pack(data.transpose(0, 2, 1) if turned else data, tail))

@@ -39,18 +39,33 @@ class Tail:
         return MAGIC_BITS - self.zero
 
 
-def tail_of(call: Call, terms: int, target: Target) -> Tail | None:
-    """The tail of a call whose sums have `terms` products, where those kernels can do it."""
+def tail_of(call: Call, weights: np.ndarray, target: Target) -> tuple[Tail, np.ndarray] | None:
+    """The tail of a call with int8 weights [channels, ...], and these, where those kernels can do it: sums of 24 bits,
+    products of 22. Channels whose result is one number whatever is read get that as their bias, and no weights: biases
+    beyond those bounds are found with them.
+    """
     if not isinstance(target, Microcontroller) or target.dot != "smlad" or not target.fma:
         return None
-    found = packed_requantization(call, terms, LIMIT)
+    found = packed_requantization(call, 0, 1 << 62)
     if found is None or (found.dtype, found.low, found.high) != ("int8", -128, 127):
         return None
-    channels = call.outputs[0].shape[-1]
+    reach = 128 * np.abs(weights.astype(np.int64)).reshape(len(weights), -1).sum(1)
     bias, multiplier = (
-        np.broadcast_to(np.asarray(t.data()).reshape(-1), (channels,)) for t in (found.bias, found.multiplier)
-    )  # type: ignore[misc]
-    return Tail(bias.astype(np.int32), multiplier.astype(np.float32), found.zero)
+        np.broadcast_to(np.asarray(t.data()).reshape(-1), reach.shape)  # type: ignore[misc]
+        for t in (found.bias, found.multiplier)
+    )
+    if multiplier.min(initial=0) < 0:
+        return None
+    ends = [np.rint((bias + n).astype(np.float32) * multiplier) + found.zero for n in (-reach, reach)]
+    least, most = (np.clip(end, -128, 127) for end in ends)
+    still = least == most
+    bias = np.where(still, least - found.zero, bias).astype(np.int64)
+    multiplier = np.where(still, np.float32(1), multiplier)
+    moving = np.where(still.reshape(-1, *[1] * (weights.ndim - 1)), np.int8(0), weights)
+    largest = np.abs(bias) + np.where(still, 0, reach)
+    if largest.max(initial=0) >= 1 << 23 or (largest * multiplier).max(initial=0) >= LIMIT:
+        return None
+    return Tail(bias.astype(np.int32), multiplier.astype(np.float32), found.zero), moving
 
 
 def words(name: str, data: np.ndarray) -> Const:
