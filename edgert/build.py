@@ -94,10 +94,12 @@ def compile(
         from edgert.llm.build_exported import model_in
         from edgert.llm.found import compiler_of
         from edgert.mcu.budget import arena_budget
+        from edgert.mcu.tiles import tiles_of
         from edgert.quantized import quantized_copy
         from quant.io import quantized_io
         from targets import get_target
         from targets.gpu import Gpu
+        from targets.microcontroller import Microcontroller
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("edgert", "compiler", "targets"):
             raise  # a part of this project: a bug, not a missing extra
@@ -135,7 +137,9 @@ def compile(
             )  # fmt: skip
     path, started = Path(out), time.perf_counter()
     dump = Path(debug_dump) if debug_dump else None
-    tiles = Tuner(chosen, tune, Records(chosen), progress)
+    tiles: Callable[..., dict[str, int]] = Tuner(chosen, tune, Records(chosen), progress)
+    if isinstance(chosen, Microcontroller):
+        tiles = tiles_of(chosen, placing.optimize, tune)
     more: dict[str, bytes] = {}
     language = compiler_of(Path(model), context, shape=shapes, dim=dims, ram=ram)
     if requantize is not None and language is not None:

@@ -48,10 +48,9 @@ class Records:
         record = self.found.get(call_key(call))
         return dict(record["config"]) if record else {}
 
-    def add(self, call: Call, config: dict[str, int], microseconds: float, default: float) -> None:
-        """Keeps the best tiles and the times they and the untuned ones took."""
-        times = {"us": round(microseconds, 2), "default_us": round(default, 2)}
-        self.found[call_key(call)] = {"config": config, **times}
+    def add(self, call: Call, config: dict[str, int], best: float, default: float, unit: str = "us") -> None:
+        """Keeps the best tiles and what they and the untuned ones took: microseconds, or `instructions`."""
+        self.found[call_key(call)] = {"config": config, unit: round(best, 2), f"default_{unit}": round(default, 2)}
 
     def merge(self, path: Path) -> None:
         """Takes the records of a file over what is known. A damaged file costs speed, not the compile."""

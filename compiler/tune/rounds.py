@@ -8,6 +8,7 @@ from typing import Any
 
 from compiler.program import Program
 from targets.kernels.registry import Call
+from targets.microcontroller import Microcontroller
 from targets.target import Target
 
 from .records import Records, call_key
@@ -18,23 +19,22 @@ class Rounds:
     """The candidates of every kernel of a model that has any, and what they took.
 
     `tiles(n)` is what `compile_model` asks in round n; round 0 has the templates' own sizes. Kernels on record are left
-    as they are.
+    as they are. On microcontrollers instructions are counted, exactly, so that any gain counts.
     """
 
     def __init__(self, target: Target, records: Records, trials: int) -> None:
         self.target, self.records, self.trials = target, records, trials
+        self.exact = isinstance(target, Microcontroller)
+        self.before = frozenset(records.found)
         self.known: dict[str, Call] = {}  # what is to be tuned, by its key in the records
         self.candidates: dict[str, list[Tiles]] = {}
-        self.times: dict[str, dict[int, float]] = {}  # key -> round -> nanoseconds of one call
+        self.times: dict[str, dict[int, float]] = {}  # key -> round -> nanoseconds or instructions of one call
 
     def tiles(self, number: int) -> Any:
         """A function of a call that gives its tiles in that round."""
 
         def choose(call: Call) -> Tiles:
-            found = self.records(call)
-            if found or call_key(call) in self.records.found:
-                return found
-            return self._candidate(call, number)
+            return self.records(call) if call_key(call) in self.before else self._candidate(call, number)
 
         return choose
 
@@ -49,6 +49,8 @@ class Rounds:
         template, candidates = space_of(call, self.target)
         if template is None:
             return []
+        if self.exact:  # kernels that need the call's tail to know whether they take it
+            return candidates[: self.trials]
         taken = (config for config in candidates if bare_stages(template, call, config, self.target))
         return list(islice(taken, self.trials))
 
@@ -57,10 +59,10 @@ class Rounds:
         """Rounds that there are, once round 0 was compiled."""
         return 1 + max(map(len, self.candidates.values()), default=0)
 
-    def learn(self, number: int, program: Program, nanoseconds: Sequence[int]) -> None:
+    def learn(self, number: int, program: Program, costs: Sequence[int]) -> None:
         """What the steps of a round's program took. Records what is best so far and saves it."""
         sums: dict[str, tuple[float, set[int]]] = {}
-        for step, taken in zip(program.steps, nanoseconds, strict=True):
+        for step, taken in zip(program.steps, costs, strict=True):
             if step.call is not None and (key := call_key(step.call)) in self.known:
                 total, calls = sums.get(key, (0.0, set()))
                 sums[key] = total + taken, calls | {id(step.call)}
@@ -71,9 +73,10 @@ class Rounds:
         for key, times in self.times.items():
             if 0 in times and self.candidates[key]:
                 best = min(times, key=lambda n: times[n])
-                chosen = best if times[best] < WORTH * times[0] else 0
+                chosen = best if times[best] < (1 if self.exact else WORTH) * times[0] else 0
                 config = self.candidates[key][chosen - 1] if chosen else {}
-                self.records.add(self.known[key], config, times[chosen] / 1e3, times[0] / 1e3)
+                unit, each = ("instructions", 1.0) if self.exact else ("us", 1e3)
+                self.records.add(self.known[key], config, times[chosen] / each, times[0] / each, unit)
 
     def save(self) -> None:
         """Writes the records."""

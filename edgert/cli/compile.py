@@ -61,6 +61,10 @@ from edgert.cli.options import BYTES, KV_CACHES, MODEL, flash_profile_option, js
     "--weights-in", type=click.Choice(["flash", "external"]), default="flash", show_default=True,
     help="Of a microcontroller: external is flash that is read by blocks while the model runs.",
 )  # fmt: skip
+@click.option(
+    "--optimize", type=click.Choice(["size", "speed"]),
+    help="Of a microcontroller: least code, or fewest instructions, as counted by `edgert tune`.  [default: size]",
+)  # fmt: skip
 @click.option("--stack", type=BYTES, help="Of a microcontroller: bytes for the stack (default: the board's).")
 @click.option("--golden/--no-golden", default=True, help="Put inputs and right answers in, for `edgert verify`.")
 @click.option(
@@ -87,6 +91,7 @@ def command(
     io: str,
     board: str | None,
     flash: int | None,
+    optimize: str | None,
     stack: int | None,
     weights_in: str,
     golden: bool,
@@ -125,7 +130,7 @@ def command(
             sparsity=sparse,
             code=code,
             io=io,
-            placing=Placing(board, ram, flash, stack, weights_in),
+            placing=Placing(board, ram, flash, stack, weights_in, optimize),
             kv=None if kv is None else KV_CACHES[kv],
         )
     show(report, as_json, report_text)

@@ -12,7 +12,9 @@ import numpy as np
 import edgert
 from edgert.artifact import Artifact
 from edgert.errors import EdgertError, UsageError
+from edgert.interface.bench import random_inputs
 from edgert.interface.model import open_model
+from edgert.interface.simulated import open_simulated
 
 RUNS = 15  # the best of so many counts: the others had company on the machine
 PROFILE = "edgert.profile"  # the function that measuring servers have
@@ -29,6 +31,12 @@ def inputs_for(path: Path) -> dict[str, np.ndarray]:
         made = rng.standard_normal(tensor.max_shape) if "float" in tensor.dtype else np.zeros(tensor.max_shape)
         found[tensor.name] = made.astype(tensor.dtype)
     return found
+
+
+def counted(path: Path, device: str) -> list[int]:
+    """Instructions of each step on a simulated microcontroller."""
+    with open_simulated(str(path), device) as model:
+        return [int(step["instructions"]) for step in model.profile(random_inputs(model.manifest))]
 
 
 def here(path: Path, device: str = "local", runs: int = RUNS) -> list[int]:

@@ -9,17 +9,18 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgert import __version__, artifact
+from edgert import __version__
 from edgert.errors import UsageError
-from edgert.tuning.measure import Farm, Measure, here
+from edgert.placing import Placing
+from edgert.tuning.measure import Farm, Measure, counted, here
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What `edgert tune` found: kernels that have a choice, of them changed ones, rounds; the time of all, untuned and
-    with the best of each, in microseconds; the file."""
+    """What `edgert tune` found: kernels that have a choice, of them changed ones, rounds; the cost of all, untuned and
+    with the best of each, in microseconds or instructions as `unit` says; the file."""
 
     path: str
     target: str
@@ -27,8 +28,9 @@ class Tuned:
     changed: int
     rounds: int
     devices: int
-    default_us: float
-    best_us: float
+    default: float
+    best: float
+    unit: str
 
 
 def tune(
@@ -54,16 +56,21 @@ def tune(
     from compiler.pipeline import Compiled, compile_model
     from compiler.tune import Records
     from compiler.tune.rounds import Rounds
+    from edgert.emit import Output, emitter_of
     from targets import get_target
     from targets.microcontroller import Microcontroller
 
     chosen = get_target(target)
-    if isinstance(chosen, Microcontroller):
-        raise UsageError(f"{chosen.name} has no tilings to choose from")
+    simulated = isinstance(chosen, Microcontroller)
+    if simulated and tracker is not None:
+        raise UsageError(f"{chosen.name} is counted on its simulator: leave --tracker out")
+    if simulated and device == "local":
+        device = f"sim://{chosen.name}"
     if tracker is not None and device != "local":
         raise UsageError("--device and --tracker: give one")
     farm = Farm(tracker, key or chosen.name) if tracker is not None else None
-    measure = measure or (farm.measure if farm else lambda path: here(path, device))
+    measure = measure or (farm.measure if farm else lambda path: (counted if simulated else here)(path, device))
+    emit = emitter_of("edge", chosen, Placing())
     records = Records(chosen, file=Path(output) if output is not None else None)
     rounds, lock = Rounds(chosen, records, trials), threading.Lock()
 
@@ -74,7 +81,7 @@ def tune(
             done = compile_model(Path(model), chosen, shapes, dims, tiles=rounds.tiles(number))
             path = Path(folder) / f"{number}.edge"
             done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
-            artifact.write(path, done.manifest, done.code, done.weights(), more=done.members)
+            emit(Output(done, path, {}, {}, done.members, Placing()))
             return done, path
 
         def run(number: int) -> None:
@@ -96,10 +103,12 @@ def tune(
                     for other in waiting:
                         other.cancel()
                     raise error
+    unit = "instructions" if simulated else "us"
     best = [records.found[name] for name in rounds.times if rounds.candidates[name]]
     return Tuned(
         str(records.path), chosen.name, len(best), sum(bool(record["config"]) for record in best), rounds.count,
-        farm.devices if farm else 1, sum(record["default_us"] for record in best), sum(record["us"] for record in best),
+        farm.devices if farm else 1, sum(record[f"default_{unit}"] for record in best),
+        sum(record[unit] for record in best), unit,
     )  # fmt: skip
 
 
@@ -110,6 +119,6 @@ def tuned_text(result: Tuned) -> None:
     on = f" on {result.devices} devices" if result.devices > 1 else ""
     click.echo(
         f"{result.kernels} kernels of {result.target} in {result.rounds} rounds{on}, {result.changed} are faster with "
-        f"other tiles: {result.default_us:.0f} us before, {result.best_us:.0f} us now"
+        f"other tiles: {result.default:,.0f} {result.unit} before, {result.best:,.0f} {result.unit} now"
     )
     click.echo(f"records: {result.path}")

@@ -9,11 +9,15 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from targets.boards import Board
 from targets.errors import EdgertError
 
+from .entry import calls_of, encoding_of, without_calls
 from .simulator import EXTERNAL, FLASH, SEMIHOSTING, Run, Task, parse_reports
 
 PROGRAMS = {"riscv32imac": "qemu-system-riscv32"}
@@ -39,12 +43,36 @@ class QemuSimulator:
         return ""
 
     def run(self, task: Task) -> list[Run]:
-        """A result per frame, without the instructions of each step."""
+        """A result per frame; for a profile with the instructions of each step on the first one."""
+        reports = self._reports(task, task.firmware.data, task.frames)
+        runs = [Run(outputs, round(ticks * task.board.ticks), stack, arena) for ticks, stack, arena, outputs in reports]
+        if not task.profile or not runs:
+            return runs
+        return [replace(runs[0], steps=self._steps(task, runs[0].instructions)), *runs[1:]]
+
+    def _steps(self, task: Task, whole: int) -> list[int]:
+        """Instructions of each step: what a run takes with the calls up to it, less that of a run without it.
+
+        Calls left out are as many instructions that do nothing, so the difference is what the kernel itself takes. The
+        entry has no branches: its own instructions ahead of a call belong to that step, and the rest to the last.
+        """
+        encoding = encoding_of(task.board.core)
+        calls = calls_of(task.firmware, task.entry, encoding)
+        totals = []
+        for done in range(len(calls)):
+            data = without_calls(task.firmware, task.entry, calls[done:], encoding)
+            ((ticks, *_),) = self._reports(task, data, task.frames[:1])
+            totals.append(round(ticks * task.board.ticks))
+        own = [after - before for before, after in pairwise([*totals, whole])]
+        steps = [kernel + call.instructions for kernel, call in zip(own, calls, strict=True)]
+        return [*steps[:-1], whole - sum(steps[:-1])] if steps else []
+
+    def _reports(self, task: Task, data: bytes, frames: Sequence[bytes]) -> list[tuple[int, int, int, bytes]]:
         board = task.board
         with tempfile.TemporaryDirectory(prefix="edgert-") as name:
             folder = Path(name)
-            (folder / "firmware.elf").write_bytes(task.firmware.data)
-            (folder / SEMIHOSTING[0]).write_bytes(b"".join(task.frames))
+            (folder / "firmware.elf").write_bytes(data)
+            (folder / SEMIHOSTING[0]).write_bytes(b"".join(frames))
             (folder / FLASH).write_bytes(task.firmware.notes.get(EXTERNAL, b""))
             config = ",".join(f"arg={word}" for word in ("model", *SEMIHOSTING))
             command = [program(board), "-M", board.machine, "-nographic", "-monitor", "none", "-serial", "none"]
@@ -66,5 +94,4 @@ class QemuSimulator:
             if done.returncode or not out.is_file():
                 said = " ".join(done.stderr.split())[:300] or "a fault; more stack may be needed (--stack)"
                 raise EdgertError(f"the firmware failed on {board.name} in QEMU ({done.returncode}): {said}")
-            reports = parse_reports(out.read_bytes(), task)
-        return [Run(outputs, round(ticks * board.ticks), stack, arena) for ticks, stack, arena, outputs in reports]
+            return parse_reports(out.read_bytes(), replace(task, frames=frames))

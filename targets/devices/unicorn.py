@@ -13,7 +13,7 @@ from typing import Any
 from targets.boards import Board
 from targets.errors import EdgertError
 
-from .firmware import Firmware
+from .entry import RISCV, THUMB, Encoding, calls_of
 from .semihosting import Semihosting
 from .simulator import EXTERNAL, FLASH, SEMIHOSTING, Run, Task, no_stack, parse_reports
 
@@ -23,32 +23,6 @@ CORES = {
     "cortex-m0plus": "UC_CPU_ARM_CORTEX_M0", "cortex-m3": "UC_CPU_ARM_CORTEX_M3", "cortex-m4": "UC_CPU_ARM_CORTEX_M4",
     "cortex-m7": "UC_CPU_ARM_CORTEX_M7", "cortex-m33": "UC_CPU_ARM_CORTEX_M33", "riscv32imac": "",
 }  # fmt: skip
-
-
-def thumb_length(code: bytes, at: int) -> int:
-    """Bytes of the Thumb instruction at `at` (Armv7-M ARM, A5.1)."""
-    return 4 if code[at + 1] >> 3 in (0x1D, 0x1E, 0x1F) else 2
-
-
-def riscv_length(code: bytes, at: int) -> int:
-    """Bytes of the RISC-V instruction at `at` (unprivileged ISA, 1.5)."""
-    return 4 if code[at] & 3 == 3 else 2
-
-
-def thumb_call(code: bytes, at: int) -> bool:
-    """Whether the instruction is BL or BLX (register)."""
-    if thumb_length(code, at) == 2:
-        return code[at + 1] == 0x47 and code[at] & 0x87 == 0x80
-    return at + 4 <= len(code) and code[at + 1] >> 3 == 0x1E and code[at + 3] & 0xD0 == 0xD0
-
-
-def riscv_call(code: bytes, at: int) -> bool:
-    """Whether the instruction leaves its successor's address in ra."""
-    word = int.from_bytes(code[at : at + 4], "little")
-    if riscv_length(code, at) == 4:
-        return word & 0x7F in (0x67, 0x6F) and word >> 7 & 31 == 1
-    half = word & 0xFFFF
-    return half & 0xE003 == 0x2001 or (half & 0xF07F == 0x9002 and half >> 7 & 31 != 0)
 
 
 @dataclass(frozen=True)
@@ -63,8 +37,7 @@ class Machine:
     block: int
     size: int  # the third argument of a call
     trap: bytes  # the instruction of a semihosting call
-    length: Any
-    call: Any
+    encoding: Encoding
     thumb: int
 
 
@@ -79,7 +52,7 @@ def machine_of(core: str) -> tuple[Any, Machine]:
         return engine, Machine(
             uc, r.UC_RISCV_REG_PC, r.UC_RISCV_REG_SP, r.UC_RISCV_REG_RA,
             r.UC_RISCV_REG_A0, r.UC_RISCV_REG_A1, r.UC_RISCV_REG_A2,
-            b"\x73\x00\x10\x00", riscv_length, riscv_call, 0,
+            b"\x73\x00\x10\x00", RISCV, 0,
         )  # fmt: skip
     from unicorn import arm_const as a
 
@@ -87,7 +60,7 @@ def machine_of(core: str) -> tuple[Any, Machine]:
     engine.ctl_set_cpu_model(getattr(a, CORES[core]))
     return engine, Machine(
         uc, a.UC_ARM_REG_PC, a.UC_ARM_REG_SP, a.UC_ARM_REG_LR, a.UC_ARM_REG_R0, a.UC_ARM_REG_R1, a.UC_ARM_REG_R2,
-        b"\xab\xbe", thumb_length, thumb_call, 1,
+        b"\xab\xbe", THUMB, 1,
     )  # fmt: skip
 
 
@@ -126,8 +99,9 @@ class _Session:
         )
         self.lengths: dict[tuple[int, int], int] = {}
         self.count = 0
-        self.entry, self.entry_size = task.firmware.function(task.entry)
-        self.returns = _return_addresses(task.firmware, self.entry, self.entry_size, self.machine)
+        self.entry, _ = task.firmware.function(task.entry)
+        calls = calls_of(task.firmware, task.entry, self.machine.encoding)
+        self.returns = frozenset(self.entry + call.at + call.length for call in calls)  # a step is done
         self.back = -1  # where the entry returns to, while it runs
         self.marks: list[int] = []
         self.calls: list[list[int]] = []
@@ -172,7 +146,7 @@ class _Session:
     def _instructions(self, code: bytes) -> int:
         at = count = 0
         while at < len(code):
-            at, count = at + self.machine.length(code, at), count + 1
+            at, count = at + self.machine.encoding.length(code, at), count + 1
         return count
 
     def _interrupt(self, engine: Any, number: int, data: Any) -> None:
@@ -258,14 +232,3 @@ class _ExternalFlash:
             self.ready = max(self.ready, now + self.stalls) + size() * self.cycles_a_byte
         elif address == self.wait:
             self.stalls += max(0, round(self.ready) - now - self.stalls)
-
-
-def _return_addresses(firmware: Firmware, start: int, size: int, machine: Machine) -> frozenset[int]:
-    """The addresses behind every call that the entry makes: when one is reached, a step is done."""
-    code, found, at = firmware.bytes_at(start, size), set(), 0
-    while at + 1 < len(code):
-        length = machine.length(code, at)
-        if machine.call(code, at):
-            found.add(start + at + length)
-        at += length
-    return frozenset(found)

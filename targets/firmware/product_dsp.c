@@ -9,7 +9,7 @@
 
 typedef struct {
   int32_t channel_pairs, weight_bytes, out_channels, magic;  /* these four are read by product_dsp.S */
-  int32_t tile, pixels, out_width, height, width_bytes;      /* width_bytes: of a line of the image */
+  int32_t pixels, out_width, height, width_bytes;            /* width_bytes: of a line of the image */
   int32_t taps, run, lines, line_step, pixel_step;           /* runs of bytes a pixel, their length, lines between */
   int32_t top, left_bytes, pad;                              /* pads, and the byte that they hold */
 } edgert_dsp_product_shape;
@@ -19,7 +19,6 @@ void edgert_dsp_tile1(const uint32_t *, const int32_t *, int8_t *, const edgert_
 void edgert_dsp_tile2(const uint32_t *, const int32_t *, int8_t *, const edgert_dsp_product_shape *);
 void edgert_dsp_tile3(const uint32_t *, const int32_t *, int8_t *, const edgert_dsp_product_shape *);
 void edgert_dsp_tile4(const uint32_t *, const int32_t *, int8_t *, const edgert_dsp_product_shape *);
-static const tile_function tiles[4] = {edgert_dsp_tile1, edgert_dsp_tile2, edgert_dsp_tile3, edgert_dsp_tile4};
 
 /* Bytes 0 and 2 of each word, then 1 and 3; of what is left over, neighbours. Adds them to *sum. */
 static inline uint32_t *widen(const int8_t *x, int32_t count, uint32_t *to, int32_t step, uint32_t *sum) {
@@ -60,13 +59,15 @@ static __attribute__((noinline)) uint32_t at_border(const int8_t *image, int32_t
   return sum;
 }
 
-void edgert_dsp_product(const int8_t *image, const int32_t *weights, int8_t *out, uint32_t *restrict held,
-                        const edgert_dsp_product_shape *restrict s) {
+/* Tiles of `most` pixels, and of one at the end. */
+static __attribute__((noinline)) void product(const int8_t *image, const int32_t *weights, int8_t *out,
+                                              uint32_t *restrict held, const edgert_dsp_product_shape *restrict s,
+                                              int32_t most, tile_function tile) {
   int32_t y = -s->top, at = -s->left_bytes, left = s->out_width, tall;
   const int32_t pitch = s->lines * s->width_bytes, last_at = s->width_bytes - s->run;
   const int32_t last_y = s->height - (s->taps - 1) * s->lines;
   for (int32_t pixels = s->pixels; pixels > 0; pixels -= tall, out += tall * s->out_channels) {
-    tall = pixels < s->tile ? pixels : s->tile;
+    tall = pixels < most ? 1 : most;
     for (int32_t i = 0; i < tall; i++) {
       uint32_t *to = held + tall + i, sum = 0;
       if (y >= 0 && y < last_y && at >= 0 && at <= last_at) {
@@ -79,6 +80,17 @@ void edgert_dsp_product(const int8_t *image, const int32_t *weights, int8_t *out
       at += s->pixel_step;
       if (--left == 0) left = s->out_width, at = -s->left_bytes, y += s->line_step;
     }
-    tiles[tall - 1](held, weights, out, s);
+    (tall == 1 ? edgert_dsp_tile1 : tile)(held, weights, out, s);
   }
 }
+
+/* One for each size, so that only those that a model has are linked. */
+#define PRODUCT(N)                                                                                        \
+  void edgert_dsp_product##N(const int8_t *image, const int32_t *weights, int8_t *out, uint32_t *held,    \
+                             const edgert_dsp_product_shape *s) {                                         \
+    product(image, weights, out, held, s, N, edgert_dsp_tile##N);                                         \
+  }
+PRODUCT(1)
+PRODUCT(2)
+PRODUCT(3)
+PRODUCT(4)

@@ -19,15 +19,16 @@ from targets.target import Target
 
 from .builder import Builder
 from .conv2d_shape import ConvShape, conv_shape
-from .dsp_calls import SHARED, Tail, emit_call, tail_of, words
+from .dsp_calls import FAST, SHARED, Tail, emit_call, tail_of, words
 from .registry import Call, template
 from .slides import let_slide
 from .stage import Const, Stage, Temp
 
-ROWS = 4  # pixels of a tile at most; product_dsp.S has them all
+MOST = 4  # pixels of a tile; those left over are tiles of one
 UNROLL = 4  # pairs of numbers in a turn of its loop
 MOST_RUN = 256  # bytes of a run in an image with pads: product_dsp.c
-FUNCTION = "edgert_dsp_product"
+WIDTHS = (1, 2, 3, 4, 6, 8)  # pixels of a depthwise tile on cores without those instructions
+FUNCTION = "edgert_dsp_product"  # and the pixels of a tile
 
 
 @template("edgert.Conv2dInteger", family="mcu")
@@ -100,28 +101,28 @@ class _Product:
         """Tiles of pixels from front to back, all channels of each."""
         call, s = self.call, self.s
         pixels = int(s.batch) * s.out_height * s.out_width
-        tile = min(call.config.get("rows") or rows_for(pixels), pixels)
+        tile = call.config.get("tile") or (tile_for(pixels) if call.config.get(FAST) else MOST)
         numbers = self.weights.shape[1] - 4
-        held = Temp(((1 + numbers) * tile,), "int32", "widened")
+        held = Temp(((1 + numbers) * min(tile, pixels),), "int32", "widened")
         b = Builder(f"conv{s.kernel[0]}x{s.kernel[1]}_nhwc_s8s8_dsp_{tile}x2_{target.isa}")
         line = s.width * s.channels
-        shape = [s.out_channels // 2, 4 * numbers, s.out_channels, self.tail.magic, tile, pixels, s.out_width, s.height,
+        shape = [s.out_channels // 2, 4 * numbers, s.out_channels, self.tail.magic, pixels, s.out_width, s.height,
                  line, s.kernel[0], s.kernel[1] * s.channels, s.dilations[0], s.strides[0],
                  s.strides[1] * s.channels, s.pads[0], s.pads[1] * s.channels, self.pad]  # fmt: skip
         if s.is_matrix:  # all pixels are one line
-            shape[6:9] = [pixels, 1, pixels * s.channels]
+            shape[5:8] = [pixels, 1, pixels * s.channels]
         x = call.need(0)
         with b:
-            emit_call(b, FUNCTION, [x, self.weights, call.result, held, words("shape", np.array(shape))])
+            emit_call(b, f"{FUNCTION}{tile}", [x, self.weights, call.result, held, words("shape", np.array(shape))])
         return let_slide(b.stage(), x, call.result, _pieces(s, pixels, tile), target)
 
 
-def rows_for(pixels: int) -> int:
-    """Pixels of a tile, where nothing was measured: as few of the last one left over as can be."""
-    return min(range(1, ROWS + 1), key=lambda n: (pixels // n * _COST[n] + _COST.get(pixels % n, 0), -n))
+_COST = {1: 2.0, 2: 2.2, 3: 2.6, 4: 3.2}  # of a tile, in instructions for each number of the depth, about
 
 
-_COST = {0: 0.0, 1: 1.5, 2: 2.0, 3: 2.5, 4: 3.2}  # of a tile's inner loop, in instructions a product of two channels
+def tile_for(pixels: int) -> int:
+    """Pixels of a tile where speed is wanted and nothing was measured."""
+    return min(_COST, key=lambda n: (pixels // n * _COST[n] + pixels % n * _COST[1], -n))
 
 
 def _pieces(s: ConvShape, pixels: int, tile: int) -> Sequence[tuple[int, int]]:
@@ -136,8 +137,15 @@ def _pieces(s: ConvShape, pixels: int, tile: int) -> Sequence[tuple[int, int]]:
 
 
 def space(call: Call, target: Target) -> list[dict[str, int]]:
-    """Pixels of a tile, and the templates that write a kernel of the layer's own."""
-    return [*({"rows": n} for n in range(1, ROWS + 1)), {SHARED: 0}]
+    """What `edgert tune` counts: tiles of this kernel, or of the templates that write a kernel of the layer's own."""
+    if target.dot not in ("smlad", "portable"):
+        return []
+    s = conv_shape(call) if call.op == "edgert.Conv2dInteger" else None
+    if s is not None and s.is_depthwise:
+        return [{"turned": 0}, {"turned": 1}, {SHARED: 0}] if target.dot == "smlad" else [{"pixels": n} for n in WIDTHS]
+    if target.dot == "smlad":
+        return [*({"tile": n} for n in range(MOST, 0, -1)), {SHARED: 0}]
+    return [{"mr": rows, "nr": cols} for cols in (2, 4) for rows in (1, 2, 3, 4)]
 
 
 conv2d_dsp.space = space  # type: ignore[attr-defined]

@@ -93,11 +93,3 @@ def _shape(s: ConvShape, tail: Tail, pad: int, turned: bool) -> tuple[np.ndarray
              s.channels, stride, min(across.size, lines - across.pad), steps[0],
              min(along.size, line - along.pad), steps[1], across.pad * line + along.pad, words_, both]  # fmt: skip
     return np.array(shape), Temp((words_,), "int32", "plane")
-
-
-def space(call: Call, target: Target) -> list[dict[str, int]]:
-    """Which way lines run, and the templates that write a kernel of the layer's own."""
-    return [{"turned": 0}, {"turned": 1}, {SHARED: 0}]
-
-
-depthwise_dsp.space = space  # type: ignore[attr-defined]

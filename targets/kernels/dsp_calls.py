@@ -22,6 +22,7 @@ from .requantize import packed_requantization
 from .rounding import MAGIC_BITS
 from .stage import Const, Leaf
 
+FAST = "fast"  # among a call's tiles: speed counts more than bytes
 SHARED = "shared"  # in a record's tiles: 0 where a kernel of the layer's own is better than these
 
 

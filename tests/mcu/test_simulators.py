@@ -59,14 +59,18 @@ def test_answers_are_the_laptops_to_the_bit(core: str, tiny: Path, firmware: Fir
 def test_qemu_agrees(core: str, tiny: Path, firmware: Firmware, tmp_path: Path) -> None:
     need_qemu(core)
     inputs = nets.samples(2)
-    outputs, costs = on_device(firmware(core), f"sim://{core}?by=qemu", inputs)
+    outputs, costs = on_device(firmware(core), f"sim://{core}?by=qemu", inputs, profile=True)
+    assert sum(costs[0].steps) == costs[0].instructions and all(step > 0 for step in costs[0].steps)
     for got, want in zip(outputs, on_laptop(tiny, tmp_path, inputs), strict=True):
         assert np.array_equal(got.view(np.uint32), want.view(np.uint32))
     if core in BY_UNICORN:
-        _, exact = on_device(firmware(core), f"sim://{core}?by=unicorn", inputs)
+        _, exact = on_device(firmware(core), f"sim://{core}?by=unicorn", inputs, profile=True)
         # the harness's clock also sees the instructions of the call, and ticks are not whole instructions
         for rough, cost in zip(costs, exact, strict=True):
             assert abs(rough.instructions - cost.instructions) < 40
+        for rough_step, step in zip(costs[0].steps[:-1], exact[0].steps[:-1], strict=True):
+            assert abs(rough_step - step) <= 2
+        for rough, cost in zip(costs, exact, strict=True):
             assert (rough.stack_bytes, rough.arena_bytes) == (cost.stack_bytes, cost.arena_bytes)
 
 
