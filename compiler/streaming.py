@@ -153,6 +153,9 @@ def _lookup(step: Step) -> dict[str, Any] | None:
     if table.base < 0 or any(buffer.base >= 0 and buffer is not table for buffer in step.buffers):
         return None
     more = {"chosen": 1, "used": rows.used} if rows.chosen else {}
+    if rows.ahead is not None:
+        ahead, inside = of[id(rows.ahead)].root()
+        more["ahead"] = ahead.offset + inside
     place = {"io": indices.index, "at": at} if indices.space == "io" else {"io": -1, "at": indices.offset + at}
     return {
         "weight": table.base, "offset": table.offset, "size": table.bytes, "extent": rows.extent,

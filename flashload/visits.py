@@ -26,7 +26,8 @@ class Lookup:
     together in `bytes`.
 
     The indices, of `item_bytes`, are input number `io`, or, that being -1, at byte `at` of the arena. chosen: they
-    ascend and end with `extent`; of a row's bytes, `used` are kept in memory.
+    ascend and end with `extent`; of a row's bytes, `used` are kept in memory. ahead: the byte of the arena where
+    the rows are that the next such table will likely be asked for; -1: nobody knows.
     """
 
     step: int
@@ -41,6 +42,7 @@ class Lookup:
     item_bytes: int
     chosen: int = 0
     used: int = 0
+    ahead: int = -1
 
     @property
     def whole(self) -> bool:

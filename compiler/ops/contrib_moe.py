@@ -26,6 +26,7 @@ def moe(node: Node) -> Custom:
     Attributes: k; activation_type (relu, silu, gelu); normalize_routing_weights: softmax over the best k alone.
     """
     x, router, gate, down, up = (node.input(i) for i in (0, 1, 2, 4, 6))
+    early = node.input(8)  # of compiler/passes/pre_gate.py: the next router's logits for x
     if x is None or router is None or gate is None or down is None:
         raise Unsupported("MoE without weights of two layers", "fc1 and fc2")
     if any(node.input(i) is not None for i in BIASES) or node.attr("use_sparse_mixer", 0):
@@ -57,9 +58,13 @@ def moe(node: Node) -> Custom:
         taken, chosen = Temp((count,), "int32", "taken"), Temp((count,), "int32", "chosen")
         layer = Layer(table, neurons, depth, width, up is not None, activation)
         normalize = bool(node.attr("normalize_routing_weights", 0))
-        return [
-            route(router, k, normalize, routes, taken, chosen, target),
-            experts(x, routes, chosen, layer, results[0], target),
-        ]
+        first, ahead = [route(router, k, normalize, routes, taken, chosen, target)], None
+        if early is not None:
+            others = int(early.shape[1])
+            spare = Temp(early.shape, "float32", "early"), Temp((others,), "int32", "taken")
+            ahead = Temp((others,), "int32", "ahead")
+            first.append(route(early, min(k, others), True, *spare, ahead, target))
+        return [*first, experts(x, routes, chosen, ahead, layer, results[0], target)]
 
-    return Custom([Tensor((x.shape[0], width), "float32", "mixed")], emit, (x, router))
+    inputs = tuple(t for t in (x, router, early) if t is not None)
+    return Custom([Tensor((x.shape[0], width), "float32", "mixed")], emit, inputs)

@@ -39,6 +39,7 @@ from . import (
     one_hot,
     outer_products,
     pixel_shuffle,
+    pre_gate,
     quantized_adds,
     quantized_moves,
     row_codes,
@@ -63,7 +64,7 @@ PHASES: list[tuple[str, list[Pass]]] = [
     # what quantized models say with QuantizeLinear and DequantizeLinear, in one form
     ("quantized", [spell_quantized.run, quantized_moves.run, unsigned.run]),
     # compound operators spelled out by exporters become one node each (ONNX's own where there is one)
-    ("patterns", [gelu.run, hardswish.run, swish.run, layer_norm.run, one_hot.run, tables.run]),
+    ("patterns", [gelu.run, hardswish.run, swish.run, layer_norm.run, one_hot.run, tables.run, pre_gate.run]),
     # what is left in an order that stores less and fuses more
     ("order", [sums.run, outer_products.run, sink_views.run]),
     # batch norm, scales and biases inside the weights; padding inside the convolution

@@ -97,8 +97,9 @@ void chosen_close(edgert_stream *s) {
 }
 
 int32_t chosen_fetch(edgert_stream *s) {
-  if (s->range_next >= s->range_count) return 0;
+  if (s->paused || s->range_next >= s->range_count) return 0;
   stream_range range = s->reads[s->range_next++];
+  s->busy++;
   pthread_mutex_unlock(&s->lock);
   int32_t wrong = ring_read(s, range.offset, range.to, range.bytes, range.least);
   pthread_mutex_lock(&s->lock);
@@ -107,20 +108,45 @@ int32_t chosen_fetch(edgert_stream *s) {
   s->figures.reads++;
   s->figures.chosen_reads++;
   s->range_done++;
+  s->busy--;
   pthread_cond_broadcast(&s->ready);
   return wrong ? -1 : 1;
+}
+
+/* Under the lock; each read has a time limit of its own. */
+static void finish_reads(edgert_stream *s) {
+  while (chosen_fetch(s)) continue;
+  while (s->range_done < s->range_count) pthread_cond_wait(&s->ready, &s->lock);
+  s->range_count = s->range_next = s->range_done = 0;
+}
+
+static void begin_reads(edgert_stream *s, const stream_range *ranges, int64_t count) {
+  s->reads = ranges;
+  s->range_count = count;
+  s->range_next = s->range_done = 0;
+  pthread_cond_broadcast(&s->space);
+}
+
+void chosen_wait(edgert_stream *s) {
+  int64_t start = edgert_now_ns();
+  pthread_mutex_lock(&s->lock);
+  finish_reads(s);
+  s->figures.wait_ns += edgert_now_ns() - start;
+  pthread_mutex_unlock(&s->lock);
+}
+
+void chosen_read_ahead(edgert_stream *s, const stream_range *ranges, int64_t count) {
+  pthread_mutex_lock(&s->lock);
+  begin_reads(s, ranges, count);
+  pthread_mutex_unlock(&s->lock);
 }
 
 int32_t chosen_read_all(edgert_stream *s, const stream_range *ranges, int64_t count) {
   int64_t start = edgert_now_ns();
   pthread_mutex_lock(&s->lock);
-  s->reads = ranges;
-  s->range_count = count;
-  s->range_next = s->range_done = 0;
-  pthread_cond_broadcast(&s->space);
-  while (chosen_fetch(s)) continue;
-  while (s->range_done < s->range_count) pthread_cond_wait(&s->ready, &s->lock); /* each has a time limit of its own */
-  s->range_count = s->range_next = 0;
+  finish_reads(s);
+  begin_reads(s, ranges, count);
+  finish_reads(s);
   s->figures.wait_ns += edgert_now_ns() - start;
   int32_t wrong = s->failed;
   pthread_mutex_unlock(&s->lock);

@@ -53,7 +53,10 @@ int32_t experts_fill(edgert_stream *s, int64_t bytes) {
     if (!t->slot) continue;
     int64_t room = 1 + bytes / s->expert_tables / (t->about->bytes + (int64_t)sizeof *t->owner);
     t->room = room < t->about->extent ? room : t->about->extent;
-    for (int64_t r = 0; r < t->about->extent; r++) t->slot[r] = -1;
+    for (int64_t r = 0; r < t->about->extent; r++) {
+      t->slot[r] = -1;
+      t->fresh[r] = 0;
+    }
     t->rows = stream_memory(t->room * t->about->bytes);
     t->owner = malloc((size_t)t->room * sizeof *t->owner);
     if (!t->rows || !t->owner) return stream_fail(s, "no memory for experts"), 1;
@@ -98,13 +101,20 @@ static int64_t place_for(const expert_table *t) {
 static void forget(expert_table *t, int32_t row) {
   if (t->slot[row] >= 0) t->owner[t->slot[row]] = -1;
   t->slot[row] = -1;
+  t->fresh[row] = 0;
+}
+
+void experts_forget(edgert_stream *s) {
+  for (int64_t i = 0; s->expert_tables && i < s->layout.lookup_count; i++)
+    for (int64_t r = 0; s->experts[i].slot && r < s->experts[i].about->extent; r++)
+      if (s->experts[i].fresh[r]) forget(&s->experts[i], (int32_t)r);
 }
 
 /* Gives a row a place, and says what is to be read there. 0 when there is none. */
 static int32_t take(edgert_stream *s, expert_table *t, int32_t row) {
   int64_t place = place_for(t), size = t->about->bytes, block = s->plan.block_bytes;
   if (place < 0) return 0;
-  if (t->owner[place] >= 0) t->slot[t->owner[place]] = -1;
+  if (t->owner[place] >= 0) forget(t, t->owner[place]);
   t->owner[place] = row;
   t->slot[row] = (int32_t)place;
   t->fresh[row] = 1;
@@ -136,14 +146,31 @@ static int64_t bring(edgert_stream *s, expert_table *t, const int32_t *rows, int
     int32_t row = rows[i];
     if (!t->fresh[row]) continue;
     wrong = wrong || ring_check(s, t->segment + row, t->rows + t->slot[row] * t->about->bytes);
-    if (wrong) forget(t, row);
     t->fresh[row] = 0;
+    if (wrong) forget(t, row);
   }
   pthread_mutex_lock(&s->lock);
   s->figures.chosen_rows += some;
   s->figures.chosen_missing += missing;
   pthread_mutex_unlock(&s->lock);
   return wrong ? 0 : some;
+}
+
+/* Has those rows of the next such table read that it will likely be asked for. */
+static void look_ahead(edgert_stream *s, const edgert_ctx *ctx, int64_t number) {
+  const edgert_lookup *about = &s->layout.lookups[number];
+  int64_t next = number + 1;
+  while (next < s->layout.lookup_count && !s->experts[next].slot) next++;
+  if (about->ahead < 0 || next == s->layout.lookup_count) return;
+  expert_table *t = &s->experts[next];
+  const int32_t *rows = (const int32_t *)(ctx->arena + about->ahead);
+  t->clock += 2;
+  s->expert_range_count = 0;
+  for (int64_t i = 0; i < t->about->extent && rows[i] >= 0 && rows[i] < t->about->extent; i++) {
+    if (t->slot[rows[i]] < 0 && !take(s, t, rows[i])) break;
+    t->last[rows[i]] = t->clock;
+  }
+  if (s->expert_range_count) chosen_read_ahead(s, s->expert_ranges, s->expert_range_count);
 }
 
 int32_t experts_step(edgert_stream *s, edgert_ctx *ctx, int64_t number, edgert_range run, void *with, int64_t n) {
@@ -156,10 +183,12 @@ int32_t experts_step(edgert_stream *s, edgert_ctx *ctx, int64_t number, edgert_r
       return stream_fail(s, "row %d of a table of %lld comes out of turn", rows[count], (long long)about->extent), 1;
     count++;
   }
+  chosen_wait(s);
   for (int64_t from = 0, to; from < count || from == 0; from = to) { /* the first task also prepares the result */
     int64_t some = count ? bring(s, t, rows + from, count - from) : 0;
     if (count && !some) return 1;
     to = from + (count ? some : 1);
+    if (to >= count) look_ahead(s, ctx, number);
     for (int64_t i = from; i < to; i++) {
       s->bases[about->weight] = count ? t->rows + t->slot[rows[i]] * about->bytes - (about->offset + rows[i] * about->bytes)
                                       : t->rows - about->offset;

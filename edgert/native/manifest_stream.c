@@ -105,12 +105,13 @@ static void read_lookups(const opened *o, const item *stream, edgert_layout *lay
         .offset = integer(&one, "offset", 0, MOST), .size = integer(&one, "size", 1, MOST),
         .extent = integer(&one, "extent", 1, (int64_t)1 << 31), .rows = integer(&one, "rows", 1, MOST),
         .bytes = integer(&one, "bytes", 1, MOST), .io = integer(&one, "io", -1, o->model.input_count - 1),
-        .at = integer(&one, "at", 0, o->model.arena_bytes), .item_bytes = integer(&one, "item_bytes", 4, 8)};
+        .at = integer(&one, "at", 0, o->model.arena_bytes), .item_bytes = integer(&one, "item_bytes", 4, 8), .ahead = -1};
     if (json_get(entry, "chosen")) {
       t.chosen = integer(&one, "chosen", 0, 1);
       t.used = integer(&one, "used", 0, MOST);
     }
-    if (entry->count != (json_get(entry, "chosen") ? 12 : 10)) item_fail(&one, "a table of a kind that this program knows");
+    if (json_get(entry, "ahead")) t.ahead = integer(&one, "ahead", 0, o->model.arena_bytes);
+    if (entry->count != 10 + 2 * !!json_get(entry, "chosen") + !!json_get(entry, "ahead")) item_fail(&one, "a table of a kind that this program knows");
     if (t.chosen && (t.item_bytes != 4 || t.rows != 1 || t.used < 1 || t.used > t.bytes))
       item_fail(&one, "a table whose rows are chosen one by one");
     if ((t.item_bytes != 4 && t.item_bytes != 8) || t.offset + t.size > o->model.weights_bytes ||

@@ -181,6 +181,7 @@ void ring_reset(edgert_stream *s, int32_t again) {
     pthread_mutex_unlock(&s->lock);
     return;
   }
+  s->range_count = s->range_next = s->range_done = 0;
   s->head = s->tail = s->next = s->released = s->unchecked = s->run_job = s->cursor = 0;
   if (again) {
     s->failed = s->paused = 0;

@@ -208,7 +208,10 @@ edgert_stream *edgert_stream_open(const edgert_layout *layout, const edgert_stre
 }
 
 void edgert_stream_begin(edgert_stream *s, edgert_ctx *ctx) {
-  if (s->cursor || s->failed) ring_reset(s, 1); /* the run before ended in its middle */
+  if (s->cursor || s->failed) { /* the run before ended in its middle */
+    ring_reset(s, 1);
+    experts_forget(s);
+  }
   ctx->bases = s->bases;
   ctx->weights = s->kept;
 }

@@ -38,6 +38,8 @@ typedef struct {
   int64_t item_bytes;           /* 4 or 8: signed integers */
   int64_t chosen, used;         /* chosen: the indices, of 4 bytes, ascend and end with `extent`; the step's first task is
                                  * always run. Of a row's `bytes`, `used` are kept in memory */
+  int64_t ahead;                /* of experts: the byte of the arena where those are that the next such table will likely
+                                 * be asked for, or -1 */
 } edgert_lookup;
 
 typedef struct {

@@ -122,6 +122,9 @@ void chosen_drop(edgert_stream *s);
 int32_t chosen_fetch(edgert_stream *s);
 /* Reads `count` ranges with the readers' help. 0 when right. */
 int32_t chosen_read_all(edgert_stream *s, const stream_range *ranges, int64_t count);
+/* Has them read meanwhile; waits until that is done. */
+void chosen_read_ahead(edgert_stream *s, const stream_range *ranges, int64_t count);
+void chosen_wait(edgert_stream *s);
 int32_t chosen_step(edgert_stream *s, edgert_ctx *ctx, int64_t number, edgert_range run, void *with, int64_t n);
 
 /* experts.c */
@@ -130,6 +133,8 @@ void experts_close(edgert_stream *s);
 /* Room for one row of each table and for more, of so many bytes in all. 0 when right. */
 int32_t experts_fill(edgert_stream *s, int64_t bytes);
 void experts_drop(edgert_stream *s);
+/* What was to be read ahead may not have come. */
+void experts_forget(edgert_stream *s);
 int32_t experts_step(edgert_stream *s, edgert_ctx *ctx, int64_t number, edgert_range run, void *with, int64_t n);
 
 #endif

@@ -88,16 +88,20 @@ def route(router: Tensor, best: int, normalize: bool, routes: Leaf, taken: Leaf,
     return b.stage()
 
 
-def experts(x: Tensor, routes: Leaf, chosen: Leaf, layer: Layer, result: Tensor, target: Target) -> Stage:
+def experts(
+    x: Tensor, routes: Leaf, chosen: Leaf, ahead: Leaf | None, layer: Layer, result: Tensor, target: Target
+) -> Stage:
     """result [T, width] = sum over experts e of routes[t, e] * down_e(act(gate_e x[t]) * up_e x[t]), of which only the
-    chosen ones are read."""
+    chosen ones are read. ahead: what the next mixture will likely choose, which can be read meanwhile."""
     tokens, count = routes.shape
     lanes = min(16, target.lanes("float32"))
     b = Builder(f"experts_{layer.activation}_{target.isa}")
     given, shares, numbers = b.arg(x), b.arg(routes), b.arg(chosen)
     data, out = b.arg(layer.table), b.arg(result)
     size = layer.neurons * int(layer.table.shape[2]) * item_size(layer.table.dtype)
-    b.reading.rows = Rows(layer.table, chosen, int(count), 1, size, True, size)
+    b.reading.rows = Rows(layer.table, chosen, int(count), 1, size, True, size, ahead)
+    if ahead is not None:
+        b.arg(ahead)
     with b, b.parallel(count, SERIAL) as task:
         with b.when(tirx.EQ(task, tirx.const(0, "int64"))), b.serial(tokens, "t") as t:
             span(b, layer.width, lanes, lambda n: b.store(out, (t, n), tirx.const(0.0, "float32")))

@@ -26,7 +26,8 @@ class Rows:
     `rows` of them lie together in `bytes` bytes.
 
     chosen: the indices, int32, ascend and those behind the last row are `extent`: such tasks read none. Only one thread
-    runs the tasks, in order, and always the first; of a row's `bytes`, `used` are read."""
+    runs the tasks, in order, and always the first; of a row's `bytes`, `used` are read. ahead: rows that the next such
+    stage is likely to choose of its table, in the same form."""
 
     leaf: Leaf
     indices: Leaf
@@ -35,6 +36,7 @@ class Rows:
     bytes: int
     chosen: bool = False
     used: int = 0
+    ahead: Leaf | None = None
 
 
 @dataclass(eq=False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -10,7 +13,10 @@ import pytest
 
 import edgert
 from edgert import runner
+from edgert.artifact import Artifact, write
+from edgert.budget import streamed_text
 from flashload.plan import Plan
+from tests.flashload import faulty
 from tests.flashload.mixtures import BEST, EXPERT_BYTES, LAYERS, WIDTH, mixture, reference
 
 TOKENS = 40
@@ -26,9 +32,21 @@ def walk() -> np.ndarray:
     return np.array(steps, np.float32)
 
 
-def opened(kept: int) -> runner.Model:
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mixture without what its layers tell of the next one's experts."""
+    known, path = Artifact.open(mixture()), tmp_path_factory.mktemp("blind") / "moe.edge"
+    manifest: dict[str, Any] = {k: copy.deepcopy(v) for k, v in known.manifest.items() if k != "members"}
+    assert sum("ahead" in table for table in manifest["stream"]["lookups"]) == LAYERS - 1
+    for table in manifest["stream"]["lookups"]:
+        table.pop("ahead", None)
+    write(path, manifest, known.code, known.weights)
+    return path
+
+
+def opened(kept: int, path: Path | None = None, source: faulty.Open | None = None) -> runner.Model:
     """The mixture streamed, with room for `kept` experts of each layer."""
-    model = runner.load(mixture(), 1, dram="1G")
+    model = runner.load(path or mixture(), 1, dram="1G", source=source)
     memory, stream = model.memory, model.artifact.spec.stream
     assert memory is not None
     assert stream is not None
@@ -69,14 +87,19 @@ def test_the_bits_are_those_of_a_resident_run(walk: np.ndarray, resident: list[n
         np.testing.assert_array_equal(model.run({"x": walk[:8]})["y"], whole.run({"x": walk[:8]})["y"])
 
 
-def test_experts_that_stay_are_not_read_again(walk: np.ndarray) -> None:
+def figures_of(walk: np.ndarray, kept: int, path: Path) -> dict[str, int]:
+    with opened(kept, path) as model:
+        for row in walk:
+            model.run({"x": row[None]})
+        assert model.memory is not None
+        assert "experts chosen" in streamed_text(model.memory.report())
+        return model.memory.figures()
+
+
+def test_experts_that_stay_are_not_read_again(walk: np.ndarray, blind: Path) -> None:
     read = {}
     for kept in (1, 4, 8, 16):
-        with opened(kept) as model:
-            for row in walk:
-                model.run({"x": row[None]})
-            assert model.memory is not None
-            figures = model.memory.figures()
+        figures = figures_of(walk, kept, blind)
         assert figures["chosen_rows"] == TOKENS * LAYERS * BEST
         assert figures["chosen_bytes"] == figures["chosen_missing"] * EXPERT_BYTES
         read[kept] = figures["chosen_bytes"] / TOKENS
@@ -85,7 +108,33 @@ def test_experts_that_stay_are_not_read_again(walk: np.ndarray) -> None:
     assert read[16] <= 16 * LAYERS * EXPERT_BYTES / TOKENS
 
 
-def test_a_damaged_expert_is_told(tmp_path, walk: np.ndarray) -> None:
+@pytest.mark.parametrize("kept", [3, 6])
+def test_the_next_layers_experts_are_read_ahead(walk: np.ndarray, blind: Path, kept: int) -> None:
+    late, early = figures_of(walk, kept, blind), figures_of(walk, kept, mixture())
+    assert early["chosen_missing"] < 0.8 * late["chosen_missing"]
+    assert early["chosen_bytes"] > early["chosen_missing"] * EXPERT_BYTES
+
+
+@pytest.mark.parametrize("kind", [faulty.EIO_AT, faulty.END_AT, faulty.FLIP_AT])
+def test_a_bad_moment_passes(walk: np.ndarray, resident: list[np.ndarray], kind: int) -> None:
+    with edgert.load(mixture(), 1) as whole:
+        stream, start = whole.artifact.spec.stream, whole.artifact.weights_offset
+    assert stream is not None
+    table, failed = stream.lookups[1], 0  # what the layer before has read ahead
+    for expert in range(table.extent):
+        place = start + table.offset + expert * table.bytes + 100
+        with opened(4, source=faulty.Faulty(kind, place, 3 if kind == faulty.END_AT else 1)) as model:
+            for row, wanted in zip(walk[:12], resident, strict=False):
+                try:
+                    found = model.run({"x": row[None]})["y"]
+                except edgert.EdgertError:
+                    failed += 1
+                    found = model.run({"x": row[None]})["y"]
+                np.testing.assert_array_equal(found, wanted)
+    assert failed >= 4  # of sixteen those that so few tokens take
+
+
+def test_a_damaged_expert_is_told(tmp_path: Path, walk: np.ndarray) -> None:
     data = bytearray(mixture().read_bytes())
     with edgert.load(mixture(), 1) as whole:
         stream, start = whole.artifact.spec.stream, whole.artifact.weights_offset
