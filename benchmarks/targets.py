@@ -15,7 +15,9 @@ def targets_table() -> str:
         if isinstance(t, Gpu) and t.host is not None:
             register, ways = (
                 f"groups of {t.workgroup}, tiles of {t.tile} x {t.vector}",
-                f"OpenCL C{', half in memory' if t.half else ''}, beside {t.host.name}",
+                "source only (`--emit source`)"
+                if t.source_only
+                else f"OpenCL C{', half in memory' if t.half else ''}, beside {t.host.name}",
             )
         lines.append(f"| `{name}` | {t.triple} | {' '.join(t.features)} | {register} | {ways} |")
     return "\n".join(lines)

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from compiler.codegen.lower import symbol
-from compiler.program import Buffer, Program
-from targets.target import Target
+from compiler.codegen.opencl import program_source
+from compiler.codegen.shaders import SUFFIXES, shader_sources
+from compiler.program import Buffer, Program, Step
+from targets.errors import UnsupportedModel
+from targets.gpu import Gpu
 
 KERNELS = "kernels.cl"  # the member that holds the source of all kernels
+SHADERS = "kernels"  # the folder of those with a source of their own
 
 
-def device_entry(program: Program, target: Target) -> dict[str, Any]:
+def kernel_sources(programs: Iterable[Program], target: Gpu) -> dict[str, bytes]:
+    """The source of all kernels, as members of an artifact: one of OpenCL C, or a shader each.
+
+    Raises UnsupportedModel for a step that a target of source only has no kernel for.
+    """
+    steps = [step for program in programs for step in program.steps]
+    if not target.source_only:
+        return {KERNELS: program_source([s.stage for s in steps if s.stage.workgroup], target).encode()}
+    left = [step for step in steps if not step.stage.workgroup]
+    if left:
+        raise UnsupportedModel(f"{target.name} has no kernel for {_named(left)} (of {len(steps)} steps)")
+    shaders = shader_sources([step.stage for step in steps], target)
+    return {f"{SHADERS}/{name}": text for name, text in shaders.items()}
+
+
+def device_entry(program: Program, target: Gpu) -> dict[str, Any]:
     """The manifest's entry `device`: see docs/artifact.md."""
     launches = []
     for number, step in enumerate(program.steps):
@@ -19,8 +39,9 @@ def device_entry(program: Program, target: Target) -> dict[str, Any]:
             launches.append({
                 "step": number, "kernel": symbol(step.stage, target), "workgroup": step.stage.workgroup,
                 "dims": len(step.stage.dims), "buffers": [_place(buffer) for buffer in step.buffers],
-            })  # fmt: skip
-    return {"api": "opencl", "member": KERNELS, "launches": launches}
+            } | ({"items": step.stage.tasks} if target.source_only else {}))  # fmt: skip
+    member = f"{SHADERS}/*.{SUFFIXES[target.api]}" if target.source_only else KERNELS
+    return {"api": target.api, "member": member, "launches": launches}
 
 
 def _place(buffer: Buffer) -> list[Any]:
@@ -34,9 +55,12 @@ def _place(buffer: Buffer) -> list[Any]:
 
 def notes(program: Program) -> list[str]:
     """One line on what runs on the CPU beside the graphics processor, if anything does."""
-    left = [f"{step.op} {step.name}" for step in program.steps if not step.stage.workgroup]
+    left = [step for step in program.steps if not step.stage.workgroup]
     if not left:
         return []
-    more = f" and {len(left) - 4} more" if len(left) > 4 else ""
-    named = f"{', '.join(left[:4])}{more}"
-    return [f"{len(left)} of {len(program.steps)} steps run on the CPU, the GPU has no kernel: {named}"]
+    return [f"{len(left)} of {len(program.steps)} steps run on the CPU, the GPU has no kernel: {_named(left)}"]
+
+
+def _named(steps: Sequence[Step]) -> str:
+    more = f" and {len(steps) - 4} more" if len(steps) > 4 else ""
+    return f"{', '.join(f'{step.op} {step.name}' for step in steps[:4])}{more}"

@@ -19,7 +19,7 @@ from compiler.halves import Halves, half_values, halved
 from compiler.ops.registry import Custom, Node, Result, find
 from compiler.program import Buffer, Part, Port, Program, Space, Step
 from targets.dtypes import item_size
-from targets.gpu import ON_GPU, cpu_of
+from targets.gpu import Gpu, cpu_of
 from targets.kernels.nest import lower_nest
 from targets.kernels.registry import Call, stages_for, templates_for
 from targets.kernels.stage import Const, Leaf, Stage, stored_dtype
@@ -145,7 +145,8 @@ class Lowering:
 
     def where(self, names: Sequence[str]) -> Target:
         """What runs kernels on those values: the target, but the CPU beside a GPU that lacks one of their types."""
-        on_gpu = all(self.facts.values[name].dtype in ON_GPU for name in names if name in self.facts.values)
+        types = self.target.types if isinstance(self.target, Gpu) else ()
+        on_gpu = all(self.facts.values[name].dtype in types for name in names if name in self.facts.values)
         return self.target if on_gpu else self.cpu
 
     def port(self, name: str) -> Port:
@@ -220,7 +221,7 @@ class Lowering:
             mine = {id(buffer) for buffer in step.buffers}
             pairs = [(self.buffers[p], self.buffers[w], at) for p, w, at in parts if {p, w} <= self.buffers.keys()]
             step.parts = [Part(*pair) for pair in pairs if {id(pair[0]), id(pair[1])} <= mine]
-            if len(step.parts) != len(step.buffers) - 1:
+            if len(step.parts) != len(step.buffers) - 1 or any(p.at % self.target.alignment for p in step.parts):
                 step.parts = []
 
     def _defined(self, node: ir.Node, env: Mapping[str, Tensor]) -> tuple[Node, Result]:

@@ -20,10 +20,9 @@ from compiler.codegen.c_names import identifier
 from compiler.codegen.entry import ENTRY, entry_object
 from compiler.codegen.link import link_shared
 from compiler.codegen.lower import compile_object, symbol
-from compiler.codegen.opencl import program_source
 from compiler.codegen.static_entry import static_entry_object
 from compiler.debug import Dump
-from compiler.device import KERNELS, device_entry
+from compiler.device import device_entry, kernel_sources
 from compiler.device import notes as device_notes
 from compiler.external import load_ahead
 from compiler.frontend import load
@@ -113,7 +112,8 @@ def compile_model(
     weights: dict[str, Buffer] = {}
     program, placement = plan_graph(graph, facts, target, tiles, dump, clock, ram, weights, by_neuron)
     bare = isinstance(target, Microcontroller)
-    if bare and program.dims:
+    source_only = isinstance(target, Gpu) and target.source_only
+    if (bare or source_only) and program.dims:
         named = ", ".join(v.name for v in program.dims)
         raise UnsupportedModel(f"{target.name} takes static shapes, and {named} is open: fix it with --shape")
     if external:
@@ -126,18 +126,14 @@ def compile_model(
         raise_if_unsupported(more.problems)
         planned[f"{ENTRY}_{variant}"] = plan_graph(known, more, target, tiles, Dump(None), clock, ram, weights)
     programs = {entry: made for entry, (made, _) in planned.items()}
-    on_gpu = isinstance(target, Gpu)
-    layout = None if bare or on_gpu else lay_weights(list(programs.values()), target)
+    layout = None if bare or isinstance(target, Gpu) else lay_weights(list(programs.values()), target)
     weights_bytes = place_weights(*programs.values()) if layout is None else layout.total
     placement = replace(placement, weights_bytes=weights_bytes)
     # 6. code: every kernel to an object (cached by content), the entries that call them, one shared object
-    objects = build_objects(programs, target, progress)
+    members = kernel_sources(programs.values(), target) if isinstance(target, Gpu) else {}
+    objects = {} if source_only else build_objects(programs, target, progress)
     clock.phase("kernels")
-    code = b"" if bare else link_shared(objects, target, *programs)
-    members = {}
-    if on_gpu:
-        source = program_source([s.stage for p in programs.values() for s in p.steps if s.stage.workgroup], target)
-        members[KERNELS] = source.encode()
+    code = b"" if bare or source_only else link_shared(objects, target, *programs)
     clock.phase("link")
     manifest = make_manifest(program, placement, target, label) | {"entry": entry}
     if variants:
@@ -153,7 +149,7 @@ def compile_model(
         for entry, made in programs.items():
             part = manifest if entry == ENTRY else manifest["programs"][entry.removeprefix(f"{ENTRY}_")]
             part["stream"] = stream_entry(made, whole, layout)
-    if on_gpu:
+    if isinstance(target, Gpu):
         manifest["device"] = device_entry(program, target)
         facts.notes += device_notes(program)
     if external:

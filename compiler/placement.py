@@ -29,17 +29,17 @@ class Placement:
 def place(program: Program) -> Placement:
     """Sets the offset of every arena and weight buffer. Scratch counts like any other buffer."""
     buffers, requests = requests_of(program)
-    # planners count in steps of ALIGNMENT: for a smaller one everything is made larger by as much
-    scale = ALIGNMENT // program.alignment
-    made = plan([r._replace(size=align(r.size, program.alignment) * scale) for r in requests])
+    # planners count in steps of ALIGNMENT: for another one everything is made larger or smaller by as much
+    step = program.alignment
+    made = plan([r._replace(size=align(r.size, step) // step * ALIGNMENT) for r in requests])
     for buffer, offset in zip(buffers, made.offsets, strict=True):
-        buffer.offset = offset // scale
+        buffer.offset = offset // ALIGNMENT * step
     for buffer in program.buffers("arena"):
         root, at = buffer.root()
         buffer.offset = root.offset + at
     end = place_weights(program)
     spans = [(request.first, request.last) for request in requests]
-    arena, least = made.arena_bytes // scale, made.lower_bound // scale
+    arena, least = (size * step // ALIGNMENT for size in (made.arena_bytes, made.lower_bound))
     return Placement(arena, end, least, made.planner, buffers, spans)
 
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -38,3 +40,19 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` as the whole content of `path`, or leave `path` as it was."""
     with atomic_file(path) as file:
         file.write(data)
+
+
+def write_folder(path: Path, write: Callable[[Path], None]) -> None:
+    """A folder that takes the name `path`, and the place of what stood there, once `write` has filled it.
+
+    An OSError becomes an EdgertError that names `path`."""
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name[:50]}.", dir=path.parent) as name:
+            made = Path(name) / "made"
+            made.mkdir()
+            write(made)
+            if path.exists():
+                shutil.move(path, Path(name) / "before")
+            made.rename(path)
+    except OSError as error:
+        raise EdgertError(f"cannot write {path}: {error.strerror}") from None

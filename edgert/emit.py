@@ -14,6 +14,7 @@ from edgert import artifact, exe
 from edgert.coding import Coder
 from edgert.errors import UsageError
 from edgert.placing import Placing
+from edgert.shaders import write_shaders
 from targets.gpu import Gpu
 from targets.microcontroller import Microcontroller
 from targets.target import Target
@@ -58,7 +59,9 @@ def emitter_of(emit: str, target: Target, placing: Placing) -> Emitter:
         from edgert.mcu.emit import EMITTERS as emitters
     else:
         placing.for_machines()
-        emitters = EMITTERS if not isinstance(target, Gpu) else {"edge": _edge}
+        emitters = EMITTERS
+        if isinstance(target, Gpu):
+            emitters = {"source": write_shaders} if target.source_only else {"edge": _edge}
     if emit not in emitters:
         raise UsageError(f"--emit {emit}: for {target.name} there are {', '.join(emitters)}")
     return emitters[emit]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from .target import HALF_FROM, Target
 
 # types that every OpenCL 1.2 device computes with; integers below a byte are bytes to it
-ON_GPU = {"float32", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (2, 4, 8, 16, 32, 64))}
+ON_GPU = frozenset({"float32", "bool", *(f"{s}int{bits}" for s in ("", "u") for bits in (2, 4, 8, 16, 32, 64))})
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Gpu(Target):
     host: that CPU, whose templates are used there. workgroup: work items that run together. vector: elements that an
     item loads, computes and stores at once. tile: rows of a matrix product that an item computes. half: weights and
     values between kernels of at least so many elements are float16 in memory, computed with in float32; 0: none are.
+    api: whose language kernels are written in; but for OpenCL they are given out as source, with no host beside them.
+    types: that kernels compute with.
     """
 
     family: str = "gpu"
@@ -24,6 +26,13 @@ class Gpu(Target):
     workgroup: int = 64
     vector: int = 4
     tile: int = 4
+    api: str = "opencl"
+    types: frozenset[str] = ON_GPU
+
+    @property
+    def source_only(self) -> bool:
+        """Whether nothing here runs what is compiled for it."""
+        return self.api != "opencl"
 
 
 def beside(host: Target, name: str, **more: int) -> dict[str, Gpu]:

@@ -37,20 +37,27 @@ def program_source(stages: Iterable[Stage], target: Target) -> str:
 
 
 def _generated(stage: Stage, name: str) -> str:
+    text, script = generated(stage, name, "opencl")
+    return _with_offsets(exact(text, script), name)
+
+
+def generated(stage: Stage, name: str, kind: str) -> tuple[str, str]:
+    """What TVM's code generator `kind` makes of a kernel, and the TIR that it was made of."""
     T, S = tirx.transform, s_tir.transform
-    spec = tvm.target.Target({"kind": "opencl"})
+    spec = tvm.target.Target({"kind": kind})
     func = stage.func.with_attr("global_symbol", name).with_attr("target", spec).with_attr("calling_conv", 2)
+    func = func.with_attr("tirx.kernel_launch_params", ["blockIdx.x", "threadIdx.x"])
     passes = [
         T.BindTarget(spec), T.FlattenBuffer(), T.NarrowDataType(32), T.VectorizeLoop(True), T.StorageRewrite(),
         T.UnrollLoop(), S.RenormalizeSplitPattern(), T.StmtSimplify(), T.RemoveNoOp(), S.RewriteUnsafeSelect(),
         T.CommonSubexprElim(), T.LowerIntrin(),
     ]  # fmt: skip
     module = tvm.ir.transform.Sequential(passes)(tvm.IRModule({name: func}))
-    text = tvm.get_global_func("target.build.opencl")(module, spec).inspect_source()
-    return _with_offsets(_exact(text, module.script(show_meta=False)), name)
+    text = tvm.get_global_func(f"target.build.{kind}")(module, spec).inspect_source()
+    return text, module.script(show_meta=False)
 
 
-def _exact(text: str, script: str) -> str:
+def exact(text: str, script: str) -> str:
     """The generated code with its float32 constants in full: TVM prints seven digits of them."""
     known = {}
     for number in re.findall(r"T\.float32\(([-+.\de]+)\)", script):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +10,8 @@ from typing import Any
 
 from compiler.codegen.c_names import identifier
 from edgert import artifact
-from edgert.atomic import write_atomic
+from edgert.atomic import write_atomic, write_folder
 from edgert.emit import Emitter, Output
-from edgert.errors import EdgertError
 from targets.microcontroller import Microcontroller
 
 from .budget import board_for
@@ -57,17 +54,12 @@ def _folder(write: Callable[[Model, Path], None]) -> Emitter:
 
     def emit(o: Output) -> dict[str, Any]:
         _firmware(o)  # the library is judged by the firmware around it: whether it links, whether it fits
-        try:
-            with tempfile.TemporaryDirectory(prefix=f".{o.path.name[:50]}.", dir=o.path.parent) as name:
-                made = Path(name) / "made"
-                made.mkdir()
-                write(model_of(o), made)
-                (made / "edgert.json").write_text(json.dumps(o.done.manifest, indent=1))
-                if o.path.exists():
-                    shutil.move(o.path, Path(name) / "before")
-                made.rename(o.path)
-        except OSError as error:
-            raise EdgertError(f"cannot write {o.path}: {error.strerror}") from None
+
+        def fill(folder: Path) -> None:
+            write(model_of(o), folder)
+            (folder / "edgert.json").write_text(json.dumps(o.done.manifest, indent=1))
+
+        write_folder(o.path, fill)
         return o.done.manifest
 
     return emit

@@ -96,6 +96,12 @@ def intrinsic(dtype: str, name: str, *arguments: tirx.Expr) -> tirx.Expr:
     return tirx.call_llvm_pure_intrin(dtype, f"llvm.{name}", *arguments)
 
 
+def reassociates() -> bool:
+    """Whether what compiles the kernel being built may take (a + b) - b for a, as makers of shaders do."""
+    builder = getattr(_READERS[-1], "__self__", None) if _READERS else None
+    return bool(getattr(builder, "reassociates", False))
+
+
 def as_expr(value: Index | float | bool, dtype: str | None = None) -> tirx.Expr:
     """A TIR expression of `dtype` (default: int32 for a small int) for a Python number or an expression."""
     if isinstance(value, tirx.Expr):

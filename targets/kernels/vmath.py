@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
-from .tensor import hoist, intrinsic
+from .tensor import hoist, intrinsic, reassociates
 
 NARROW = ("float16", "bfloat16")
 LOG2E = 1.4426950408889634
@@ -116,12 +116,25 @@ def _exp(x: tirx.Expr, scaled: Callable[[tirx.Expr, tirx.Expr], tirx.Expr]) -> t
     """e^x = 2^n e^r with |r| <= ln2/2 (Cody and Waite); `scaled(p, n)` gives p * 2^n."""
 
     def body(x: tirx.Expr, t: tirx.Expr) -> tirx.Expr:
-        n = t - _f(ROUND)
+        n = _rounded(t)
         r = let(x, lambda x: n * _f(-LN2_LOW) + (n * _f(-LN2_HIGH) + x))
         p = let(r, lambda r: (_poly(EXP, r) * (r * r) + r) + _f(1.0))
-        return let(p, lambda p: let(tirx.reinterpret("int32", t) - _i(ROUND_BITS), lambda n: scaled(p, n)))
+        return let(p, lambda p: let(_integer(t), lambda n: scaled(p, n)))
 
-    return let(x, lambda x: let(x * _f(LOG2E) + _f(ROUND), lambda t: body(x, t)))
+    return let(x, lambda x: let(_rounding(x * _f(LOG2E)), lambda t: body(x, t)))
+
+
+def _rounding(x: tirx.Expr) -> tirx.Expr:
+    """What `_rounded` and `_integer` give the nearest integer of: x + 1.5 * 2^23, in whose low bits it stands."""
+    return intrinsic("float32", "rint", x) if reassociates() else x + _f(ROUND)
+
+
+def _rounded(t: tirx.Expr) -> tirx.Expr:
+    return t if reassociates() else t - _f(ROUND)
+
+
+def _integer(t: tirx.Expr) -> tirx.Expr:
+    return t.astype("int32") if reassociates() else tirx.reinterpret("int32", t) - _i(ROUND_BITS)
 
 
 def _scaled(p: tirx.Expr, n: tirx.Expr) -> tirx.Expr:
@@ -134,12 +147,12 @@ def _expm1(x: tirx.Expr) -> tirx.Expr:
     """e^x - 1 without cancellation, for -87 <= x <= 87."""
 
     def body(x: tirx.Expr, t: tirx.Expr) -> tirx.Expr:
-        n = t - _f(ROUND)
+        n = _rounded(t)
         r = n * _f(-LN2_LOW) + (n * _f(-LN2_HIGH) + x)
         q = let(r, lambda r: _poly(EXPM1, r) * (r * r) + r)
-        return let(_power(tirx.reinterpret("int32", t)), lambda s: s * q + (s - _f(1.0)))
+        return let(_power(_integer(t)), lambda s: s * q + (s - _f(1.0)))
 
-    return let(x, lambda x: let(x * _f(LOG2E) + _f(ROUND), lambda t: body(x, t)))
+    return let(x, lambda x: let(_rounding(x * _f(LOG2E)), lambda t: body(x, t)))
 
 
 def _log(x: tirx.Expr) -> tirx.Expr:

@@ -21,6 +21,8 @@ from ..builder import Builder, _index_dtype, _seq
 from ..stage import Stage
 from ..tensor import Index, as_expr, simplify
 
+NAMES = {"webgpu": {"rint": "round", "fabs": "abs"}}  # of functions that another language calls otherwise
+
 
 class Grid(Builder):
     """A Builder whose outermost loop is the grid of work items."""
@@ -28,6 +30,9 @@ class Grid(Builder):
     def __init__(self, kernel: str, target: Gpu) -> None:
         super().__init__(kernel)
         self.workgroup = target.workgroup
+        self.pointers = target.api == "opencl"  # whether kernels may load vectors from anywhere
+        self.reassociates = target.api != "opencl"
+        self.names = NAMES.get(target.api, {})
 
     @contextmanager
     def items(self, extent: Index, name: str = "item") -> Iterator[tirx.Expr]:
@@ -59,7 +64,7 @@ class Grid(Builder):
 
     def shared(self, count: int, dtype: str) -> tirx.Var:
         """`count` elements that all work items of a group see. Outside of loops and conditions."""
-        buffer = tirx.decl_buffer([count], dtype, "shared", scope="shared")
+        buffer = tirx.decl_buffer([count], dtype, "of_group", scope="shared")  # `shared` is reserved in WGSL
         self.emit(tirx.AllocBuffer(buffer))
         return buffer
 
@@ -69,7 +74,9 @@ class Grid(Builder):
 
     def intrinsic(self, dtype: str, name: str, *arguments: tirx.Expr) -> tirx.Expr:
         """What OpenCL C calls as LLVM does; a fence is not needed where products are not fused with sums."""
-        return arguments[0] if name == "arithmetic.fence" else tirx.call_pure_extern(dtype, name, *arguments)
+        if name == "arithmetic.fence":
+            return arguments[0]
+        return tirx.call_pure_extern(dtype, self.names.get(name, name), *arguments)
 
     def stage(self, once: bool = False) -> Stage:
         """The finished kernel."""

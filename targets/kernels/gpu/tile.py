@@ -83,8 +83,11 @@ class Tile:
 def loaded(b: Grid, first: tirx.Expr, count: int) -> tirx.Var:
     """A local of the `count` elements of which that load is the first."""
     held = b.local((count,), str(first.ty.dtype))
-    if count == 1:
-        b.store(held, 0, first)
+    if count == 1 or not b.pointers:
+        load = first.value if isinstance(first, tirx.Cast) else first
+        for c in range(count):
+            element = load.source[(*load.indices[:-1], load.indices[-1] + c)]
+            b.store(held, c, element.astype(str(first.ty.dtype)))
     else:
         vector = tirx.Ramp(tirx.const(0, "int32"), tirx.const(1, "int32"), count)
         b.emit(tirx.BufferStore(held, side_by_side(first, count), [vector]))
