@@ -8,6 +8,7 @@ import numpy as np
 
 from targets.target import Target
 
+from .arm.conv import arm_conv
 from .arm.product import arm_product
 from .conv2d_direct import MAX_BORDER_TILES, direct, packed_weights, pick_tile
 from .conv2d_pad import padded
@@ -40,7 +41,8 @@ def conv2d(call: Call, target: Target) -> list[Stage] | None:
         )  # fmt: skip
     if s.is_depthwise:
         return [depthwise(call, x, w, s, target)]
-    return direct_stages(call, x, w, s, target)
+    on_arm = arm_conv(call, target, x, w, s)
+    return [on_arm] if on_arm is not None else direct_stages(call, x, w, s, target)
 
 
 def direct_stages(call: Call, x: Tensor, w: Tensor, s: ConvShape, target: Target) -> list[Stage]:

@@ -15,6 +15,7 @@ from targets.target import Target
 
 from .amx_conv import amx_conv, wants_spare_line
 from .amx_gemm import amx_product
+from .arm.conv import arm_conv
 from .arm.product import arm_product
 from .builder import Builder
 from .conv2d_direct import rows_of_task
@@ -60,7 +61,8 @@ def conv2d_integer(call: Call, target: Target) -> list[Stage] | None:
     if any(s.pads):
         stage, source, s = padded(x, s, target, zero)
         stages.append(stage)
-    return [*stages, amx_conv(call, target, source, w, s) or Direct(call, source, w, s, target).stage()]
+    on_tiles = amx_conv(call, target, source, w, s) or arm_conv(call, target, source, w, s)
+    return [*stages, on_tiles or Direct(call, source, w, s, target).stage()]
 
 
 def _as_matrix(data: np.ndarray) -> np.ndarray:

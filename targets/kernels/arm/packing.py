@@ -19,27 +19,41 @@ from .micro import ROWS, Micro
 Read = Callable[[int, Index, int], tirx.Expr]  # row of the tile, first element, count: a vector, or one element
 
 
-def pack_weights(matrix: np.ndarray, way: Micro) -> np.ndarray:
-    """[depth, cols] -> [panels, steps, width * way.depth]: of each column, a step's elements lie side by side."""
-    depth, cols = matrix.shape
+def pack_weights(matrix: np.ndarray, way: Micro, runs: int) -> np.ndarray:
+    """[runs * depth, cols] -> [panels, steps, width * way.depth]: of each column, a step's elements lie side by side.
+
+    Steps do not reach from one run into the next.
+    """
+    depth, cols = matrix.shape[0] // runs, matrix.shape[1]
     steps = way.steps(depth)
-    full = np.zeros((steps * way.depth, cols), way.weights)
-    full[:depth] = as_halves(matrix) if way.weights == "float16" else matrix
-    panels = pack_panels(full, way.width).reshape(-1, steps, way.depth, way.width)
-    return np.ascontiguousarray(panels.transpose(0, 1, 3, 2)).reshape(-1, steps, way.width * way.depth)
+    full = np.zeros((runs, steps * way.depth, cols), way.weights)
+    full[:, :depth] = (as_halves(matrix) if way.weights == "float16" else matrix).reshape(runs, depth, cols)
+    panels = pack_panels(full.reshape(-1, cols), way.width).reshape(-1, runs * steps, way.depth, way.width)
+    return np.ascontiguousarray(panels.transpose(0, 1, 3, 2)).reshape(-1, runs * steps, way.width * way.depth)
 
 
-def weights_const(name: str, matrix: Callable[[], np.ndarray], depth: int, cols: int, way: Micro, key: str) -> Const:
-    """The packed weights. matrix: gives them as [depth, cols]; key: names them, equal keys for equal bytes."""
-    shape = (-(-cols // way.width), way.steps(depth), way.width * way.depth)
-    kind = f"{key}:{way.weights}:steps{way.depth}x{way.width}"
-    return Const(shape, way.weights, lambda: pack_weights(matrix(), way), kind, f"{name}_packed")
+def weights_const(
+    name: str, matrix: Callable[[], np.ndarray], depth: int, cols: int, way: Micro, key: str, runs: int = 1
+) -> Const:
+    """The packed weights. matrix: gives them as [runs * depth, cols]; key: names them, equal keys for equal bytes."""
+    shape = (-(-cols // way.width), runs * way.steps(depth), way.width * way.depth)
+    kind = f"{key}:{way.weights}:{runs}runs:steps{way.depth}x{way.width}"
+    return Const(shape, way.weights, lambda: pack_weights(matrix(), way, runs), kind, f"{name}_packed")
 
 
-def pack_rows(b: Builder, packed: tirx.Var, way: Micro, rows: int, start: tirx.Expr, count: Index, depth: int,
-              read: Read) -> None:  # fmt: skip
-    """packed[step * 8 + row] = the unit of `rows` rows at steps from `start`, `count` of them (the last one's elements
-    end at `depth`; behind it are zeros)."""
+def pack_rows(
+    b: Builder,
+    packed: tirx.Var,
+    base: Index,
+    way: Micro,
+    rows: int,
+    start: tirx.Expr,
+    count: Index,
+    depth: int,
+    read: Read,
+) -> None:
+    """packed[(base + step) * 8 + row] = the unit of `rows` rows at steps from `start`, `count` of them (the last one's
+    elements end at `depth`; behind it are zeros)."""
     side = way.together
     whole = b.let(tirx.truncdiv(tirx.min(as_expr(count * way.depth, "int64"), depth - start * way.depth),
                                 _int(side * way.depth)))  # fmt: skip
@@ -48,14 +62,14 @@ def pack_rows(b: Builder, packed: tirx.Var, way: Micro, rows: int, start: tirx.E
         for group in range(0, rows, side):
             units = [_units(b, read, way, min(group + i, rows - 1), (start + first) * way.depth) for i in range(side)]
             for i, turned in enumerate(_turned(b, units)):
-                store_vector(b, packed, turned, (first + i) * ROWS + group)
+                store_vector(b, packed, turned, (base + first + i) * ROWS + group)
     # fewer steps than are loaded at once are left at the depth's end only
     for u in range(way.steps(depth % (side * way.depth))):
         at = b.let(whole * side + u)
         with b.when(at < count):
             known = min(way.depth, depth % (side * way.depth) - u * way.depth)
             for i in range(rows):
-                b.store(packed, at * ROWS + i, _unit(read, way, i, (start + at) * way.depth, known))
+                b.store(packed, (base + at) * ROWS + i, _unit(read, way, i, (start + at) * way.depth, known))
 
 
 def _units(b: Builder, read: Read, way: Micro, row: int, k: tirx.Expr) -> tirx.Expr:
@@ -76,8 +90,10 @@ def _unit(read: Read, way: Micro, row: int, k: tirx.Expr, known: int) -> tirx.Ex
     words = [bytes_as_word(partial(_byte, read, row, k + at), min(QUAD, known - at)) for at in starts]
     if way.depth == QUAD:
         return words[0]
-    low, high = (tirx.reinterpret("uint32", w).astype("uint64") for w in (*words, tirx.const(0, "int32"))[:2])
-    return tirx.reinterpret("int64", low | tirx.shift_left(high, tirx.const(32, "uint64")))
+    low, *high = (tirx.reinterpret("uint32", word).astype("uint64") for word in words)
+    for word in high:
+        low = low | tirx.shift_left(word, tirx.const(32, "uint64"))
+    return tirx.reinterpret("int64", low)
 
 
 def _byte(read: Read, row: int, k: tirx.Expr, i: int) -> tirx.Expr:

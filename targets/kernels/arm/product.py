@@ -16,12 +16,12 @@ from targets.target import Target
 
 from ..aligned import aligned_local
 from ..builder import Builder
-from ..dot import load_vector
+from ..dot import load_vector, store_vector
 from ..gemm_tasks import known_rows, row_tiles, rows_a_task
 from ..registry import Call
-from ..stage import LLVM, Stage
+from ..stage import LLVM, Const, Leaf, Stage
 from ..tails import MatrixTail, unravel
-from ..tensor import Index, Tensor, simplify
+from ..tensor import Index, Tensor, as_expr, product, simplify
 from ..tiles import Tile, chunks
 from .micro import ROWS, Micro, function_ir, function_name, micro_for
 from .packing import pack_rows, weights_const
@@ -44,53 +44,78 @@ def arm_product(
     way = micro_for(target, left.dtype, depth, cols)
     if way is None or known_rows(rows) < LEAST_ROWS or cols < LEAST_COLS or "mr" in call.config:
         return None
-    return [_Product(call, target, kernel, rows, left, matrix, depth, cols, key, way).stage()]
+    const = weights_const(left.name, matrix, depth, cols, way, key)
+    made = Product(call, target, kernel, rows, left, const, way, 1, depth, cols)
+
+    def source(_: int, first: tirx.Expr) -> Callable[[tirx.Expr], Read]:
+        return lambda run: lambda i, k, known: made.load((first + i) * depth + k, known)
+
+    return [made.stage(source)]
 
 
 class Tiles:
-    """Tiles of eight rows and a group of panels: packing, multiplying, and where the tail finds the sums."""
+    """Tiles of eight rows and a group of panels: packing, multiplying, and where the tail finds the sums.
 
-    def __init__(self, b: Builder, way: Micro, weights: tirx.Var, depth: int, cols: int, target: Target) -> None:
-        self.b, self.way, self.weights, self.depth, self.cols, self.target = b, way, weights, depth, cols, target
-        self.steps = way.steps(depth)
+    A row is `runs` runs of `depth` neighbours in memory.
+    """
+
+    def __init__(
+        self, b: Builder, way: Micro, weights: tirx.Var, runs: int, depth: int, cols: int, target: Target
+    ) -> None:
+        self.b, self.way, self.weights, self.runs, self.depth, self.target = b, way, weights, runs, depth, target
+        self.steps = way.steps(depth)  # of a run
         self.panels = -(-cols // way.width)
         self.last = cols - (self.panels - 1) * way.width
-        most = min(way.most_steps or self.steps, ROOM // (ROWS * item_size(way.unit)))
-        self.piece = _whole(-(-self.steps // -(-self.steps // most)), way.together)
-        self.pieces = -(-self.steps // self.piece)
+        room = ROOM // (ROWS * item_size(way.unit))
+        most = min(way.most_steps or room, room)
+        self.at_once = runs * self.steps <= room
+        self.piece = most  # steps that are summed at once; of a run, where not all runs are packed at once
+        if not self.at_once:
+            self.piece = min(self.steps, _whole(-(-self.steps // -(-self.steps // most)), way.together))
         self.group = min(self.panels, GROUP // way.width)
         self.groups = -(-self.panels // self.group)
         self.called: dict[str, str] = {}
 
     def room(self) -> None:
         """The tile's memory; once a task."""
-        size = self.way.width * ROWS
-        self.sums = aligned_local(self.b, (self.group, size), self.way.sums)
-        self.packed = aligned_local(self.b, (self.piece * ROWS,), self.way.unit)
+        steps = self.runs * self.steps if self.at_once else self.piece
+        self.sums = aligned_local(self.b, (self.group, self.way.width * ROWS), self.way.sums)
+        self.packed = aligned_local(self.b, (steps * ROWS,), self.way.unit)
 
-    def tile(self, rows: int, group: tirx.Expr, panel_at: Callable[[tirx.Expr], tirx.Expr], read: Read,
+    def tile(self, rows: int, group: tirx.Expr, source: Callable[[tirx.Expr], Read],
              write: Callable[[tirx.Expr, tirx.Expr, tirx.Expr], None]) -> None:  # fmt: skip
-        """`rows` rows, which `read` gives, times a group of panels; write(sum, row, column) is emitted for each.
+        """`rows` rows times a group of panels; write(sum, row, column) is emitted for each sum.
 
-        panel_at: the place in the weights of a panel.
+        source: how elements of a run of the rows are read.
         """
         b = self.b
         first = b.let(group * self.group)
         count: Index = self.group
         if self.panels % self.group:
             count = b.let(tirx.min(_int(self.group), self.panels - first))
-
-        def piece(start: tirx.Expr, steps: Index, clear: bool) -> None:
-            pack_rows(b, self.packed, self.way, rows, start, steps, self.depth, read)
-            with b.serial(count, "panel") as panel:
-                self.multiply(rows, panel, b.let(panel_at(first + panel)), start, steps, clear)
-
-        piece(_int(0), min(self.piece, self.steps), True)
-        if self.pieces > 1:
-            with b.serial(self.pieces - 1, "piece") as p:
-                start = b.let((p + _int(1)) * self.piece)
+        if self.at_once:
+            with b.serial(self.runs, "run") as run:
+                run = as_expr(run, "int64")
+                base = b.let(run * self.steps)
+                pack_rows(b, self.packed, base, self.way, rows, _int(0), self.steps, self.depth, source(run))
+            steps = self.runs * self.steps
+            if steps <= self.piece:
+                with b.serial(count, "panel") as panel:
+                    self.multiply(rows, panel, first, _int(0), _int(0), _int(steps), True)
+            else:
+                self.clear(count)
+                with b.serial(count, "panel") as panel, b.serial(-(-steps // self.piece), "piece") as piece:
+                    start = b.let(as_expr(piece, "int64") * self.piece)
+                    here = b.let(tirx.min(_int(self.piece), steps - start))
+                    self.multiply(rows, panel, first, start, start, here, False)
+        else:
+            self.clear(count)
+            with b.serial(self.runs, "run") as run, b.serial(-(-self.steps // self.piece), "piece") as piece:
+                run, start = as_expr(run, "int64"), b.let(as_expr(piece, "int64") * self.piece)
                 steps = b.let(tirx.min(_int(self.piece), self.steps - start))
-                piece(start, steps, False)
+                pack_rows(b, self.packed, _int(0), self.way, rows, start, steps, self.depth, source(run))
+                with b.serial(count, "panel") as panel:
+                    self.multiply(rows, panel, first, run * self.steps + start, _int(0), steps, False)
         with b.serial(count, "panel") as panel:
             place = b.let(first + panel)
 
@@ -110,13 +135,22 @@ class Tiles:
                 with b.otherwise():
                     put(self.last)
 
-    def multiply(self, rows: int, panel: tirx.Expr, at: tirx.Expr, start: tirx.Expr, steps: Index, clear: bool) -> None:
-        """Calls the inner loop for one panel."""
+    def clear(self, count: Index) -> None:
+        """Zeros for the sums of `count` panels."""
+        zeros = tirx.Broadcast(tirx.const(0, self.way.sums), 4)
+        with self.b.serial(count, "panel") as panel, self.b.serial(self.way.width * ROWS // 4, "i") as i:
+            store_vector(self.b, self.sums, zeros, panel, i * 4)
+
+    def multiply(
+        self, rows: int, panel: tirx.Expr, first: tirx.Expr, start: tirx.Expr, packed: tirx.Expr, steps: tirx.Expr,
+        clear: bool,
+    ) -> None:  # fmt: skip
+        """Calls the inner loop for a panel of the group that begins with panel `first`, from step `start` of the
+        weights and step `packed` of the rows on."""
         name = function_name(self.way, rows, clear)
         self.called[name] = function_ir(self.way, rows, clear, self.target)
-        operands = self.sums[panel, 0], self.packed[0], self.weights[at, start, 0]
+        operands = self.sums[panel, 0], self.packed[packed * ROWS], self.weights[first + panel, start, 0]
         pointers = [tirx.address_of(operand) for operand in operands]
-        steps = _int(steps) if isinstance(steps, int) else steps
         self.b.emit(tirx.Evaluate(tirx.call_extern("void", name, *pointers, steps)))
 
     def finished(self, stage: Stage) -> Stage:
@@ -125,42 +159,40 @@ class Tiles:
         return stage
 
 
-class _Product:
+class Product:
+    """One product under construction; `source` says how rows are read: (first row, run) to a reader of elements."""
+
     def __init__(
-        self, call: Call, target: Target, kernel: str, rows: Index, left: Tensor, matrix: Callable[[], np.ndarray],
-        depth: int, cols: int, key: str, way: Micro,
+        self, call: Call, target: Target, kernel: str, rows: Index, left: Leaf, const: Const, way: Micro, runs: int,
+        depth: int, cols: int,
     ) -> None:  # fmt: skip
         self.rows, self.way = rows, way
         self.b = Builder(f"{kernel}_{way.name}_{ROWS}x{way.width}_{target.isa}")
-        self.left = self.b.arg(left, (rows, depth))
-        self.const = weights_const(left.name, matrix, depth, cols, way, key)
-        self.tiles = Tiles(self.b, way, self.b.arg(self.const), depth, cols, target)
+        self.left = self.b.arg(left, (product(left.shape),))
+        self.tiles = Tiles(self.b, way, self.b.arg(const), runs, depth, cols, target)
         self.tail = MatrixTail(self.b, call)
-        words = self.tiles.steps * item_size(way.unit) // 4
+        words = runs * self.tiles.steps * item_size(way.unit) // 4
         self.block = call.config.get("mc") or rows_a_task(
             known_rows(rows), Tile(ROWS, way.width // 4, 4), words, self.tiles.groups, target
         )
 
-    def stage(self) -> Stage:
+    def stage(self, source: Callable[[int, tirx.Expr], Callable[[tirx.Expr], Read]]) -> Stage:
         """Tasks: groups of panels, and for each all blocks of rows, so that a group's weights stay in L2."""
         b, tiles = self.b, self.tiles
         blocks = simplify((self.rows + (self.block - 1)) // self.block)
+
+        def tile(count: int, first: tirx.Expr) -> None:
+            tiles.tile(count, group, source(count, first), lambda value, i, c: self.tail.write(value, first + i, c))
+
         with b, b.parallel(simplify(blocks * tiles.groups)) as p:
             tiles.room()
             group, block = unravel(b, p, [tiles.groups, blocks])
-            row_tiles(b, self.rows, b.let(block * self.block), self.block, ROWS, lambda n, at: self.tile(n, at, group))
+            row_tiles(b, self.rows, b.let(block * self.block), self.block, ROWS, tile)
         return tiles.finished(b.stage(once=True))
 
-    def tile(self, count: int, first: tirx.Expr, group: tirx.Expr) -> None:
-        """`count` rows from `first`."""
-
-        def read(i: int, k: Index, known: int) -> tirx.Expr:
-            row = first + i
-            return self.left[row, k] if known == 1 else load_vector(self.left, row, k, count=known)
-
-        self.tiles.tile(
-            count, group, lambda panel: panel, read, lambda value, i, c: self.tail.write(value, first + i, c)
-        )
+    def load(self, at: tirx.Expr, known: int) -> tirx.Expr:
+        """`known` neighbours of the left side."""
+        return self.left[at] if known == 1 else load_vector(self.left, at, count=known)
 
 
 def _whole(value: int, step: int) -> int:
