@@ -1,4 +1,4 @@
-"""Real inputs for the measured models: pictures, text and files, to calibrate with and to compare runtimes on."""
+"""Real inputs for the measured models: pictures, text, sound, files; to calibrate with and to compare runtimes on."""
 
 import io
 import tempfile
@@ -80,10 +80,22 @@ def _files(case: Case) -> Iterator[Sample]:
             yield from READERS["compiler.zoo.magika_features"](path, request)
 
 
+def _sound(case: Case) -> Iterator[Sample]:
+    """Pieces of a buzz with formants that rises and falls, as a voice does."""
+    rate = 16000
+    seconds = np.arange(2 * rate) / rate
+    voice = sum(np.sin(2 * np.pi * 120 * k * seconds) / k for k in range(1, 30))
+    voice = (voice * (0.3 + 0.2 * np.sin(2 * np.pi * 4 * seconds))).astype(np.float32)
+    voice /= np.abs(voice).max()
+    for start in range(0, len(voice) - 576, 512):
+        yield {"input": voice[None, start : start + 576], "state": np.zeros((2, 1, 128), np.float32)}
+
+
 SOURCES: dict[str, Callable[[Case], Iterator[Sample]]] = {
     "mobilenet-v2": _pictures("input", (1, 3, 224, 224)),
     "efficientnet-lite0": _pictures("input", (1, 3, 224, 224)),
     "ppocr-det": _signs,
     "minilm": _texts,
     "magika": _files,
+    "silero-vad": _sound,
 }

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,23 @@ from compiler.codegen.link import link_shared
 from compiler.codegen.lower import compile_object, symbol
 from compiler.codegen.static_entry import static_entry_object
 from compiler.debug import Dump
+from compiler.described import make_manifest, target_manifest, variant_manifest
 from compiler.device import device_entry, kernel_sources
 from compiler.device import notes as device_notes
 from compiler.external import load_ahead
 from compiler.frontend import load
-from compiler.frontend.dims import largest
 from compiler.frontend.facts import Facts, raise_if_unsupported
 from compiler.fusion import fuse
 from compiler.lowering import lower_graph
 from compiler.ops.registry import Unsupported
 from compiler.passes import relu_rows, run_passes
 from compiler.placement import Placement, place, place_weights, weight_chunks
-from compiler.program import Buffer, Port, Program
+from compiler.program import Buffer, Program
+from compiler.several import share_equal, sharing_notes
 from compiler.split import fit
 from compiler.streaming import lay_weights, stream_entry
 from targets.errors import UnsupportedModel
 from targets.gpu import Gpu
-from targets.kernels.tensor import Index
 from targets.microcontroller import Microcontroller
 from targets.target import Target
 
@@ -89,11 +88,13 @@ def compile_model(
     variants: Mapping[str, ir.Model] | None = None,
     external: bool = False,
     by_neuron: bool = False,
+    others: Sequence[tuple[Target, Callable[..., dict] | None]] = (),
 ) -> Compiled:
     """Compiles an ONNX file for `target`; or `graph`, which was made of the file `model`.
 
     variants: further graphs by name, of the same inputs' dimensions, which share weights and kernels: the manifest has
-    them as `programs`.
+    them as `programs`. others: further targets, each with its `tiles`, whose code goes in as well, as `variants` of the
+    manifest in this order.
 
     shapes: fixed shapes of inputs. dims: bounds (least, most) of symbolic dimensions by name. ram: bytes that the arena
     may take. external: a microcontroller's weights are in a flash that is read by blocks. by_neuron: products behind
@@ -126,29 +127,43 @@ def compile_model(
         raise_if_unsupported(more.problems)
         planned[f"{ENTRY}_{variant}"] = plan_graph(known, more, target, tiles, Dump(None), clock, ram, weights)
     programs = {entry: made for entry, (made, _) in planned.items()}
-    layout = None if bare or isinstance(target, Gpu) else lay_weights(list(programs.values()), target)
-    weights_bytes = place_weights(*programs.values()) if layout is None else layout.total
+    several: dict[str, tuple[Target, Program, Placement]] = {}
+    for further, choice in others:
+        known, known_facts = load(graph or model, dict(shapes or {}), dict(dims or {}))
+        several[further.name] = (further, *plan_graph(known, known_facts, further, choice, Dump(None), clock, ram))
+    every = [*programs.values(), *(made for _, made, _ in several.values())]
+    if several:
+        share_equal(every)
+        facts.notes += sharing_notes(every, [target.name, *several])
+    layout = None if bare or isinstance(target, Gpu) else lay_weights(every, target)
+    weights_bytes = place_weights(*every) if layout is None else layout.total
     placement = replace(placement, weights_bytes=weights_bytes)
     # 6. code: every kernel to an object (cached by content), the entries that call them, one shared object
     members = kernel_sources(programs.values(), target) if isinstance(target, Gpu) else {}
     objects = {} if source_only else build_objects(programs, target, progress)
     clock.phase("kernels")
     code = b"" if bare or source_only else link_shared(objects, target, *programs)
+    for key, (further, made, _) in several.items():
+        members[f"code.{key}"] = link_shared(build_objects({ENTRY: made}, further, progress), further, ENTRY)
     clock.phase("link")
     manifest = make_manifest(program, placement, target, label) | {"entry": entry}
     if variants:
         manifest["programs"] = {
-            variant: _variant(*planned[f"{ENTRY}_{variant}"], target, f"{ENTRY}_{variant}") for variant in variants
+            variant: variant_manifest(*planned[f"{ENTRY}_{variant}"], target, f"{ENTRY}_{variant}")
+            for variant in variants
         }
+    if several:
+        manifest["variants"] = {key: target_manifest(key, *made) for key, made in several.items()}
     if layout is not None:
         manifest["segments"] = [
             {"offset": s.offset, "size": s.size, "residency": "resident" if s.resident else "streamed"}
             for s in layout.segments
         ]
-        whole = list(programs.values())
         for entry, made in programs.items():
             part = manifest if entry == ENTRY else manifest["programs"][entry.removeprefix(f"{ENTRY}_")]
-            part["stream"] = stream_entry(made, whole, layout)
+            part["stream"] = stream_entry(made, every, layout)
+        for key, (_, made, _) in several.items():
+            manifest["variants"][key]["stream"] = stream_entry(made, every, layout)
     if isinstance(target, Gpu):
         manifest["device"] = device_entry(program, target)
         facts.notes += device_notes(program)
@@ -158,7 +173,7 @@ def compile_model(
         manifest["split"] = program.split
     manifest["source"] = {"opset": opset, "sha256": _sha256(Path(model))}
     return Compiled(
-        target, manifest, code, lambda: weight_chunks(*programs.values()), program, placement, list(facts.notes),
+        target, manifest, code, lambda: weight_chunks(*every), program, placement, list(facts.notes),
         clock.seconds, objects if bare else {}, members,
     )  # fmt: skip
 
@@ -243,44 +258,6 @@ def build_objects(
                 progress("kernels", len(done), len(owners))
     made = static_entry_object if isinstance(target, Microcontroller) else entry_object
     return done | {f"entry.{entry}": made(program, target, entry) for entry, program in programs.items()}
-
-
-def _variant(program: Program, placement: Placement, target: Target, entry: str) -> dict[str, Any]:
-    """What differs from program to program of one artifact."""
-    whole = make_manifest(program, placement, target, "") | {"entry": entry}
-    same = ("name", "producer", "target", "weights_bytes")
-    return {key: value for key, value in whole.items() if key not in same}
-
-
-def make_manifest(program: Program, placement: Placement, target: Target, name: str) -> dict[str, Any]:
-    """What the artifact says of itself; docs/artifact.md has the meaning of each entry."""
-
-    def dim(d: Index) -> int | dict[str, int]:
-        return d if isinstance(d, int) else {"slot": program.slot(d), "max": largest(d)}
-
-    places = {b.name: {"offset": b.offset} for b in program.inside.values() if b.offset >= 0}
-
-    def port(p: Port) -> dict[str, Any]:
-        return {"name": p.name, "dtype": p.dtype, "shape": [dim(d) for d in p.shape], "bytes": p.bytes}
-
-    return {
-        "name": name,
-        "producer": {"tvm": version("apache-tvm"), "llvmlite": version("llvmlite")},
-        "target": {"name": target.name, "triple": target.triple, "features": list(target.features)},
-        "dims": [{"name": v.name, "min": program.bounds[v.name][0], "max": program.bounds[v.name][1]}
-                 for v in program.dims[: program.input_dims]],
-        "inputs": [port(p) | places.get(p.name, {}) for p in program.inputs],
-        "outputs": [port(p) for p in program.outputs],
-        "dim_slots": len(program.dims) + len(program.derived),
-        "arena_bytes": placement.arena_bytes,
-        "weights_bytes": placement.weights_bytes,
-        "plan": [{"name": b.name, "offset": b.offset, "size": b.bytes, "first": first, "last": last}
-                 for b, (first, last) in zip(placement.buffers, placement.lives, strict=True)],
-        "planner": {"name": placement.planner, "lower_bound": placement.lower_bound},
-        "entry": ENTRY,
-        "steps": [{"name": s.name, "op": s.op, "kernel": s.stage.kernel, "nodes": s.nodes, "macs": s.macs}
-                  for s in program.steps],
-    }  # fmt: skip
 
 
 def _sha256(path: Path) -> str:

@@ -7,7 +7,7 @@ import mmap
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,17 +17,15 @@ import numpy as np
 
 from edgert import manifest as schema
 from edgert import npy
+from edgert.artifact_parts import Buffer, complete, encode, write_weights
 from edgert.atomic import atomic_file
 from edgert.coding import Coder, decoded, spooled
 from edgert.digest import check_digests, sha256
 from edgert.errors import EdgertError, UsageError
 from edgert.zipformat import PAGE, Entry, directory, layout, local_header, parse
 
-Buffer = bytes | bytearray | memoryview
 MANIFEST, CODE, WEIGHTS = "manifest.json", "code", "weights.bin"
-_PROGRAM = "programs/{}.json"
-SEGMENT_BYTES = 4 << 20
-_NO_HASH = "0" * 64  # holds a hash's place until it is known: the manifest comes first but knows of all others
+_PROGRAM, _VARIANT = "programs/{}.json", "variants/{}.json"
 
 
 def write(
@@ -42,7 +40,7 @@ def write(
 ) -> dict[str, Any]:
     """Write an artifact in one step (a failure leaves what stood at `path`) and give back the manifest as written.
 
-    `manifest` as in docs/artifact.md, but with the parts of further `programs` by name; this function fills in
+    `manifest` as in docs/artifact.md, but with the parts of further `programs` and `variants` by name; this fills in
     `format`, `abi`, `members`, every SHA-256, and `segments` when absent (resident, 4 MiB each). `weights` are chunks
     of any size that join to `weights_bytes` bytes; each is written and dropped before the next is asked for. Arrays for
     golden/ are keyed by tensor name. more: further members by name (a language model's tokenizer). coder: codes
@@ -50,8 +48,12 @@ def write(
     Raises EdgertError when the manifest is not valid, the chunks do not add up, or the file cannot be written."""
     others: dict[str, Buffer] = {CODE: code, **(more or {})}
     if programs := manifest.get("programs"):  # as members, so that readers need not take in those that they do not run
-        others |= {_PROGRAM.format(name): _encode(part) for name, part in programs.items()}
+        others |= {_PROGRAM.format(name): encode(part) for name, part in programs.items()}
         manifest = {**manifest, "programs": [*programs]}
+    if variants := manifest.get("variants"):
+        others |= {_VARIANT.format(name): encode(part) for name, part in variants.items()}
+        listed = [{"name": name, "features": part["target"]["features"]} for name, part in variants.items()]
+        manifest = {**manifest, "variants": listed}
     for folder, arrays in (("in", golden_inputs or {}), ("out", golden_outputs or {})):
         for name, array in arrays.items():
             others[f"golden/{folder}/{npy.file_stem(name)}.npy"] = npy.to_bytes(array)
@@ -68,7 +70,7 @@ def _write(
 ) -> dict[str, Any]:  # fmt: skip
     """put_weights: writes the member weights.bin at a file's position, and gives its CRC-32."""
     stored = schema.parse(full).stored_bytes
-    sizes = [(MANIFEST, len(_encode(full))), (CODE, len(others[CODE])), (WEIGHTS, stored)]
+    sizes = [(MANIFEST, len(encode(full))), (CODE, len(others[CODE])), (WEIGHTS, stored)]
     sizes += [(name, len(data)) for name, data in others.items() if name != CODE]
     entries, zip64 = layout(sizes)
     with atomic_file(path) as file:
@@ -82,7 +84,7 @@ def _write(
                 file.write(data)
                 full["members"][entry.name]["sha256"] = sha256(data)
                 done.append(replace(entry, crc=zlib.crc32(data)))
-        text = _encode(full)
+        text = encode(full)
         done.insert(0, replace(entries[0], crc=zlib.crc32(text)))
         for entry in done:
             file.seek(entry.header)
@@ -94,59 +96,11 @@ def _write(
     return full
 
 
-def _encode(manifest: Mapping[str, Any]) -> bytes:
-    return json.dumps(manifest, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
 def _decode(text: bytes, member: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
         raise ValueError(f"{member} is nested too deeply") from None
-
-
-def complete(manifest: Mapping[str, Any], others: Mapping[str, Buffer]) -> dict[str, Any]:
-    """The manifest with all that is known before writing, hashes as place holders; checked as a reader checks it."""
-    full = {"format": schema.FORMAT, "abi": schema.abi_of(manifest), **manifest}
-    try:
-        total = full.get("weights_bytes", 0)
-        given = manifest.get("segments")
-        if given is None:
-            starts = range(0, total, SEGMENT_BYTES)
-            given = [{"offset": at, "size": min(SEGMENT_BYTES, total - at), "residency": "resident"} for at in starts]
-        full["segments"] = [{**segment, "sha256": _NO_HASH} for segment in given]
-        full["members"] = {name: {"size": len(data), "sha256": _NO_HASH} for name, data in others.items()}
-        schema.parse(full)
-        full = json.loads(_encode(full))  # plain data of our own, so that the caller's is not changed
-    except (TypeError, ValueError) as error:
-        raise EdgertError(f"cannot write an artifact with this manifest: {error}") from None
-    return full
-
-
-def write_weights(file: BinaryIO, chunks: Iterable[Buffer], segments: list[dict[str, Any]], path: object) -> int:
-    """Write `chunks` at the file's position, fill in each segment's SHA-256, give the CRC-32 of the whole."""
-    import hashlib  # here: readers need no OpenSSL
-
-    crc, index, hasher = 0, 0, hashlib.sha256()
-    left = segments[0]["size"] if segments else 0
-    for chunk in chunks:
-        view = memoryview(chunk).cast("B")
-        crc = zlib.crc32(view, crc)
-        file.write(view)
-        while len(view):
-            if index == len(segments):
-                raise EdgertError(f"cannot write {path}: more weights came than weights_bytes says")
-            part = view[:left]
-            hasher.update(part)
-            left -= len(part)
-            view = view[len(part) :]
-            if not left:
-                segments[index]["sha256"] = hasher.hexdigest()
-                index, hasher = index + 1, hashlib.sha256()
-                left = segments[index]["size"] if index < len(segments) else 0
-    if index != len(segments):
-        raise EdgertError(f"cannot write {path}: fewer weights came than weights_bytes says")
-    return crc
 
 
 class Artifact:
@@ -214,6 +168,14 @@ class Artifact:
         if member not in self._entries:
             named = ", ".join(map(str, others)) if isinstance(others, list) and others else "none"
             raise UsageError(f"{self.path} has no program {program!r}; further ones are: {named}")
+        self._become(member, f"program {program}")
+
+    def choose(self, features: Collection[str]) -> None:
+        """Be the first of the artifact's variants that needs no other features of a processor; else stay as it is."""
+        for name in [name for name, needed in self.spec.variants if needed <= set(features)][:1]:
+            self._become(_VARIANT.format(name), f"variant {name}")
+
+    def _become(self, member: str, what: str) -> None:
         try:
             part = _decode(bytes(self.member(member)), member)
             if not isinstance(part, dict):
@@ -221,7 +183,7 @@ class Artifact:
             self.manifest = {**self.manifest, **part}
             self.spec = schema.parse(self.manifest)
         except ValueError as error:
-            raise EdgertError(f"{self.path}: damaged artifact: program {program}: {error}") from None
+            raise EdgertError(f"{self.path}: damaged artifact: {what}: {error}") from None
 
     def verify(self, every: bool = True) -> None:
         """Check the SHA-256 of every member and, if `every`, weight segment; raises ValueError naming the first that
@@ -245,7 +207,7 @@ class Artifact:
     @property
     def code(self) -> memoryview:
         """The shared object, in place."""
-        return self.member(CODE)
+        return self.member(self.spec.code)
 
     @property
     def weights(self) -> memoryview:

@@ -63,6 +63,7 @@ def compile(
 ) -> CompileReport:
     """Compiles the model file (or folder) `model` into `out`.
 
+    target: a name of `edgert targets`; several, as in `aarch64+dotprod+i8mm`, give one artifact with code for each.
     shapes: fixed input shapes by name. dims: (least, most) of symbolic dimensions by name. golden: put inputs and ONNX
     Runtime's answers in, for `edgert verify`. emit: `edge` (an artifact) or `exe` (a program that needs nothing);
     for microcontrollers see edgert/mcu/emit.py.
@@ -97,16 +98,18 @@ def compile(
         from edgert.mcu.tiles import tiles_of
         from edgert.quantized import quantized_copy
         from quant.io import quantized_io
-        from targets import get_target
         from targets.gpu import Gpu
         from targets.microcontroller import Microcontroller
+        from targets.several import get_targets
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] in ("edgert", "compiler", "targets"):
             raise  # a part of this project: a bug, not a missing extra
         raise UsageError(f"compiling needs the compiler: pip install 'edgert[compiler]' ({error})") from None
-    model, chosen = model_in(Path(model)), get_target(target)
+    model, (chosen, *others) = model_in(Path(model)), get_targets(target)
     placing = replace(placing or Placing(), ram=ram)
     emitter, coder = emitter_of(emit, chosen, placing), coder_of(code, emit)
+    if others and emit != "edge":
+        raise UsageError(f"--emit {emit} takes code for one target, and {target} are {1 + len(others)}")
     if io not in ("float", "quantized"):
         raise UsageError(f"io is {io!r}: there are float and quantized")
     if quant is None and calibrate is not None:
@@ -151,6 +154,8 @@ def compile(
     if kv is not None and (language is None or emit == "edge"):
         raise UsageError("--kv is for language models with --emit exe: an artifact has all caches, the user chooses")
     if language is not None:
+        if others:
+            raise UnsupportedModel(f"language models have code for one target yet, and {target} are {1 + len(others)}")
         if isinstance(chosen, Gpu) or chosen.half:
             raise UnsupportedModel(
                 f"{chosen.name} has no kernels for language models yet: compile for a CPU in float32"
@@ -167,6 +172,7 @@ def compile(
             Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress,
             ram=arena_budget(chosen, placing), external=placing.weights_in == "external",
             by_neuron=sparsity is not None,
+            others=[(t, Tuner(t, tune, Records(t), progress)) for t in others],
         )  # fmt: skip
     done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
     if facts := _facts_beside(Path(model)):

@@ -14,7 +14,8 @@ import numpy as np
 
 from edgert import cpu, dtypes, elfimage, npy
 from edgert import manifest as schema
-from edgert.artifact import Artifact, Buffer, complete, write_weights
+from edgert.artifact import Artifact
+from edgert.artifact_parts import Buffer, complete, write_weights
 from edgert.atomic import atomic_file
 from edgert.errors import EdgertError, UsageError
 from edgert.exe_layout import layout_tables
@@ -160,7 +161,8 @@ def _tables(
     lines.append(f"const edgert_model edgert_the_model = {{{_c(spec.name)}, features, {sizes},")
     tables, layout = layout_tables(spec.stream, len(spec.segments))
     ends = manifest.get("decoder", {}).get("ends", [])
-    lines.append(f"  {tolerance!r}, dims, inputs, outputs, steps, {layout}, ends, {len(ends)}}};")
+    made_for = _c(manifest["target"]["name"])
+    lines.append(f"  {tolerance!r}, dims, inputs, outputs, steps, {layout}, ends, {len(ends)}, {made_for}}};")
     lines[-2:-2] = [tables, _array("int64_t", "ends", list(map(str, ends)))]
     return "\n".join(lines) + "\n", "\n".join(assembler) + "\n"
 

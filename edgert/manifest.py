@@ -128,6 +128,8 @@ class Manifest:
     coding: Coding | None  # how weights.bin is coded
     state: frozenset[str]  # inputs that the code changes where they are: the caller makes them as large as wanted
     device: DeviceCode | None = None  # what of it runs on a graphics processor
+    code: str = "code"  # the member
+    variants: tuple[tuple[str, frozenset[str]], ...] = ()  # code for other processors, and the features it needs
 
     @property
     def stored_bytes(self) -> int:
@@ -188,8 +190,11 @@ def parse(value: Any) -> Manifest:
         raise ValueError("state names what is no input")
     members = top.key("members")
     sizes = {name: members.key(name) for name in members.value} if isinstance(members.value, dict) else {}
-    if "code" not in sizes:
-        raise ValueError("members.code is missing")
+    code = top.key("code").matches(_WORD, "a name") if top.has("code") else "code"
+    variants = [_variant(item) for item in top.key("variants").items()] if top.has("variants") else []
+    for name in ("code", code, *(f"variants/{name}.json" for name, _ in variants)):
+        if name not in sizes:
+            raise ValueError(f"members.{name} is missing")
     if device is not None and device.member not in sizes:
         raise ValueError(f"members.{device.member} is missing")
     return Manifest(
@@ -211,7 +216,14 @@ def parse(value: Any) -> Manifest:
         coding=coding,
         state=state,
         device=device,
+        code=code,
+        variants=tuple(variants),
     )
+
+
+def _variant(item: _Item) -> tuple[str, frozenset[str]]:
+    features = item.key("features").items()
+    return item.key("name").matches(_WORD, "a name"), frozenset(f.matches(_WORD, "a name") for f in features)
 
 
 def _sha256(item: _Item) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgert import manifest as schema
-from edgert.artifact import Buffer, complete
+from edgert.artifact_parts import Buffer, complete
 from edgert.budget import plan_for, plan_text
 from edgert.errors import DoesNotFit
 from edgert.manifest import Manifest, Slot

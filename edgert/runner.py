@@ -225,7 +225,8 @@ def load(
     source: OpenSource | None = None,
     device: str = "local",
 ) -> Model:
-    """Load the artifact at `path`; of one with several programs, that of this name.
+    """Load the artifact at `path`; of one with several programs, that of this name; of one with code for several
+    processors, the first that runs here (`model.manifest["target"]` says which).
 
     `threads`: how many share the parallel loops (default: the cores this process may use). `dram`: a budget for
     the whole process, in bytes, as `64M`, or `auto`: weights for which there is no room are read while the model runs.
@@ -245,6 +246,7 @@ def load(
     artifact.check(weights=budget is None)
     if program is not None:
         artifact.select(program)
+    artifact.choose(usable_features(artifact))
     check_machine(artifact)
     if artifact.spec.device is not None:
         from edgert.opencl.model import OpenClModel
@@ -258,6 +260,12 @@ def load(
         return Model(_Program(artifact, count, streamed=True), Budget(artifact, budget, profile, source))
     check_memory(artifact, budget)
     return Model(_Program(artifact, count))
+
+
+def usable_features(artifact: Artifact) -> frozenset[str]:
+    """This processor's features, without those that the system does not permit."""
+    amx = {f for _, features in artifact.spec.variants for f in features if f.startswith("amx_")} & host_features()
+    return host_features() - amx if amx and runtime().edgert_rt_permit_amx() else host_features()
 
 
 def check_machine(artifact: Artifact) -> None:

@@ -17,15 +17,15 @@ _BASE = Target(
 _A53 = replace(_BASE, name="cortex-a53", cpu="cortex-a53", base=_BASE.name)
 _A76 = replace(
     _BASE, name="cortex-a76", cpu="cortex-a76", features=(*_BASE.features, "fphp", "asimdhp", "asimddp"),
-    l1_bytes=64 << 10, dot="sdot", base=_BASE.name,
+    l1_bytes=64 << 10, dot="sdot", base=_BASE.name, variant="dotprod",
 )
 _X2 = replace(
     # without SVE, whose registers the templates do not ask for
     _A76, name="cortex-x2", cpu="cortex-x2", features=(*_A76.features, "i8mm"), attrs=("-sve", "-sve2"),
-    l2_bytes=1 << 20, dot="usdot",
+    l2_bytes=1 << 20, dot="usdot", variant="i8mm",
 )
 # fmt: on
 
-_HALF = (replace(t, name=f"{t.name}-fp16", half=HALF_FROM, base="") for t in (_A76, _X2))
+_HALF = (replace(t, name=f"{t.name}-fp16", half=HALF_FROM, base="", variant="") for t in (_A76, _X2))
 
 TARGETS = {t.name: t for t in (_BASE, _A53, _A76, _X2, *_HALF)}

@@ -27,6 +27,7 @@ class Target:
     half: int = 0  # constants of at least so many elements are float16 (see the families for what else); 0: none are
     base: str = ""  # a target with fewer features whose tuning records hold here too
     pointer_bytes: int = 8
+    variant: str = ""  # its name behind a + (targets/several.py); none: its own
     alignment: int = 64  # of buffers: a cache line and an AVX-512 register
 
     def halves(self, elements: int) -> bool:

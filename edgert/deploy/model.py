@@ -58,8 +58,8 @@ class RemoteModel:
         return found
 
     def profile(self, inputs: Mapping[str, Any], runs: int = 1) -> list[dict[str, Any]]:
-        """The manifest's steps, each with its time in one run as `ns`."""
-        said = io.BytesIO(self._call(inputs, "--profile"))
+        """The manifest's steps, each with its best time in `runs` runs, after one that warms up, as `ns`."""
+        said = io.BytesIO(self._call(inputs, "--profile", "--time", str(runs)))
         self._outputs(said)
         return timed_steps(said.read().decode(), self.manifest["steps"])
 

@@ -16,12 +16,17 @@ from edgert.errors import EdgertError, UsageError
 from edgert.native.runner import runner
 from targets.devices.qemu_user import QemuUser
 
-_STEP = re.compile(r" *(\d+\.\d+) us  .*")
+_STEP = re.compile(r" *(\d+\.\d+) us  (.*) \((.*)\)")
 
 
 def timed_steps(said: str, steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The manifest's steps, each with the time that a program's --profile gave for it as `ns`."""
+    """The manifest's steps, each with the time that a program's --profile gave for it as `ns`.
+
+    The program's own steps where it ran code for another processor than the manifest's first.
+    """
     times = [found for line in said.splitlines() if (found := _STEP.fullmatch(line))]
+    if [m[2] for m in times] != [step["name"] for step in steps]:
+        steps = [{"name": m[2], "op": m[3]} for m in times]
     return [{**step, "ns": round(1e3 * float(m[1]))} for step, m in zip(steps, times, strict=True)]
 
 

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgert.artifact import Artifact
 from edgert.atomic import write_atomic
+from edgert.cpu import architecture, triple_architecture
 from edgert.errors import EdgertError, UsageError
 from edgert.interface.bench import total_macs
 from edgert.interface.inputs import describe
@@ -16,6 +18,7 @@ from edgert.interface.model import is_gguf, is_model
 from edgert.interface.plot import memory_html, memory_svg
 from edgert.interface.plot_panel import Panel
 from edgert.plans import plan_lines
+from edgert.runner import usable_features
 from edgert.units import format_bytes
 
 if TYPE_CHECKING:
@@ -88,6 +91,7 @@ def _artifact(path: str, fixed: object, dram: int | None = None) -> Inspection:
     artifact = Artifact.open(path)
     try:
         manifest, file_bytes = artifact.manifest, Path(path).stat().st_size
+        variants = _variants(artifact)
     finally:
         artifact.close()
     operators = dict(Counter(step.get("op", "?") for step in manifest["steps"]))
@@ -108,6 +112,9 @@ def _artifact(path: str, fixed: object, dram: int | None = None) -> Inspection:
         lines.append(f"  state   {state[0]['name']}: {describe(state[0])}, and {len(state) - 1} more")
     lines += [f"  dim     {dim['name']}: {dim['min']}..{dim['max']}" for dim in manifest["dims"]]
     lines.append(f"  file    {format_bytes(file_bytes)}, of it weights {format_bytes(manifest['weights_bytes'])}")
+    if variants:
+        data["variants"] = variants
+        lines += [_variant_line(name, one) for name, one in data["variants"].items()]
     counts = sorted(operators.items(), key=lambda item: (-item[1], item[0]))
     lines.append(f"  {len(manifest['steps'])} steps: " + ", ".join(f"{count} {op}" for op, count in counts))
     lines.append(f"  {data['macs'] / 1e6:.1f} M multiply-accumulates a run")
@@ -115,6 +122,30 @@ def _artifact(path: str, fixed: object, dram: int | None = None) -> Inspection:
         data["dram"] = {"budget": dram, "plans": plan_lines(artifact.spec, manifest, dram)}
         lines += [f"  {line}" for line in data["dram"]["plans"]]
     return Inspection(data, "\n".join([*lines, *_memory_lines(manifest, data)]), True)
+
+
+def _variants(artifact: Artifact) -> dict[str, dict[str, Any]]:
+    """Code for several processors by target's name, the least demanding first: the features it needs, its bytes, its
+    arena's; `runs` where this machine takes it. Empty where there is code for one alone."""
+    if not artifact.spec.variants:
+        return {}
+    taken, first = copy(artifact), artifact.manifest["target"]
+    taken.choose(usable_features(artifact))
+    here = taken.manifest["target"]["name"] if triple_architecture(first["triple"]) == architecture() else ""
+    found = {}
+    for name, features in ((first["name"], frozenset(first["features"])), *reversed(artifact.spec.variants)):
+        one = copy(artifact)
+        one.choose(features)
+        found[name] = {
+            "features": sorted(features), "code_bytes": len(one.code), "arena_bytes": one.spec.arena_bytes,
+            "steps": len(one.spec.steps), "runs": name == here,
+        }  # fmt: skip
+    return found
+
+
+def _variant_line(name: str, one: Mapping[str, Any]) -> str:
+    sizes = f"code {format_bytes(one['code_bytes'])}, arena {format_bytes(one['arena_bytes'])}"
+    return f"  for     {name} ({' '.join(one['features'])}): {sizes}{', which this machine runs' * one['runs']}"
 
 
 def _model(
@@ -145,7 +176,8 @@ def _model(
 
 def _plan(graph: "ir.Model", facts: "Facts", target: "Target", ram: int | None) -> dict[str, Any]:
     """The manifest the model would get: the compiler's phases up to the memory plan, no code made."""
-    from compiler.pipeline import make_manifest, plan_graph
+    from compiler.described import make_manifest
+    from compiler.pipeline import plan_graph
 
     program, placement = plan_graph(graph, facts, target, ram=ram)
     manifest = make_manifest(program, placement, target, graph.graph.name or "model")

@@ -73,10 +73,14 @@ void print_features(void) {
     printf("%s\"%.*s\"", first ? "" : ", ", (int)strcspn(at, " "), at);
 }
 
+const char *missing_feature(const char *const *features) {
+  for (; *features; features++)
+    if (!has_feature(*features) || (!strncmp(*features, "amx_", 4) && edgert_rt_permit_amx())) return *features;
+  return NULL;
+}
+
 void check_features(const char *const *features) {
-  for (; *features; features++) {
-    if (!has_feature(*features))
-      fail(FAILED, "needs %s, which this processor lacks: compile with another --target", *features);
-    if (!strncmp(*features, "amx_", 4) && edgert_rt_permit_amx()) fail(FAILED, "needs AMX, which is not permitted here");
-  }
+  const char *missing = missing_feature(features);
+  if (missing && has_feature(missing)) fail(FAILED, "needs AMX, which is not permitted here");
+  if (missing) fail(FAILED, "needs %s, which this processor lacks: compile with another --target", missing);
 }

@@ -53,7 +53,7 @@ int run_tensors(session *s, int count, char **words) {
   if (given.stdio && given.json) printf("{\"run_ms\": %.6f}\n", milliseconds);
   if (given.output) write_outputs(s, given.output);
   if (given.runs) time_runs(s, &given);
-  if (given.profile) print_profile(s);
+  if (given.profile) print_profile(s, given.runs);
   if (given.dram && !given.json) print_streaming(s);
   if (s->stream) edgert_stream_close(s->stream);
   if (fflush(stdout) || ferror(stdout)) return FAILED;

@@ -157,6 +157,8 @@ static void read_target(opened *o, const item *top) {
   item target = item_key(top, "target"), triple = item_key(&target, "triple"), list = item_key(&target, "features");
   const char **features = room(item_count(&list) + 1, sizeof *features);
   int64_t count = 0;
+  item name = item_key(&target, "name");
+  o->model.target = item_text(&name);
   o->triple = item_text(&triple);
   for (const json *entry = list.value->first; entry; entry = entry->next, count++) {
     item one = item_entry(&list, entry, count);

@@ -50,6 +50,7 @@ typedef struct {
   int64_t arena_use_count;
   const int64_t *ends; /* of a language model: the tokens that end a text */
   int64_t end_count;
+  const char *target; /* that its code is for */
 } edgert_model;
 
 extern const edgert_model edgert_the_model;

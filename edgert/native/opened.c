@@ -60,11 +60,17 @@ void open_artifact(opened *o, const char *path) {
   read_manifest(o);
   read_weights_layout(o);
   check_members(o);
+  if (choose_variant(o)) {
+    o->model = (edgert_model){0};
+    read_manifest(o);
+    read_weights_layout(o);
+  }
   size_t length = strcspn(o->triple, "-");
   if (length != strlen(machine_name()) || strncmp(o->triple, machine_name(), length))
     fail(FAILED, "%s: compiled for %.*s, this machine is %s: compile with another --target", path, (int)length, o->triple,
          machine_name());
-  o->code = archive_get(&o->members, "code");
+  const json *code = json_get(o->manifest, "code");
+  o->code = archive_get(&o->members, code && code->kind == JSON_TEXT ? code->text : "code");
   const char *fault;
   if (!o->code) damaged(o, "it has no code");
   o->run = (edgert_entry)load_code(o->file + o->code->data, o->code->size, o->entry, &fault);

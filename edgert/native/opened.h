@@ -28,6 +28,9 @@ void open_container(opened *o, const char *path);
 weight_place opened_place(opened *o);
 noreturn void damaged(const opened *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* variant.c: puts what the best variant that runs here says before the rest of the manifest, and gives 1; else 0. */
+int choose_variant(opened *o);
+
 /* manifest.c: fills in model, triple, entry, dram. manifest_stream.c: model.layout, segments, parts. */
 void read_manifest(opened *o);
 void read_weights_layout(opened *o);

@@ -23,11 +23,13 @@ static noreturn void help(const char *program, const edgert_model *model) {
   printf("       %s --verify [--threads N] [--dram 64M]\n\n", program);
   printf("Runs the model %s. --verify runs it on the inputs it carries and compares the outputs.\n", model->name);
   printf("In place of a file: zeros, random, a number. --time and --profile take what it carries, or random, for the rest.\n");
+  printf("--profile: each step's time; with --time N its best of N runs more.\n");
   printf("--stdio: .npy files behind their sizes (8 bytes each, little endian) from standard input and to standard output.\n");
   printf("Exit codes: 0 right, 1 failed, 2 wrong use, 4 does not fit.\n\nInputs:\n");
   for (int64_t i = 0; i < model->input_count; i++) print_shape(&model->inputs[i], model);
   printf("Outputs:\n");
   for (int64_t i = 0; i < model->output_count; i++) print_shape(&model->outputs[i], model);
+  printf("Code: for %s\n", model->target);
   printf("Memory: arena %lld bytes, weights %lld bytes\n", (long long)model->arena_bytes,
          (long long)model->weights_bytes);
   exit(RIGHT);

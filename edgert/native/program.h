@@ -62,6 +62,7 @@ int64_t option_amount(const char *option, const char *text);
 /* cpu.c: leaves unless this processor has every feature in the list; the features it has, as JSON texts; its
  * architecture, as in a target's triple; cores this process may use. */
 void check_features(const char *const *features);
+const char *missing_feature(const char *const *features); /* or NULL */
 void print_features(void);
 const char *machine_name(void);
 int64_t core_count(void);
@@ -102,6 +103,6 @@ int compare_golden(const session *s);
 /* timing.c: runs once, or leaves naming the step that failed; prints times. */
 void run_once(session *s);
 void time_runs(session *s, const options *given);
-void print_profile(session *s);
+void print_profile(session *s, int64_t runs); /* each step's best time; 0 runs are 1 */
 
 #endif

@@ -18,7 +18,9 @@ MACHINES = {
     "armv7": ("arm-linux-musleabihf", "-mcpu=generic+v7a+neon"),
     "riscv64": ("riscv64-linux-musl",),
 }
-OPENING = ("archive.c", "json.c", "manifest.c", "manifest_stream.c", "elf.c", "opened.c", "coding.c", "coded.c")
+OPENING = (
+    "archive.c", "json.c", "manifest.c", "manifest_stream.c", "elf.c", "opened.c", "variant.c", "coding.c", "coded.c",
+)  # fmt: skip
 SOURCES = ("runner_main.c", "device.c", *OPENING, *MAIN, *DECODER_MAIN, *SHARED)
 COMMON = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{NATIVE}", "-fno-sanitize=undefined")
 FLAGS = (*COMMON, "-static", "-fno-PIE", "-no-pie", "-s", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections",

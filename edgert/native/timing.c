@@ -35,11 +35,15 @@ void time_runs(session *s, const options *given) {
   printf(format, (long long)given->runs, (long long)given->threads, best, median);
 }
 
-void print_profile(session *s) {
-  int64_t count = s->model->step_count;
+void print_profile(session *s, int64_t runs) {
+  int64_t count = s->model->step_count, *best = anonymous(count * (int64_t)sizeof *best, "the profile");
   s->profile_ns = anonymous(count * (int64_t)sizeof *s->profile_ns, "the profile");
-  run_once(s);
+  for (int64_t run = 0; run < runs || !run; run++) {
+    run_once(s);
+    for (int64_t i = 0; i < count; i++)
+      if (!run || s->profile_ns[i] < best[i]) best[i] = s->profile_ns[i];
+  }
   for (int64_t i = 0; i < count; i++)
-    printf("%10.3f us  %s (%s)\n", s->profile_ns[i] / 1e3, s->model->steps[i].name, s->model->steps[i].op);
+    printf("%10.3f us  %s (%s)\n", best[i] / 1e3, s->model->steps[i].name, s->model->steps[i].op);
   s->profile_ns = NULL;
 }

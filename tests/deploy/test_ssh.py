@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from click.testing import CliRunner, Result
 from edgert import artifact
 from edgert.cli import main
 from edgert.deploy.deploy import deploy, roll_back
+from edgert.deploy.device import Device
+from edgert.deploy.model import RemoteModel
 from edgert.errors import DoesNotFit, EdgertError, UsageError
 from tests.deploy.conftest import SEGMENT, write
 from tests.deploy.sshd import Proxy, Sshd
@@ -57,6 +60,23 @@ def test_deploy_run_verify_bench(tmp_path: Path, fake_code: Path, uri: str, ther
     assert found["threads"] == 1 and found["runtimes"][0]["runs"] > 3 and found["runtimes"][0]["best_ms"] > 0
     bad = edgert("run", path, "--input", f"x={tmp_path}/x.npy", "--input", "y=nan", "--device", uri)
     assert bad.exit_code == 2 and len(bad.stderr.splitlines()) == 1
+
+
+def test_a_profile_has_the_best_of_its_runs(
+    tmp_path: Path, fake_code: Path, uri: str, inputs: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[tuple[str, ...]] = []
+    call = Device.call
+
+    def spy(self: Device, *words: str, given: Iterable[bytes] = ()) -> bytes:
+        called.append(words)
+        return call(self, *words, given=given)
+
+    with RemoteModel(str(write(tmp_path / "m.edge", fake_code)), uri, 1) as model:
+        monkeypatch.setattr(Device, "call", spy)
+        steps = model.profile(inputs, 7)
+    assert [step["name"] for step in steps] == ["scale", "select"] and all(step["ns"] > 0 for step in steps)
+    assert called[-1][-3:] == ("--profile", "--time", "7")
 
 
 def test_only_what_changed_is_sent_and_rolled_back(tmp_path: Path, fake_code: Path, uri: str, there: Path) -> None:

@@ -12,11 +12,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import edgert
+from edgert.artifact import Artifact as ArtifactFile
 from edgert.errors import EdgertError, UsageError
 from edgert.interface.bench import bench
 from edgert.interface.emulated import EmulatedModel
 from edgert.interface.run import run
 from edgert.interface.verify import verify
+from edgert.native.runner import runner
 from targets import all_targets
 from targets.devices.qemu_user import QemuUser
 
@@ -133,6 +135,29 @@ def test_answers(target: str, artifact: Artifact, weights: tuple[Path, dict[str,
     for name in ("classes", "deep", "wide"):
         close = HALVES if name != "classes" and all_targets()[target].half else 1e-4
         np.testing.assert_allclose(found[name], here[name], rtol=0, atol=close)
+
+
+def test_one_artifact_for_all_64_bit_processors(
+    artifact: Artifact, weights: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    fat = artifact("aarch64+dotprod+i8mm")
+    rng = np.random.default_rng(47)
+    feeds = {name: extremes(rng, dtype, 11, depth) for name, (dtype, depth, _) in PRODUCTS.items()}
+    feeds["image"] = rng.standard_normal((1, 3, 17, 17)).astype(np.float32)
+    feeds["rows"] = rng.standard_normal((13, 523)).astype(np.float32)
+    program = tmp_path / "run"
+    program.write_bytes(runner("aarch64"))
+    program.chmod(0o755)
+    sizes = []
+    for cpu, target in (("cortex-a53", "aarch64"), ("cortex-a76", "cortex-a76"), ("max", "cortex-x2")):
+        uri = f"{DEVICE}?cpu={cpu}"
+        assert f"Code: for {target}\n" in QemuUser.of(uri).run(str(program), [str(fat), "--help"])[1]
+        with EmulatedModel(str(fat), uri) as model, EmulatedModel(str(artifact(target)), uri) as alone:
+            found, want = model.run(feeds), alone.run(feeds)
+            sizes.append(alone.manifest["weights_bytes"])
+        for name, array in want.items():
+            np.testing.assert_array_equal(found[name], array)
+    assert max(sizes) <= ArtifactFile.open(fat).spec.weights_bytes < sum(sizes)  # what is equal is there once
 
 
 def test_a_processor_without_a_feature_is_refused(artifact: Artifact) -> None:
