@@ -28,28 +28,28 @@ def arena_pages(program: Program) -> list[list[int]]:
     sizes = [high]
     while sizes[0] > max(low, 1):
         sizes.insert(0, max(low, 1, sizes[0] // 2))
-    known: dict[str, int] = {}
     buffers = list(program.buffers("arena"))
-    whole = [_elements(b.shape, program.bounds, known) for b in buffers]
+    names = [str(b.shape) for b in buffers]
+    shapes = {text: b.shape for text, b in zip(names, buffers, strict=True)}  # few are different
+    whole = {text: _elements(shape, program.bounds) for text, shape in shapes.items()}
     pairs = []
     for n in sizes:
-        some: dict[str, int] = {}
-        counts = [_elements(b.shape, {**program.bounds, name: (low, n)}, some) for b in buffers]
-        spans = [_span(*each) for each in zip(buffers, counts, whole, strict=True)]
+        some = {text: _elements(shape, {**program.bounds, name: (low, n)}) for text, shape in shapes.items()}
+        spans = [_span(b, some[text], whole[text]) for b, text in zip(buffers, names, strict=True)]
         pairs.append([n, _touched(spans)])
     return pairs
 
 
-def _elements(shape: tuple[Index, ...], bounds: Mapping[str, tuple[int, int]], known: dict[str, int]) -> int:
+def _elements(shape: tuple[Index, ...], bounds: Mapping[str, tuple[int, int]]) -> int:
     """The most elements that a tensor has within bounds."""
-    text = str(shape)
-    if text not in known:
-        count, analyzer = prod(shape), Analyzer()
-        for var in () if isinstance(count, int) else tirx.analysis.undefined_vars(tirx.Evaluate(count), []):
+    count, analyzer = prod(shape), Analyzer()
+    if isinstance(count, int):
+        return count
+    for var in tirx.analysis.undefined_vars(tirx.Evaluate(count), []):
+        if var.name in bounds:
             least, most = (tirx.const(bound, str(var.ty.dtype)) for bound in bounds[var.name])
             analyzer.bind(var, Range(least, most + 1))
-        known[text] = count if isinstance(count, int) else int(analyzer.const_int_bound(count).max_value)
-    return known[text]
+    return int(analyzer.const_int_bound(count).max_value)
 
 
 def _span(buffer: Buffer, count: int, whole: int) -> tuple[int, int]:
