@@ -1,4 +1,4 @@
-"""The README's table of what models take on a graphics processor: `python -m benchmarks.gpu`. Exact counts, no times."""
+"""The README's table of what models take on a graphics processor, exact counts: `python -m benchmarks.gpu`."""
 
 import tempfile
 from pathlib import Path
