@@ -93,3 +93,41 @@ function edgert_dsp_plane\stride
 
 plane 1
 plane 2
+
+/* void edgert_dsp_channel(const int8_t *image, int16_t *to, const int32_t *): lines, numbers of each, bytes from one to
+ * the next, to the next line, and of the plane to its next line. */
+function edgert_dsp_channel
+    push {r4-r11, lr}
+    ldmia r2, {r2, r3, r4, r5, r6}
+    add r12, r4, r4, lsl #1
+1:
+    lsrs lr, r3, #2
+    beq 3f
+2:
+    ldrsb r8, [r0, r4]
+    ldrsb r9, [r0, r4, lsl #1]
+    ldrsb r10, [r0, r12]
+    ldrsb r7, [r0]
+    add r0, r0, r4, lsl #2
+    strh r8, [r1, #2]
+    strh r9, [r1, #4]
+    strh r10, [r1, #6]
+    strh r7, [r1], #8
+    subs lr, #1
+    bne 2b
+3:
+    ands lr, r3, #3
+    beq 5f
+4:
+    ldrsb r7, [r0]
+    add r0, r4
+    strh r7, [r1], #2
+    subs lr, #1
+    bne 4b
+5:
+    add r0, r5
+    add r1, r6
+    subs r2, #1
+    bne 1b
+    pop {r4-r11, pc}
+.size edgert_dsp_channel, . - edgert_dsp_channel

@@ -89,8 +89,8 @@ function edgert_dsp_tile\n
     ldr r10, [sp, #4]
 .if \n == 4
     ldmia r12!, {r4-r7}           /* 128 times the sum of a pixel's bytes, which w0 + 128 brings in */
-    add r10, lr, r10
-    str r10, [sp, #20]
+    add r11, lr, r10
+    str r11, [sp, #20]
     start r3, r7
 .else
     add r3, lr, r10
@@ -111,7 +111,14 @@ function edgert_dsp_tile\n
 .if \n > 2
     start r2, r6
 .endif
+    tst r10, #16                  /* eight pairs a turn; in the first one only four where their number is odd */
+    bne 3f
 2:
+    pair \n
+    pair \n
+    pair \n
+    pair \n
+3:
     pair \n
     pair \n
     pair \n
@@ -163,3 +170,48 @@ tile 1
 tile 2
 tile 3
 tile 4
+
+/* uint32_t edgert_dsp_runs(const int8_t *x, int32_t run, uint32_t *to, int32_t step, int32_t taps, int32_t next) */
+function edgert_dsp_runs
+    push {r4-r9, lr}
+    ldrd r8, r9, [sp, #28]
+    mov r7, #0x10001
+    mov r12, #0                   /* the sum */
+1:
+    lsrs r6, r1, #2
+    beq 3f
+2:
+    ldr r4, [r0], #4
+    sxtb16 r5, r4
+    sxtb16 r4, r4, ror #8
+    smlad r12, r5, r7, r12
+    smlad r12, r4, r7, r12
+    str r5, [r2]
+    str r4, [r2, r3]
+    add r2, r2, r3, lsl #1
+    subs r6, #1
+    bne 2b
+3:
+    tst r1, #2
+    beq 4f
+    ldrsb r4, [r0], #1
+    ldrsb r5, [r0], #1
+    pkhbt r4, r4, r5, lsl #16
+    smlad r12, r4, r7, r12
+    str r4, [r2]
+    add r2, r3
+4:
+    tst r1, #1
+    beq 5f
+    ldrsb r4, [r0], #1
+    add r12, r4
+    uxth r4, r4
+    str r4, [r2]
+    add r2, r3
+5:
+    add r0, r9
+    subs r8, #1
+    bne 1b
+    mov r0, r12
+    pop {r4-r9, pc}
+.size edgert_dsp_runs, . - edgert_dsp_runs

@@ -20,41 +20,22 @@ void edgert_dsp_tile2(const uint32_t *, const int32_t *, int8_t *, const edgert_
 void edgert_dsp_tile3(const uint32_t *, const int32_t *, int8_t *, const edgert_dsp_product_shape *);
 void edgert_dsp_tile4(const uint32_t *, const int32_t *, int8_t *, const edgert_dsp_product_shape *);
 
-/* Bytes 0 and 2 of each word, then 1 and 3; of what is left over, neighbours. Adds them to *sum. */
-static inline uint32_t *widen(const int8_t *x, int32_t count, uint32_t *to, int32_t step, uint32_t *sum) {
-  for (; count >= 4; count -= 4, x += 4, to += 2 * step) {
-    uint32_t word, even, odd;
-    __builtin_memcpy(&word, x, 4);
-    __asm__("sxtb16 %0, %1" : "=r"(even) : "r"(word));
-    __asm__("sxtb16 %0, %1, ror #8" : "=r"(odd) : "r"(word));
-    __asm__("smlad %0, %1, %2, %0" : "+r"(*sum) : "r"(even), "r"(0x10001));
-    __asm__("smlad %0, %1, %2, %0" : "+r"(*sum) : "r"(odd), "r"(0x10001));
-    to[0] = even;
-    to[step] = odd;
-  }
-  if (count & 2) {
-    *sum += (uint32_t)(x[0] + x[1]);
-    *to = (uint16_t)x[0] | (uint32_t)x[1] << 16;
-    x += 2, to += step;
-  }
-  if (count & 1) {
-    *sum += (uint32_t)x[0];
-    *to = (uint16_t)x[0];
-    to += step;
-  }
-  return to;
-}
+/* A pixel's runs to words `step` bytes apart: bytes 0 and 2 of each word, then 1 and 3; of what is left over, neighbours.
+ * next: bytes from the end of a run to the next one. Gives their sum. */
+uint32_t edgert_dsp_runs(const int8_t *x, int32_t run, uint32_t *to, int32_t step, int32_t taps, int32_t next);
 
 /* A pixel some of whose runs are not inside the image: copied with pads around first. */
 static __attribute__((noinline)) uint32_t at_border(const int8_t *image, int32_t y, int32_t at, uint32_t *to,
                                                     int32_t step, const edgert_dsp_product_shape *s) {
   int8_t run[MOST_RUN];
   uint32_t sum = 0;
+  const int32_t words = (s->run + 1) / 2;
   for (int32_t tap = 0; tap < s->taps; tap++, y += s->lines) {
     const int8_t *line = (uint32_t)y < (uint32_t)s->height ? image + y * s->width_bytes : 0;
     for (int32_t i = 0; i < s->run; i++)
       run[i] = line && (uint32_t)(at + i) < (uint32_t)s->width_bytes ? line[at + i] : (int8_t)s->pad;
-    to = widen(run, s->run, to, step, &sum);
+    sum += edgert_dsp_runs(run, s->run, to, 4 * step, 1, 0);
+    to += step * words;
   }
   return sum;
 }
@@ -64,18 +45,16 @@ static __attribute__((noinline)) void product(const int8_t *image, const int32_t
                                               uint32_t *restrict held, const edgert_dsp_product_shape *restrict s,
                                               int32_t most, tile_function tile) {
   int32_t y = -s->top, at = -s->left_bytes, left = s->out_width, tall;
-  const int32_t pitch = s->lines * s->width_bytes, last_at = s->width_bytes - s->run;
+  const int32_t next = s->lines * s->width_bytes - s->run, last_at = s->width_bytes - s->run;
   const int32_t last_y = s->height - (s->taps - 1) * s->lines;
   for (int32_t pixels = s->pixels; pixels > 0; pixels -= tall, out += tall * s->out_channels) {
     tall = pixels < most ? 1 : most;
     for (int32_t i = 0; i < tall; i++) {
-      uint32_t *to = held + tall + i, sum = 0;
-      if (y >= 0 && y < last_y && at >= 0 && at <= last_at) {
-        const int8_t *x = image + y * s->width_bytes + at;
-        for (int32_t tap = s->taps; tap; tap--, x += pitch) to = widen(x, s->run, to, tall, &sum);
-      } else {
+      uint32_t *to = held + tall + i, sum;
+      if (y >= 0 && y < last_y && at >= 0 && at <= last_at)
+        sum = edgert_dsp_runs(image + y * s->width_bytes + at, s->run, to, 4 * tall, s->taps, next);
+      else
         sum = at_border(image, y, at, to, tall, s);
-      }
       held[i] = sum << 7;
       at += s->pixel_step;
       if (--left == 0) left = s->out_width, at = -s->left_bytes, y += s->line_step;

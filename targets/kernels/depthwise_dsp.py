@@ -89,7 +89,9 @@ def _shape(s: ConvShape, tail: Tail, pad: int, turned: bool) -> tuple[np.ndarray
         out_steps.reverse()
     words_ = lines * line // 2
     both = int(np.array([pad, pad], np.int16).view(np.int32)[0])
+    read = min(along.size, line - along.pad)
     shape = [tail.magic, out_steps[1], along.outputs, across.outputs, out_steps[0], stride * line * 2, line * 2,
-             s.channels, stride, min(across.size, lines - across.pad), steps[0],
-             min(along.size, line - along.pad), steps[1], across.pad * line + along.pad, words_, both]  # fmt: skip
+             s.channels, stride, across.pad * line + along.pad, words_, both,
+             min(across.size, lines - across.pad), read, steps[1], steps[0] - read * steps[1],
+             2 * (line - read)]  # fmt: skip
     return np.array(shape), Temp((words_,), "int32", "plane")
