@@ -8,6 +8,7 @@ _TARGET = cortex_m(
     "mps2-an505",
     "cortex_m33+dsp+fp_armv8d16sp",
     dot="smlad",
+    base="cortex-m4",
     llvm_options=FEW_COPIES,
 )
 

@@ -9,6 +9,7 @@ _TARGET = cortex_m(
     "cortex_m7+fp_armv8d16sp",
     attrs=("-fp64",),
     dot="smlad",
+    base="cortex-m4",
     llvm_options=FEW_COPIES,
 )
 

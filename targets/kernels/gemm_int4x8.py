@@ -19,7 +19,7 @@ from .panels import walk
 from .registry import Call, template
 from .stage import Stage
 from .tails import MatrixTail
-from .tensor import product
+from .tensor import intrinsic, product
 from .tiles import Tile
 from .tiles_emit import store_tile
 
@@ -47,6 +47,9 @@ class _Kernel:
         # beside its sums in float a tile holds the codes of up to MOST quads, and more sums where a block has more
         most = 16 if target.registers >= 32 else 4
         self.tile = (most if self.quads <= MOST else most // 2, 1)
+        self.most = MOST
+        if target.dot == "smlad":  # few registers: a word of codes a column at once
+            self.tile, self.most = (2, 1), 2
         if isinstance(self.rows, int):
             self.tile = (max(1, min(self.rows, self.tile[0])), 1)
         kind = weights.q.dtype
@@ -89,8 +92,8 @@ class _Kernel:
             held = load_vector(self.zero, panel, block, _int(0), count=lanes).astype(floats)
             zero = b.let(held * splat(0.125, "float32", lanes))
         sums: list[tirx.Expr] = []
-        for start in range(0, self.quads, MOST):
-            quads = min(MOST, self.quads - start)
+        for start in range(0, self.quads, self.most):
+            quads = min(self.most, self.quads - start)
             codes = []
             for word in range(start // 2, (start + quads) // 2):
                 loaded = b.let(load_vector(self.codes, panel, block * (self.quads // 2) + word, _int(0), count=lanes))
@@ -122,7 +125,8 @@ class _Kernel:
         value = value * scale
         old = load_vector(total, _int(i), _int(0), count=lanes)
         x_scale = tirx.Broadcast(self.left_scale[row, block], lanes)
-        store_vector(self.b, total, old + value * x_scale, _int(i), _int(0))
+        # fused by name, which LLVM does on some targets by itself: all have the same bits
+        store_vector(self.b, total, intrinsic(f"float32x{lanes}", "fma", value, x_scale, old), _int(i), _int(0))
 
 
 def _int(i: int) -> tirx.Expr:

@@ -3,6 +3,7 @@
 vpdpbusd   x86 VNNI: unsigned times signed bytes, four products and the sum in one instruction
 pmaddubsw  AVX2 and AVX-512 without it: pairs in 16 bits, which cannot saturate: 2 * 15 * 128 = 3840, and eight of them
            fit, too, before they are widened
+smlad      Cortex-M with DSP instructions: codes 0 and 2, 1 and 3 of a word by a mask each, two products at once
 portable   plain arithmetic, for any target
 """
 
@@ -16,6 +17,7 @@ from tvm import tirx
 from targets.target import Target
 
 from .dot import QUAD, WAYS
+from .dot_dsp import DspDot
 from .nibbles import splat
 
 Vector: TypeAlias = tirx.Expr
@@ -35,7 +37,7 @@ def halves(words: Vector, lanes: int) -> tuple[Vector, Vector]:
 
 def sum_of(target: Target, lanes: int) -> Sum:
     """add(acc, codes, words): acc + the products of each vector of codes with four signed bytes in an int32 word."""
-    ways = {"vpdpbusd": _vpdpbusd, "pmaddwd": _pmaddubsw}
+    ways = {"vpdpbusd": _vpdpbusd, "pmaddwd": _pmaddubsw, "smlad": _smlad}
     return ways.get(target.dot, _portable)(lanes)
 
 
@@ -66,6 +68,24 @@ def _pmaddubsw(lanes: int) -> Sum:
         return acc + tirx.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.{_WD[lanes]}", pairs, ones)
 
     return add
+
+
+def _smlad(lanes: int) -> Sum:
+    dot, mask, eight = DspDot(lanes, signed_left=True, registers=2 * lanes), *(_word(n) for n in (0x000F000F, 8))
+
+    def add(acc: Vector, codes: Sequence[Vector], words: Sequence[tirx.Expr]) -> Vector:
+        for code, word in zip(codes, words, strict=True):
+            bits = tirx.reinterpret(f"uint32x{lanes}", code)
+            each = [tirx.Shuffle([bits], [tirx.const(lane, "int32")]) for lane in range(lanes)]
+            right = [half & mask for one in each for half in (one, tirx.shift_right(one, eight))]
+            acc = dot.add(acc, dot.left(word, signed=True), tuple(tirx.reinterpret("int32", v) for v in right))
+        return acc
+
+    return add
+
+
+def _word(value: int) -> tirx.Expr:
+    return tirx.const(value, "uint32")
 
 
 def _portable(lanes: int) -> Sum:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 import edgert
 from edgert.errors import EdgertError
@@ -67,3 +67,23 @@ def test_4_bit_weights(scheme: str, model: Path, tmp_path: Path) -> None:
     for got, want in zip(outputs, on_laptop(tmp_path / "int4.onnx", tmp_path, inputs), strict=True):
         # sums of 64 products in another order, some ten layers of them: 2^-24 * 64 * 10 of numbers up to 3
         assert np.abs(got - want).max() < 2e-4
+
+
+@pytest.mark.parametrize("core", ["cortex-m4", "cortex-m0plus"])
+def test_4_bit_weights_and_8_bit_activations_are_summed_as_on_the_laptop(core: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    weights = numpy_helper.from_array(rng.standard_normal((96, 13)).astype(np.float32), "w")
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [5, 96]), ("y", [5, 13]))
+    )
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], "product")], "product", [x], [y], [weights]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), tmp_path / "p.onnx")
+    inputs = [{"x": rng.standard_normal((5, 96)).astype(np.float32)} for _ in range(2)]
+    quantize(tmp_path / "p.onnx", tmp_path / "q.onnx", "int4x8", inputs)
+    edgert.compile(tmp_path / "q.onnx", tmp_path / "device.elf", target=core, emit="elf", golden=False)
+    outputs, _ = on_device(tmp_path / "device.elf", f"sim://{core}", inputs)
+    for got, want in zip(outputs, on_laptop(tmp_path / "q.onnx", tmp_path, inputs), strict=True):
+        assert np.array_equal(got.view(np.uint32), want.view(np.uint32))
