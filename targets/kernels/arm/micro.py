@@ -72,27 +72,26 @@ def micro_for(target: Target, left: str, depth: int, cols: int) -> Micro | None:
     return way and min((way, way.narrow()), key=lambda w: -(-cols // w.width) * (w.width * SUMS + w.width))
 
 
-def function_name(way: Micro, rows: int, first: bool) -> str:
-    """Its name holds a digest of the text, so that kernels which call it are told apart by their own text."""
-    digest = hashlib.sha256(_body(way, rows, first).encode()).hexdigest()[:8]
-    return f"arm_{way.name}_{rows}x{way.width}_{'first' if first else 'more'}_{digest}"
+def function(way: Micro, rows: int, first: bool, target: Target) -> tuple[str, str]:
+    """Name and LLVM IR of a function (sums, rows, weights, steps): rows x width sums, set where `first`, else added to.
 
-
-def function_ir(way: Micro, rows: int, first: bool, target: Target) -> str:
-    """LLVM IR of a function (sums, rows, weights, steps): `rows` x width sums, set where `first`, else added to.
-
-    sums: [8][width] of way.sums; rows: [steps][8] units; weights: [steps][width][depth].
+    sums: [8][width] of way.sums; rows: [steps][8] units; weights: [steps][width][depth]. The name holds a digest of the
+    text, so that kernels which call it are told apart by their own text.
     """
     text = _body(way, rows, first).replace("\n", r"\0A")
     clobbered = ",".join(f"~{{v{i}}}" for i in range(32))
-    return f"""
-define internal void @{function_name(way, rows, first)}(ptr %sums, ptr %left, ptr %weights, i64 %steps) "target-cpu"="{target.cpu}" {{
+    # LLVM takes the text for one instruction and would write loops around it out: hence noduplicate
+    ir = f"""(ptr %sums, ptr %left, ptr %weights, i64 %steps) "target-cpu"="{target.cpu}" {{
   %turns = lshr i64 %steps, {TURN.bit_length() - 1}
   %rest = and i64 %steps, {TURN - 1}
-  %unused = call {{i64, i64, i64, i64, i64}} asm sideeffect "{text}", "=&r,=&r,=&r,=&r,=&r,0,1,2,3,4,{clobbered},~{{cc}},~{{memory}}"(ptr %sums, ptr %left, ptr %weights, i64 %turns, i64 %rest)
+  %unused = call {{i64, i64, i64, i64, i64}} asm sideeffect "{text}",
+    "=&r,=&r,=&r,=&r,=&r,0,1,2,3,4,{clobbered},~{{cc}},~{{memory}}"
+    (ptr %sums, ptr %left, ptr %weights, i64 %turns, i64 %rest) noduplicate
   ret void
-}}
-"""  # noqa: E501
+}}"""
+    digest = hashlib.sha256(ir.encode()).hexdigest()[:8]
+    name = f"arm_{way.name}_{rows}x{way.width}_{'first' if first else 'more'}_{digest}"
+    return name, f"define internal void @{name}{ir}"
 
 
 def _body(way: Micro, rows: int, first: bool) -> str:

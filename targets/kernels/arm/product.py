@@ -23,7 +23,7 @@ from ..stage import LLVM, Const, Leaf, Stage
 from ..tails import MatrixTail, unravel
 from ..tensor import Index, Tensor, as_expr, product, simplify
 from ..tiles import Tile, chunks
-from .micro import ROWS, Micro, function_ir, function_name, micro_for
+from .micro import ROWS, Micro, function, micro_for
 from .packing import pack_rows, weights_const
 
 GROUP = 96  # columns of a group of panels, about: sums of 3 KB
@@ -147,8 +147,8 @@ class Tiles:
     ) -> None:  # fmt: skip
         """Calls the inner loop for a panel of the group that begins with panel `first`, from step `start` of the
         weights and step `packed` of the rows on."""
-        name = function_name(self.way, rows, clear)
-        self.called[name] = function_ir(self.way, rows, clear, self.target)
+        name, text = function(self.way, rows, clear, self.target)
+        self.called[name] = text
         operands = self.sums[panel, 0], self.packed[packed * ROWS], self.weights[first + panel, start, 0]
         pointers = [tirx.address_of(operand) for operand in operands]
         self.b.emit(tirx.Evaluate(tirx.call_extern("void", name, *pointers, steps)))
