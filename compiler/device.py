@@ -39,7 +39,10 @@ def device_entry(program: Program, target: Gpu) -> dict[str, Any]:
             launches.append({
                 "step": number, "kernel": symbol(step.stage, target), "workgroup": step.stage.workgroup,
                 "dims": len(step.stage.dims), "buffers": [_place(buffer) for buffer in step.buffers],
-            } | ({"items": step.stage.tasks} if target.source_only else {}))  # fmt: skip
+            })  # fmt: skip
+            if target.source_only:
+                sizes = [buffer.bytes for buffer in step.buffers]
+                launches[-1] |= {"items": step.stage.tasks, "sizes": sizes}
     member = f"{SHADERS}/*.{SUFFIXES[target.api]}" if target.source_only else KERNELS
     return {"api": target.api, "member": member, "launches": launches}
 

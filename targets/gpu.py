@@ -17,7 +17,7 @@ class Gpu(Target):
     host: that CPU, whose templates are used there. workgroup: work items that run together. vector: elements that an
     item loads, computes and stores at once. tile: rows of a matrix product that an item computes. half: weights and
     values between kernels of at least so many elements are float16 in memory, computed with in float32; 0: none are.
-    api: whose language kernels are written in; but for OpenCL they are given out as source, with no host beside them.
+    api: whose language kernels are written in; but for OpenCL they are given out as source, and all must be kernels.
     types: that kernels compute with.
     """
 

@@ -54,8 +54,8 @@ def run(folder: Path, adapter: Any, given: Mapping[str, np.ndarray]) -> dict[str
             data=np.array([groups - 1, 0, 0, 0], np.uint32), usage=wgpu.BufferUsage.UNIFORM
         )
         entries = [
-            {"binding": i, "resource": {"buffer": b, "offset": place[2], "size": b.size - place[2]}}
-            for i, (b, place) in enumerate(zip(bound, launch["buffers"], strict=True))
+            {"binding": i, "resource": {"buffer": b, "offset": place[2], "size": -(-size // 4) * 4}}
+            for i, (b, place, size) in enumerate(zip(bound, launch["buffers"], launch["sizes"], strict=True))
         ]
         entries.append({"binding": len(bound), "resource": {"buffer": uniform, "offset": 0, "size": 16}})
         compute = encoder.begin_compute_pass()
