@@ -26,6 +26,8 @@ _X2 = replace(
 )
 # fmt: on
 
+# under Linux
+_M1 = replace(_A76, name="apple-m1", cpu="apple-m1", l1_bytes=128 << 10, l2_bytes=12 << 20, variant="")
 _HALF = (replace(t, name=f"{t.name}-fp16", half=HALF_FROM, base="", variant="") for t in (_A76, _X2))
 
-TARGETS = {t.name: t for t in (_BASE, _A53, _A76, _X2, *_HALF)}
+TARGETS = {t.name: t for t in (_BASE, _A53, _A76, _X2, _M1, *_HALF)}

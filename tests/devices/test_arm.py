@@ -23,11 +23,13 @@ from targets import all_targets
 from targets.devices.qemu_user import QemuUser
 
 DEVICE = "qemu-user://aarch64"
-DEVICES = {
-    name: f"qemu-user://{target.triple.split('-')[0]}"
+# one of those that compute alike
+UNLIKE = {
+    (target.features, target.half): (name, target)
     for name, target in sorted(all_targets().items())
     if target.family == "cpu" and target.triple.startswith(("aarch64", "armv7"))
 }
+DEVICES = {name: f"qemu-user://{target.triple.split('-')[0]}" for name, target in UNLIKE.values()}
 pytestmark = [
     pytest.mark.apt,
     pytest.mark.skipif(bool(QemuUser.of(DEVICE).missing()), reason="no qemu-aarch64 (apt: qemu-user-static)"),
