@@ -113,14 +113,18 @@ def artifact(weights: tuple[Path, dict[str, np.ndarray]]) -> Artifact:
     return made
 
 
+def draw(seed: int) -> dict[str, np.ndarray]:
+    """Inputs of the model."""
+    rng = np.random.default_rng(seed)
+    feeds = {name: extremes(rng, dtype, 11, depth) for name, (dtype, depth, _) in PRODUCTS.items()}
+    feeds |= {f"{name}_image": extremes(rng, kind, 1, 20, 9, 7) for name, kind in (("u8", "uint8"), ("s8", "int8"))}
+    floats = {"image": (1, 3, 17, 17), "float_image": (1, 40, 9, 7), "rows": (13, 523)}
+    return feeds | {name: rng.standard_normal(shape).astype(np.float32) for name, shape in floats.items()}
+
+
 @pytest.mark.parametrize("target", DEVICES)
 def test_answers(target: str, artifact: Artifact, weights: tuple[Path, dict[str, np.ndarray]]) -> None:
-    rng = np.random.default_rng(43)
-    feeds = {name: extremes(rng, dtype, 11, depth) for name, (dtype, depth, _) in PRODUCTS.items()}
-    feeds["image"] = rng.standard_normal((1, 3, 17, 17)).astype(np.float32)
-    feeds["rows"] = rng.standard_normal((13, 523)).astype(np.float32)
-    feeds["float_image"] = rng.standard_normal((1, 40, 9, 7)).astype(np.float32)
-    feeds |= {f"{name}_image": extremes(rng, kind, 1, 20, 9, 7) for name, kind in (("u8", "uint8"), ("s8", "int8"))}
+    feeds = draw(43)
     with EmulatedModel(str(artifact(target)), DEVICES[target]) as model:
         found = model.run(feeds)
         steps = model.profile(feeds)
@@ -143,10 +147,7 @@ def test_one_artifact_for_all_64_bit_processors(
     artifact: Artifact, weights: tuple[Path, dict[str, np.ndarray]], tmp_path: Path
 ) -> None:
     fat = artifact("aarch64+dotprod+i8mm")
-    rng = np.random.default_rng(47)
-    feeds = {name: extremes(rng, dtype, 11, depth) for name, (dtype, depth, _) in PRODUCTS.items()}
-    feeds["image"] = rng.standard_normal((1, 3, 17, 17)).astype(np.float32)
-    feeds["rows"] = rng.standard_normal((13, 523)).astype(np.float32)
+    feeds = draw(47)
     program = tmp_path / "run"
     program.write_bytes(runner("aarch64"))
     program.chmod(0o755)
