@@ -12,9 +12,8 @@ from compiler.golden_half import with_half_weights
 
 TOLERANCE = 1e-4  # of the output's range: float32 sums of some thousand terms in another order
 HALVES = 1e-2  # where values and weights are rounded to 11 bits: some fifty times 5e-4, seldom all one way
-HALF_SUMS = (
-    4  # times what rounding operands costs is what 64 additions in float16 do: the root of 64 / 2, over that of 2
-)
+# times what rounding operands costs is what 64 additions in float16 do: the root of 64 / 2, over that of 2
+HALF_SUMS = 4
 ABSOLUTE = 1e-6  # what sigmoid, tanh and the like may be off by themselves: some units in the last place of 1.0
 STEPS = 5 / 255  # of the range: where floats are rounded to bytes a tie may fall the other way, and the step spreads
 LOOSEST = 0.25  # a check beyond that finds no fault

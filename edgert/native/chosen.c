@@ -153,6 +153,24 @@ int32_t chosen_read_all(edgert_stream *s, const stream_range *ranges, int64_t co
   return wrong;
 }
 
+int64_t chosen_rows(edgert_stream *s, const edgert_ctx *ctx, const edgert_lookup *about, int64_t n, const int32_t **rows) {
+  const int32_t *row = *rows = (const int32_t *)(about->io >= 0 ? ctx->io[about->io] : ctx->arena + about->at);
+  int64_t count = 0;
+  while (count < n && row[count] < about->extent) {
+    if (row[count] < (count ? row[count - 1] + 1 : 0))
+      return stream_fail(s, "row %d of a table of %lld comes out of turn", row[count], (long long)about->extent), -1;
+    count++;
+  }
+  return count;
+}
+
+void chosen_counted(edgert_stream *s, int64_t rows, int64_t missing) {
+  pthread_mutex_lock(&s->lock);
+  s->figures.chosen_rows += rows;
+  s->figures.chosen_missing += missing;
+  pthread_mutex_unlock(&s->lock);
+}
+
 /* Where byte `offset` of weights.bin stands when it is read for this table. */
 static uint8_t *staged(const edgert_stream *s, const chosen_table *t, int64_t offset) {
   return s->staging + (offset - t->about->offset / PAGE * PAGE);
@@ -208,10 +226,7 @@ static int32_t bring(edgert_stream *s, chosen_table *t, const int32_t *rows, int
       return stream_fail(s, "row %d of the weights, at byte %lld of the file, is damaged", rows[i],
                          (long long)(s->plan.start + begin)), 1;
   }
-  pthread_mutex_lock(&s->lock);
-  s->figures.chosen_rows += count;
-  s->figures.chosen_missing += missing;
-  pthread_mutex_unlock(&s->lock);
+  chosen_counted(s, count, missing);
   return 0;
 }
 
@@ -236,13 +251,9 @@ static void keep(const edgert_stream *s, chosen_table *t, int32_t row) {
 int32_t chosen_step(edgert_stream *s, edgert_ctx *ctx, int64_t number, edgert_range run, void *with, int64_t n) {
   chosen_table *t = &s->chosen[number];
   const edgert_lookup *about = t->about;
-  const int32_t *rows = (const int32_t *)(about->io >= 0 ? ctx->io[about->io] : ctx->arena + about->at);
-  int64_t count = 0;
-  while (count < n && rows[count] < about->extent) {
-    if (rows[count] < (count ? rows[count - 1] + 1 : 0))
-      return stream_fail(s, "row %d of a table of %lld comes out of turn", rows[count], (long long)about->extent), 1;
-    count++;
-  }
+  const int32_t *rows;
+  int64_t count = chosen_rows(s, ctx, about, n, &rows);
+  if (count < 0) return 1;
   if (bring(s, t, rows, count)) return 1;
   for (int64_t i = 0; i < count || i == 0; i++) { /* the first task also prepares the result */
     int64_t row = count ? rows[i] : 0, offset = about->offset + row * about->bytes;

@@ -149,10 +149,7 @@ static int64_t bring(edgert_stream *s, expert_table *t, const int32_t *rows, int
     t->fresh[row] = 0;
     if (wrong) forget(t, row);
   }
-  pthread_mutex_lock(&s->lock);
-  s->figures.chosen_rows += some;
-  s->figures.chosen_missing += missing;
-  pthread_mutex_unlock(&s->lock);
+  chosen_counted(s, some, missing);
   return wrong ? 0 : some;
 }
 
@@ -176,13 +173,9 @@ static void look_ahead(edgert_stream *s, const edgert_ctx *ctx, int64_t number) 
 int32_t experts_step(edgert_stream *s, edgert_ctx *ctx, int64_t number, edgert_range run, void *with, int64_t n) {
   expert_table *t = &s->experts[number];
   const edgert_lookup *about = t->about;
-  const int32_t *rows = (const int32_t *)(about->io >= 0 ? ctx->io[about->io] : ctx->arena + about->at);
-  int64_t count = 0;
-  while (count < n && rows[count] < about->extent) {
-    if (rows[count] < (count ? rows[count - 1] + 1 : 0))
-      return stream_fail(s, "row %d of a table of %lld comes out of turn", rows[count], (long long)about->extent), 1;
-    count++;
-  }
+  const int32_t *rows;
+  int64_t count = chosen_rows(s, ctx, about, n, &rows);
+  if (count < 0) return 1;
   chosen_wait(s);
   for (int64_t from = 0, to; from < count || from == 0; from = to) { /* the first task also prepares the result */
     int64_t some = count ? bring(s, t, rows + from, count - from) : 0;

@@ -125,6 +125,10 @@ int32_t chosen_read_all(edgert_stream *s, const stream_range *ranges, int64_t co
 /* Has them read meanwhile; waits until that is done. */
 void chosen_read_ahead(edgert_stream *s, const stream_range *ranges, int64_t count);
 void chosen_wait(edgert_stream *s);
+/* How many of a step's n tasks have a row that it chose, and where those stand; -1 where they do not ascend. */
+int64_t chosen_rows(edgert_stream *s, const edgert_ctx *ctx, const edgert_lookup *about, int64_t n, const int32_t **rows);
+/* Counts rows that a step asked for, and those of them that were not in memory. */
+void chosen_counted(edgert_stream *s, int64_t rows, int64_t missing);
 int32_t chosen_step(edgert_stream *s, edgert_ctx *ctx, int64_t number, edgert_range run, void *with, int64_t n);
 
 /* experts.c */

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import edgert
+from edgert import runner
+from edgert.artifact import Artifact, write
+from edgert.budget import OpenSource
+from flashload.plan import Plan
 
 WIDTH, NEURONS, EXPERTS, BEST, LAYERS = 64, 96, 16, 2, 3
 EXPERT_BYTES = 4 * NEURONS * 3 * WIDTH
@@ -59,6 +65,38 @@ def mixture(gated: bool = True, activation: str = "silu", normalize: int = 1, la
     onnx.save(model(gated, activation, normalize, layers), path.with_suffix(".onnx"))
     edgert.compile(path.with_suffix(".onnx"), path, dims={"tokens": (1, 8)}, golden=False)
     return path
+
+
+def blind(folder: Path) -> Path:
+    """The mixture in `folder`, without what its layers tell of the next one's experts."""
+    known, path = Artifact.open(mixture()), folder / "moe.edge"
+    manifest: dict[str, Any] = {k: copy.deepcopy(v) for k, v in known.manifest.items() if k != "members"}
+    assert sum("ahead" in table for table in manifest["stream"]["lookups"]) == LAYERS - 1
+    for table in manifest["stream"]["lookups"]:
+        table.pop("ahead", None)
+    write(path, manifest, known.code, known.weights)
+    return path
+
+
+def opened(kept: int, path: Path | None = None, source: OpenSource | None = None) -> runner.Model:
+    """The mixture streamed, with room for `kept` experts of each layer."""
+    model = runner.load(path or mixture(), 1, dram="1G", source=source)
+    memory, stream = model.memory, model.artifact.spec.stream
+    assert memory is not None
+    assert stream is not None
+    size = stream.streamed_bytes + (kept - 1) * LAYERS * (EXPERT_BYTES + 4)
+    made = Plan(0, {"process": 0}, size, stream.least_ring, 256 << 10, 2, 1, 1, 1, 1, "")
+    memory._made = lambda: made  # type: ignore[method-assign]
+    return model
+
+
+def walk(tokens: int) -> np.ndarray:
+    """Vectors that change slowly, as those of a text's tokens do: float32 [tokens, WIDTH]."""
+    rng = np.random.default_rng(5)
+    steps = [rng.normal(size=WIDTH)]
+    while len(steps) < tokens:
+        steps.append(0.8 * steps[-1] + 0.6 * rng.normal(size=WIDTH))
+    return np.array(steps, np.float32)
 
 
 def reference(x: np.ndarray, layers: int = LAYERS) -> np.ndarray:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -13,47 +11,21 @@ import pytest
 
 import edgert
 from edgert import runner
-from edgert.artifact import Artifact, write
 from edgert.budget import streamed_text
-from flashload.plan import Plan
-from tests.flashload import faulty
-from tests.flashload.mixtures import BEST, EXPERT_BYTES, LAYERS, WIDTH, mixture, reference
+from tests.flashload import faulty, mixtures
+from tests.flashload.mixtures import BEST, EXPERT_BYTES, LAYERS, mixture, opened, reference
 
 TOKENS = 40
 
 
 @pytest.fixture(scope="module")
 def walk() -> np.ndarray:
-    """Vectors that change slowly, as those of a text's tokens do."""
-    rng = np.random.default_rng(5)
-    steps = [rng.normal(size=WIDTH)]
-    while len(steps) < TOKENS:
-        steps.append(0.8 * steps[-1] + 0.6 * rng.normal(size=WIDTH))
-    return np.array(steps, np.float32)
+    return mixtures.walk(TOKENS)
 
 
 @pytest.fixture(scope="module")
 def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The mixture without what its layers tell of the next one's experts."""
-    known, path = Artifact.open(mixture()), tmp_path_factory.mktemp("blind") / "moe.edge"
-    manifest: dict[str, Any] = {k: copy.deepcopy(v) for k, v in known.manifest.items() if k != "members"}
-    assert sum("ahead" in table for table in manifest["stream"]["lookups"]) == LAYERS - 1
-    for table in manifest["stream"]["lookups"]:
-        table.pop("ahead", None)
-    write(path, manifest, known.code, known.weights)
-    return path
-
-
-def opened(kept: int, path: Path | None = None, source: faulty.Open | None = None) -> runner.Model:
-    """The mixture streamed, with room for `kept` experts of each layer."""
-    model = runner.load(path or mixture(), 1, dram="1G", source=source)
-    memory, stream = model.memory, model.artifact.spec.stream
-    assert memory is not None
-    assert stream is not None
-    size = stream.streamed_bytes + (kept - 1) * LAYERS * (EXPERT_BYTES + 4)
-    made = Plan(0, {"process": 0}, size, stream.least_ring, 256 << 10, 2, 1, 1, 1, 1, "")
-    memory._made = lambda: made  # type: ignore[method-assign]
-    return model
+    return mixtures.blind(tmp_path_factory.mktemp("blind"))
 
 
 @pytest.fixture(scope="module")
