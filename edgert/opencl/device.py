@@ -127,15 +127,19 @@ class Device:
         """Of the device and its driver: a built program is for just these."""
         return hashlib.sha256("\0".join((self.info.name, self.info.version, self.info.driver)).encode()).hexdigest()
 
-    def build(self, source: bytes, binary: bytes | None) -> bytes | None:
-        """Builds the kernels, from `binary` where the driver takes it; else from source, and gives the new binary.
+    def build(self, source: bytes, binary: bytes | None) -> bool:
+        """Builds the kernels, from `binary` where the driver takes it; else from source: whether that was needed.
 
         Raises EdgertError with the driver's words.
         """
         if binary and not self._build(b"", binary):
-            return None
+            return False
         if self._build(source, b""):
             raise EdgertError(self.error)
+        return True
+
+    def binary(self) -> bytes:
+        """The built kernels, as the driver takes them again; empty where it gives none."""
         size = self._functions["binary"](self._at, None, 0)
         made = ctypes.create_string_buffer(max(1, size))
         self._functions["binary"](self._at, made, size)

@@ -44,18 +44,24 @@ class OpenClModel(Model):
         self._io_bytes = (ctypes.c_int64 * max(1, len(ports)))(*(_full(port) for port in ports))
 
     def _build(self, artifact: Artifact) -> None:
-        """Builds the kernels, from the binary that the last build on this device left beside the artifact."""
+        """Builds the kernels, from the binary that an earlier model on this device left beside the artifact."""
         assert self._device is not None
         source = bytes(artifact.member(self._code.member))
-        stamp = hashlib.sha256(source).digest()  # before the binary, so that it is never taken for other kernels
-        kept = Path(f"{artifact.path}.{self._device.digest[:12]}.clbin")
+        self._stamp = hashlib.sha256(source).digest()  # before the binary, so that it is never taken for other kernels
+        self._kept = Path(f"{artifact.path}.{self._device.digest[:12]}.clbin")
         binary = b""
         with suppress(OSError):
-            binary = kept.read_bytes()
-        made = self._device.build(source, binary.removeprefix(stamp) if binary.startswith(stamp) else None)
-        if made:
-            with suppress(OSError, EdgertError):  # a folder that cannot be written costs time at the next load
-                write_atomic(kept, stamp + made)
+            binary = self._kept.read_bytes()
+        kept = binary.removeprefix(self._stamp) if binary.startswith(self._stamp) else None
+        self._new = self._device.build(source, kept)
+
+    def _keep(self) -> None:
+        """Leaves the binary beside the artifact; after a run, as drivers compile some of it at the first launch."""
+        assert self._device is not None
+        self._new = False
+        with suppress(OSError, EdgertError):  # a folder that cannot be written costs time at the next load
+            if made := self._device.binary():
+                write_atomic(self._kept, self._stamp + made)
 
     @property
     def _closed(self) -> bool:
@@ -72,6 +78,8 @@ class OpenClModel(Model):
             program.pool, program.code.entry, io, self._io_at, self._io_bytes, len(spec.inputs), len(spec.outputs),
             dims, counts,
         )  # fmt: skip
+        if self._new and not failed:
+            self._keep()
         reason = self._device.error if failed else ""
         return failed, reason and f"{self._device.info.name}: {reason}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -126,6 +127,30 @@ def test_the_second_load_builds_nothing(make: Make, tmp_path: Path, monkeypatch:
             check(path, model, feeds(path))
         assert built == expected
         assert kept.read_bytes()[:32] == damaged[:32]
+
+
+def test_what_is_kept_has_nothing_left_to_compile(make: Make, tmp_path: Path) -> None:
+    """PoCL compiles for a launch's shape at the first launch, into files that are counted here."""
+    path = Path(shutil.copy(make("choices"), tmp_path / "m.edge"))
+    code = (
+        "import sys, edgert, numpy as np; from pathlib import Path\n"
+        "model = edgert.load(sys.argv[1])\n"
+        "count = lambda: len([*Path(sys.argv[2]).rglob('*.so')])\n"
+        "loaded = count()\n"
+        "model.run({'x': np.ones((3, 9), np.float32), 'row': np.ones((3, 1), bool)})\n"
+        "print(model.launches, loaded, count())"
+    )
+    found = []
+    for load in ("first", "second"):
+        environment = {**os.environ, "POCL_CACHE_DIR": str(tmp_path / load)}  # PoCL's own cache, empty
+        command = [sys.executable, "-c", code, path, tmp_path / load]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found.append([int(word) for word in done.stdout.split()])
+    (launches, before, after), (_, loaded, ran) = found
+    if not after:
+        pytest.skip("not PoCL")
+    assert before == 0 and after >= launches > 0
+    assert loaded == ran == after
 
 
 def test_profile_has_a_time_for_every_step(make: Make) -> None:
