@@ -121,23 +121,3 @@ void edgert_sha256(const uint8_t *bytes, int64_t n, uint8_t digest[32]) {
   rounds(h, last, blocks);
   for (int i = 0; i < 32; i++) digest[i] = (uint8_t)(h[i / 4] >> (24 - 8 * (i % 4)));
 }
-
-uint64_t edgert_mix(const uint8_t *bytes, int64_t n) {
-  /* Eight lanes, each a bijection of its state for a given word and of the word for a given state: a single changed
-   * word always changes the result of its lane. */
-  enum { LANES = 8 };
-  uint64_t lane[LANES], word[LANES], all = (uint64_t)n;
-  for (int i = 0; i < LANES; i++) lane[i] = 0x9e3779b97f4a7c15u * (uint64_t)(i + 1);
-  for (; n >= 8 * LANES; n -= 8 * LANES, bytes += 8 * LANES) {
-    memcpy(word, bytes, sizeof word);
-    for (int i = 0; i < LANES; i++) lane[i] = (lane[i] << 29 | lane[i] >> 35) * 0xff51afd7ed558ccdu ^ word[i];
-  }
-  memset(word, 0, sizeof word);
-  memcpy(word, bytes, (size_t)n);
-  for (int i = 0; i < LANES; i++) {
-    lane[i] = (lane[i] << 29 | lane[i] >> 35) * 0xff51afd7ed558ccdu ^ word[i];
-    all = (all ^ lane[i]) * 0xc4ceb9fe1a85ec53u;
-    all ^= all >> 32;
-  }
-  return all;
-}
