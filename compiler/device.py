@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import tvm
+
 from compiler.codegen.lower import symbol
 from compiler.codegen.opencl import program_source
 from compiler.codegen.shaders import SUFFIXES, shader_sources
@@ -27,8 +29,17 @@ def kernel_sources(programs: Iterable[Program], target: Gpu) -> dict[str, bytes]
     left = [step for step in steps if not step.stage.workgroup]
     if left:
         raise UnsupportedModel(f"{target.name} has no kernel for {_named(left)} (of {len(steps)} steps)")
-    shaders = shader_sources([step.stage for step in steps], target)
-    return {f"{SHADERS}/{name}": text for name, text in shaders.items()}
+    return {f"{SHADERS}/{name}": text for step in steps for name, text in _shader(step, target)}
+
+
+def _shader(step: Step, target: Gpu) -> Iterable[tuple[str, bytes]]:
+    try:
+        return shader_sources([step.stage], target).items()
+    except tvm.error.InternalError as error:
+        reason = str(error).strip().splitlines()[0].partition(" The function is")[0]
+        raise UnsupportedModel(
+            f"{step.op} {step.name}: {target.name} has no kernel for this form, the code generator says: {reason}"
+        ) from None
 
 
 def device_entry(program: Program, target: Gpu) -> dict[str, Any]:

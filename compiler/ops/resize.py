@@ -152,7 +152,7 @@ def _nearest(x: Tensor, plan: list[tuple[int, Axis]], rounding: str, extra: list
         places[a] = _places(axis, coordinates[a], rounding)
 
     def fn(*i: Index) -> tirx.Expr:
-        value = x(*[places[a](y) if a in places else y for a, y in enumerate(i)])
+        value = x(*[places[a](y).astype("int64") if a in places else y for a, y in enumerate(i)])
         for a, axis in plan:
             outside = axis.outside(coordinates[a](i[a]))
             if outside is not None:
@@ -163,4 +163,7 @@ def _nearest(x: Tensor, plan: list[tuple[int, Axis]], rounding: str, extra: list
 
 
 def _places(axis: Axis, coordinates: Tensor, rounding: str) -> Tensor:
-    return stored((axis.out,), "int64", lambda y: nearest(axis, coordinates(y), rounding), [coordinates], "places")
+    def place(y: Index) -> tirx.Expr:
+        return nearest(axis, coordinates(y), rounding).astype("int32")  # not all devices have 64-bit integers
+
+    return stored((axis.out,), "int32", place, [coordinates], "places")

@@ -51,6 +51,14 @@ def graph(name: str) -> onnx.ModelProto:
             ],
             [("x", FLOAT, image)], [("y", FLOAT, None)],
         ),
+        "nearest": (
+            [node("Resize", ["x", "", constant(np.array([1, 1, 3, 2], np.float32))], ["y"])],
+            [("x", FLOAT, image)], [("y", FLOAT, None)],
+        ),
+        "linear": (
+            [node("Resize", ["x", "", constant(np.array([1, 1, 1.5, 2], np.float32))], ["y"], mode="linear")],
+            [("x", FLOAT, image)], [("y", FLOAT, None)],
+        ),
         # an open dimension, and rows of any length
         "attention": (
             [

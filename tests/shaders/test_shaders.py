@@ -24,7 +24,7 @@ SUFFIXES = {"metal": "metal", "webgpu": "wgsl"}
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shaders")
-    for name in ("convolutions", "attention", "numbers"):
+    for name in ("convolutions", "attention", "nearest", "linear", "numbers"):
         onnx.save(graph(name), folder / f"{name}.onnx")
     return folder
 
@@ -57,7 +57,7 @@ def test_every_launch_has_its_source_and_its_bytes(sources: Path, name: str, tar
 
 
 @pytest.mark.apt
-@pytest.mark.parametrize("name", ["convolutions", "attention"])
+@pytest.mark.parametrize("name", ["convolutions", "attention", "nearest"])
 def test_wgsl_gives_onnx_runtimes_answers(sources: Path, name: str) -> None:
     adapter = wgsl.adapter()
     if adapter is None:
@@ -80,6 +80,14 @@ def test_what_shaders_cannot_have_is_named(sources: Path, tmp_path: Path) -> Non
         edgert.compile(sources / "convolutions.onnx", tmp_path / "n", target="metal")
     with pytest.raises(UsageError, match=r"--emit source: for opencl there are edge"):
         edgert.compile(sources / "convolutions.onnx", tmp_path / "n", target="opencl", emit="source")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_code_generator_refuses_is_one_line(sources: Path, tmp_path: Path) -> None:
+    command = ["compile", f"{sources}/linear.onnx", "-o", f"{tmp_path}/n", "--target", "webgpu", "--emit", "source"]
+    done = CliRunner().invoke(main, command)  # its coordinates are computed in float64
+    assert done.exit_code == 3
+    assert re.fullmatch(r"edgert: Resize \S+: webgpu has no kernel for this form, .*f16 or f32\n", done.stderr)
     assert list(tmp_path.iterdir()) == []
 
 

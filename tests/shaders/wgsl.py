@@ -45,8 +45,17 @@ def run(folder: Path, adapter: Any, given: Mapping[str, np.ndarray]) -> dict[str
     for launch in manifest["device"]["launches"]:
         code = (folder / "kernels" / f"{launch['kernel']}.wgsl").read_text()
         module = device.create_shader_module(code=code)
+        # not layout="auto", which leaves out the buffers that a shader declares and does not read
+        kinds = [*(["storage"] * len(launch["buffers"])), "uniform"]
+        layout = device.create_bind_group_layout(
+            entries=[
+                {"binding": i, "visibility": wgpu.ShaderStage.COMPUTE, "buffer": {"type": kind}}
+                for i, kind in enumerate(kinds)
+            ]
+        )
         pipeline = device.create_compute_pipeline(
-            layout="auto", compute={"module": module, "entry_point": launch["kernel"]}
+            layout=device.create_pipeline_layout(bind_group_layouts=[layout]),
+            compute={"module": module, "entry_point": launch["kernel"]},
         )
         groups = -(-launch["items"] // launch["workgroup"])
         bound = [ios[n] if memory == "io" else memories[memory] for memory, n, _ in launch["buffers"]]
@@ -60,7 +69,7 @@ def run(folder: Path, adapter: Any, given: Mapping[str, np.ndarray]) -> dict[str
         entries.append({"binding": len(bound), "resource": {"buffer": uniform, "offset": 0, "size": 16}})
         compute = encoder.begin_compute_pass()
         compute.set_pipeline(pipeline)
-        compute.set_bind_group(0, device.create_bind_group(layout=pipeline.get_bind_group_layout(0), entries=entries))
+        compute.set_bind_group(0, device.create_bind_group(layout=layout, entries=entries))
         across = min(groups, MOST_GROUPS)
         compute.dispatch_workgroups(across, 1, -(-groups // across))
         compute.end()

@@ -27,28 +27,33 @@ def conv2d(call: Call, target: Target) -> list[Stage] | None:
     assert isinstance(target, Gpu)
     if s is None or {x.dtype, w.dtype} != {"float32"} or not (s.group == 1 or s.is_depthwise):
         return None
-    return [_Conv(call, s, x, w, target).stage()]
+    return [Conv(call, s, x, w, target).stage()]
 
 
-class _Conv:
+class Conv:
+    """One convolution under construction, of floats; conv2d_integer.py has those of bytes."""
+
+    dtype = "float32"  # of the sums
+
     def __init__(self, call: Call, s: ConvShape, x: Tensor, w: Tensor, target: Gpu) -> None:
         self.call, self.s, self.x, self.width = call, s, x, target.vector
         self.height = rows_of(s.out_width, target)
-        self.b = Grid(f"{'depthwise' if s.is_depthwise else 'conv2d'}_f32_{self.height}x{self.width}", target)
+        self.wide = -(-s.out_channels // self.width) * self.width
+        self.b = Grid(f"{'depthwise' if s.is_depthwise else 'conv2d'}_{x.dtype}_{self.height}x{self.width}", target)
         self.weights = self._packed(w, target)
 
     def _packed(self, w: Tensor, target: Gpu) -> Const:
+        """The weights as the kernel reads them."""
+        shape = (*self.s.kernel, self.s.group_in, self.wide)
+        return packed(target, shape, partial(self._padded, w), f"{w.name}.gpu.{self.wide}", w.name)
+
+    def _padded(self, w: Tensor) -> np.ndarray:
         """[O, C/group, kH, kW] -> [kH, kW, C/group, O], padded to whole vectors of output channels."""
-        s = self.s
-        wide = -(-s.out_channels // self.width) * self.width
+        data = np.asarray(w.data()).transpose(2, 3, 1, 0)  # type: ignore[misc]
+        return np.pad(data, ((0, 0), (0, 0), (0, 0), (0, self.wide - self.s.out_channels)))
 
-        def make() -> np.ndarray:
-            data = np.asarray(w.data()).transpose(2, 3, 1, 0)  # type: ignore[misc]
-            padded = np.zeros((*data.shape[:3], wide), np.float32)
-            padded[..., : s.out_channels] = data
-            return padded
-
-        return packed(target, (*s.kernel, s.group_in, wide), make, f"{w.name}.gpu.{wide}", w.name)
+    def start(self) -> None:
+        """What precedes the sums of a work item."""
 
     def stage(self) -> Stage:
         """The kernel."""
@@ -59,7 +64,8 @@ class _Conv:
             with b.items(product(grid)) as item:
                 self.n, oh, part, across = place_of(item, grid)
                 self.first = b.let(across * self.width)
-                self.tile = Tile(b, self.height, self.width)
+                self.tile = Tile(b, self.height, self.width, self.dtype)
+                self.start()
                 columns, stored = kept(b, b.let(part * self.height), self.height, s.out_width)
                 tops = b.let(oh * s.strides[0] - s.pads[0])
                 lefts = [b.let(ow * s.strides[1] - s.pads[1]) for ow in columns]
@@ -84,29 +90,37 @@ class _Conv:
 
     def tap(self, ky: Index, kx: Index, y: tirx.Expr, row_in: tirx.Expr | None, pixels: list) -> None:
         """Adds what one position of the kernel contributes."""
-        b, s, tile = self.b, self.s, self.tile
-        tests = [_both(row_in, column_in) for _, column_in in pixels]
+        b, tests = self.b, [_both(row_in, column_in) for _, column_in in pixels]
         tests = [None if test is None else b.let(test) for test in tests]
-
-        def read(r: int, channel: Index) -> tirx.Expr:
-            return b.load(self.image, self.n, y, pixels[r][0], channel)
-
-        if s.is_depthwise:
-            row, last = tile.vector(lambda v: b.load(self.taps, ky, kx, 0, self.first + v), True), s.channels - 1
-            even = s.channels % self.width == 0
-
-            def pixel(r: int, v: Index) -> tirx.Expr:
-                return read(r, self.first + v if even else tirx.min(self.first + v, last))
-
-            for r, test in enumerate(tests):
-                with nullcontext() if test is None else b.when(test):
-                    tile.multiply_add(r, tile.vector(partial(pixel, r), even), row)
+        if not self.s.is_depthwise:
+            self.products(ky, kx, y, pixels, tests)
             return
-        with b.serial(s.channels, "ci") as ci:
+        row, last = self.tile.vector(lambda v: b.load(self.taps, ky, kx, 0, self.first + v), True), self.s.channels - 1
+        even = self.s.channels % self.width == 0
+
+        def pixel(r: int, v: Index) -> tirx.Expr:
+            return self.read(y, pixels[r], self.first + v if even else tirx.min(self.first + v, last))
+
+        for r, test in enumerate(tests):
+            with nullcontext() if test is None else b.when(test):
+                self.multiplied(r, self.tile.vector(partial(pixel, r), even), row)
+
+    def read(self, y: tirx.Expr, pixel: tuple, channel: Index) -> tirx.Expr:
+        """An element of the image."""
+        return self.b.load(self.image, self.n, y, pixel[0], channel)
+
+    def multiplied(self, r: int, left: tirx.Var, right: tirx.Var) -> None:
+        """Adds a vector of channels of one pixel, of a depthwise convolution."""
+        self.tile.multiply_add(r, left, right)
+
+    def products(self, ky: Index, kx: Index, y: tirx.Expr, pixels: list, tests: list[tirx.Expr | None]) -> None:
+        """Adds all channels of the pixels; where a test fails, zeros."""
+        b, tile, zero = self.b, self.tile, tirx.const(0, "float32")
+        with b.serial(self.s.channels, "ci") as ci:
             row = tile.vector(lambda v: b.load(self.taps, ky, kx, ci, self.first + v), True)
             for r, test in enumerate(tests):
-                value = read(r, ci)
-                tile.add(r, b.let(value if test is None else tirx.Select(test, value, tirx.const(0, "float32"))), row)
+                value = self.read(y, pixels[r], ci)
+                tile.add(r, b.let(value if test is None else tirx.Select(test, value, zero)), row)
 
 
 def _both(a: tirx.Expr | None, b: tirx.Expr | None) -> tirx.Expr | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from tvm import tirx
@@ -43,19 +43,19 @@ def rms_norm(call: Call, target: Target) -> list[Stage] | None:
     return _norm(call, target, False)
 
 
-class _Shared:
+class Shared:
     """One row a group: item `lane` takes every element whose number has that remainder."""
 
-    def __init__(self, b: Grid, call: Call, axis: int) -> None:
-        self.b, self.rows = b, Rows(b, call, axis)
-        self.n, self.dtype, self.width = self.rows.length, self.rows.dtype, b.workgroup
+    def __init__(self, b: Grid, outer: Sequence[Index], length: Index, dtype: str) -> None:
+        """outer: the sizes that rows are counted by; dtype: what is computed in."""
+        self.b, self.outer, self.n, self.dtype, self.width = b, outer, length, dtype, b.workgroup
 
     @contextmanager
     def each(self) -> Iterator[list[tirx.Expr]]:
         """A group for each row."""
-        with self.b.groups(product(self.rows.outer)) as (group, self.lane):
+        with self.b.groups(product(self.outer)) as (group, self.lane):
             self.scratch = self.b.shared(self.width, self.dtype)
-            yield place_of(group, self.rows.outer)
+            yield place_of(group, self.outer)
 
     @contextmanager
     def elements(self) -> Iterator[tirx.Expr]:
@@ -91,8 +91,8 @@ def _softmax(call: Call, target: Target, log: bool) -> list[Stage] | None:
         return None
     b = Grid(f"{call.op.lower()}_rows_{call.outputs[0].dtype}", target)
     with b:
-        shared = _Shared(b, call, axis)
-        rows = shared.rows
+        rows = Rows(b, call, axis)
+        shared = Shared(b, rows.outer, rows.length, rows.dtype)
         with shared.each() as row:
             top = shared.reduce("max", lambda k: rows.load(row, k))
             total = shared.reduce("sum", lambda k: vmath.exp_flush(rows.load(row, k) - top))
@@ -111,8 +111,9 @@ def _norm(call: Call, target: Target, centred: bool) -> list[Stage] | None:
         return None
     b = Grid(f"{call.op.lower()}_rows_{x.dtype}", target)
     with b:
-        shared = _Shared(b, call, axis)
-        rows, n = shared.rows, as_expr(shared.n).astype(shared.dtype)
+        rows = Rows(b, call, axis)
+        shared = Shared(b, rows.outer, rows.length, rows.dtype)
+        n = as_expr(shared.n).astype(shared.dtype)
         weight, offset = b.arg(scale), None if bias is None else b.arg(bias)
         with shared.each() as row:
             mean = b.let(shared.reduce("sum", lambda k: rows.load(row, k)) / n) if centred else None
