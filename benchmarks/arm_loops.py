@@ -99,7 +99,7 @@ def innermost_loops(data: bytes) -> list[Loop]:
     backward = [
         (to, line.address)
         for line in lines
-        if line.mnemonic.startswith(("b.", "cb", "tb"))
+        if line.mnemonic.startswith(("b.", "cb", "tbz", "tbnz"))
         and (to := int(line.op_str.rpartition("#")[2], 16)) <= line.address
     ]
     inner = [

@@ -26,9 +26,11 @@ from targets.target import Target
 
 from .builder import Builder
 from .dot import QUAD, load_vector
+from .nibble_dot import halves
 from .nibbles import pack_nibbles, splat
 from .packing import pack_panels
 from .stage import Const
+from .storage import halves_are_read
 from .tensor import Index, Tensor
 
 STEP = 32  # neighbours along the depth that are unpacked together: those that a scale of the left side is for
@@ -77,7 +79,7 @@ class BlockCodes:
             return None
         return cls(
             codes, bits, size, zero, scale, minimum, super_scale, super_minimum, target.lanes("int32"),
-            "f16c" in target.features,
+            halves_are_read(target),
         )  # fmt: skip
 
     @property
@@ -231,7 +233,7 @@ class Reader:
         words: list[Vector] = []
         for word in range(first // 2, (first + count) // 2):
             loaded = b.let(self.load("low", panel, block * (QUADS // 2) + word))
-            words += [loaded & self._mask(0x0F), tirx.shift_right(loaded, self._by(4)) & self._mask(0x0F)]
+            words += [tirx.reinterpret(f"uint32x{lanes}", half) for half in halves(loaded, lanes)]
         if w.bits > 4:
             wide = w.bits - 4
             each = 8 // wide  # quads whose high bits are in one word

@@ -14,6 +14,7 @@ from targets.target import Target
 from .nibbles import pack_nibbles
 from .packing import pack_panels
 from .stage import Const
+from .storage import halves_are_read
 from .tensor import Tensor
 
 NARROW = {"int4": 4, "uint4": 4, "int8": 8, "uint8": 8}
@@ -128,7 +129,7 @@ class BlockedWeights:
         scale = self.scale
         assert scale is not None
         dtype = "float32"
-        if "f16c" in target.features or target.family == "gpu":  # halves are read by an instruction
+        if halves_are_read(target):
             with np.errstate(over="ignore"):
                 values = _numbers(scale)
                 dtype = "float16" if (values == values.astype(np.float16)).all() else "float32"

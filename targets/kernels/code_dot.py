@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from tvm import tirx
 
 from targets.target import Target
 
 from .dot import QUAD, WAYS
-from .nibble_dot import Sum, Vector, halves, sum_of
+from .nibble_dot import MOST, Sum, Vector, halves, neon, smull, sum_of, widens
 from .nibbles import splat
 
 # quads whose products, each at most 2 * (2^bits - 1) * 128, add up within 16 bits
@@ -40,7 +41,7 @@ def code_dot(target: Target, lanes: int, bits: int) -> CodeDot:
         return CodeDot(lambda acc, codes, words: whole(acc, [code for (code,) in codes], words), most)
     if target.dot == "pmaddwd":
         return _by_nibbles(sum_of(target, lanes), lanes)
-    dot = WAYS[target.dot](lanes)
+    dot = WAYS["sdot" if widens(target) else target.dot](lanes)
     flip = splat(0x80808080, "uint32", lanes)  # signed bytes on both sides
 
     def prepare(code: Vector) -> Prepared:
@@ -52,7 +53,19 @@ def code_dot(target: Target, lanes: int, bits: int) -> CodeDot:
             acc = dot.add(acc, dot.left(word, signed=True), code)
         return acc
 
+    if widens(target):
+        return CodeDot(_by_pairs, MOST, prepare, 128)
     return CodeDot(add, 2, prepare, 128, dot.registers)
+
+
+def _by_pairs(acc: Vector, codes: Sequence[Prepared], words: Sequence[tirx.Expr]) -> Vector:
+    """Products of two quads fit 16 bits: rows are quantized to -127 to 127, and 2 * 128 * 127 = 32512."""
+    held: list[list[Vector]] = [[], []]
+    for start in range(0, len(codes), 2):
+        pair = slice(start, start + 2)
+        for half, sums in zip(held, smull([code for (code,) in codes[pair]], words[pair]), strict=True):
+            half.append(neon("int32x4", "saddlp.v4i32.v8i16", sums))
+    return acc + neon("int32x4", "addp.v4i32", *(reduce(lambda p, q: p + q, half) for half in held))
 
 
 def _by_nibbles(whole: Sum, lanes: int) -> CodeDot:

@@ -46,6 +46,19 @@ def load_word(buffer: tirx.Var, *indices: tirx.Expr) -> tirx.Expr:
     return tirx.reinterpret("int32", four)
 
 
+def load_words(b: Builder, target: Target, buffer: tirx.Var, count: int, *indices: tirx.Expr) -> list[tirx.Expr]:
+    """`count` neighbours of what load_word gives, as the target takes them into multiplications with least effort."""
+    *lead, last = indices
+    if not target.triple.startswith("aarch64") or count % QUAD:
+        return [b.let(load_word(buffer, *lead, last + q * QUAD)) for q in range(count)]
+    # a word of a register is multiplied with, or spread, from where it is
+    vectors = [
+        b.let(tirx.reinterpret("int32x4", load_vector(buffer, *lead, last + q * QUAD, count=4 * QUAD)))
+        for q in range(0, count, QUAD)
+    ]
+    return [tirx.Shuffle([vector], [tirx.const(lane, "int32")]) for vector in vectors for lane in range(QUAD)]
+
+
 def _vector(value: tirx.Expr, lanes: int) -> Vector:
     return tirx.Broadcast(value, lanes)
 
@@ -133,7 +146,9 @@ class _Sdot(Dot):
 
     def _dot(self, name: str, acc: Vector, x: Vector, weights: Vector) -> Vector:
         kind = f"llvm.aarch64.neon.{name}.v{self.lanes}i32.v{QUAD * self.lanes}i8"
-        return _intrinsic(kind, f"int32x{self.lanes}", acc, x, weights)
+        # signed bytes in this order: a lane of a register multiplies only as the second
+        both = (weights, x) if name == "sdot" else (x, weights)
+        return _intrinsic(kind, f"int32x{self.lanes}", acc, *both)
 
 
 class _Usdot(_Sdot):

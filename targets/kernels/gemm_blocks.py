@@ -17,7 +17,7 @@ from targets.target import Target
 from .block_codes import LINE, QUADS, STEP, SUPER, BlockCodes, Reader
 from .builder import Builder
 from .code_dot import code_dot
-from .dot import QUAD, load_vector, load_word, store_vector
+from .dot import QUAD, load_vector, load_words, store_vector
 from .gemm_tasks import known_rows, row_tiles
 from .nibbles import splat
 from .panels import TASK_BYTES
@@ -191,9 +191,8 @@ class GemmBlocks:
             unpacked = self.reader.codes(panel, block, start, self.held)
             codes = [tuple(b.let(v) for v in self.dot.prepare(code)) for code in unpacked]
             for i in range(count):
-                words = [
-                    b.let(load_word(self.left, first + i, block * STEP + (start + q) * QUAD)) for q in range(self.held)
-                ]
+                at = block * STEP + start * QUAD
+                words = load_words(b, self.target, self.left, self.held, first + i, at)
                 for low in range(0, self.held, self.most):
                     part, several = (start + low) // each, slice(low, low + self.most)
                     acc = sums[i].get(part)

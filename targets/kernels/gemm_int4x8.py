@@ -12,7 +12,7 @@ from targets.target import Target
 
 from .blocked_weights import BlockedWeights
 from .builder import Builder
-from .dot import QUAD, load_vector, load_word, store_vector
+from .dot import QUAD, load_vector, load_words, store_vector
 from .nibble_dot import MOST, halves, sum_of
 from .nibbles import WORD, splat
 from .panels import walk
@@ -99,10 +99,8 @@ class _Kernel:
                 loaded = b.let(load_vector(self.codes, panel, block * (self.quads // 2) + word, _int(0), count=lanes))
                 codes += [b.let(half) for half in halves(loaded, lanes)]
             for i in range(count):
-                words = [
-                    b.let(load_word(self.left, first + i, block * self.weights.step + (start + q) * QUAD))
-                    for q in range(quads)
-                ]
+                at = block * self.weights.step + start * QUAD
+                words = load_words(b, self.target, self.left, quads, first + i, at)
                 acc = sums[i] if start else self._begin(first + i, block)
                 made = b.let(self.add(acc, codes, words))
                 sums[i : i + 1] = [made]

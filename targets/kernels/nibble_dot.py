@@ -3,6 +3,9 @@
 vpdpbusd   x86 VNNI: unsigned times signed bytes, four products and the sum in one instruction
 pmaddubsw  AVX2 and AVX-512 without it: pairs in 16 bits, which cannot saturate: 2 * 15 * 128 = 3840, and eight of them
            fit, too, before they are widened
+sdot       Arm's dotprod, which is for signed bytes: codes are as good as those. Words come out of vectors of four, from
+           which the instruction takes one by itself
+smull      64-bit Arm without it: each product in 16 bits, as with pmaddubsw, and pairs added up at last
 smlad      Cortex-M with DSP instructions: codes 0 and 2, 1 and 3 of a word by a mask each, two products at once
 portable   plain arithmetic, for any target
 """
@@ -10,6 +13,7 @@ portable   plain arithmetic, for any target
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import TypeAlias
 
 from tvm import tirx
@@ -29,15 +33,21 @@ _WD = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}
 
 def halves(words: Vector, lanes: int) -> tuple[Vector, Vector]:
     """The low and the high four codes of each word, as bytes in an int8 vector."""
-    mask = splat(0x0F0F0F0F, "uint32", lanes)
-    high = tirx.shift_right(words, splat(4, "uint32", lanes))
-    kind = f"int8x{QUAD * lanes}"
-    return tirx.reinterpret(kind, words & mask), tirx.reinterpret(kind, high & mask)
+    kind, codes = f"int8x{QUAD * lanes}", tirx.reinterpret(f"uint8x{QUAD * lanes}", words)
+    low, high = codes & splat(0x0F, "uint8", QUAD * lanes), tirx.shift_right(codes, splat(4, "uint8", QUAD * lanes))
+    return tirx.reinterpret(kind, low), tirx.reinterpret(kind, high)
+
+
+def widens(target: Target) -> bool:
+    """Whether products of bytes are best taken in 16 bits, by 64-bit Arm's smull."""
+    return target.dot == "portable" and target.triple.startswith("aarch64")
 
 
 def sum_of(target: Target, lanes: int) -> Sum:
     """add(acc, codes, words): acc + the products of each vector of codes with four signed bytes in an int32 word."""
-    ways = {"vpdpbusd": _vpdpbusd, "pmaddwd": _pmaddubsw, "smlad": _smlad}
+    ways = {"vpdpbusd": _vpdpbusd, "pmaddwd": _pmaddubsw, "sdot": _sdot, "usdot": _sdot, "smlad": _smlad}
+    if widens(target):
+        return _smull(lanes)
     return ways.get(target.dot, _portable)(lanes)
 
 
@@ -66,6 +76,48 @@ def _pmaddubsw(lanes: int) -> Sum:
         assert pairs is not None
         ones = splat(1, "int16", 2 * lanes)
         return acc + tirx.call_llvm_pure_intrin(f"int32x{lanes}", f"llvm.x86.{_WD[lanes]}", pairs, ones)
+
+    return add
+
+
+def _sdot(lanes: int) -> Sum:
+    dot = WAYS["sdot"](lanes)
+
+    def add(acc: Vector, codes: Sequence[Vector], words: Sequence[tirx.Expr]) -> Vector:
+        for code, word in zip(codes, words, strict=True):
+            acc = dot.add(acc, dot.left(word, signed=True), (code,))
+        return acc
+
+    return add
+
+
+def smull(codes: Sequence[Vector], words: Sequence[tirx.Expr]) -> tuple[Vector, Vector]:
+    """On 64-bit Arm, sums in int16x8 of the products of signed bytes: of the columns 0 and 1, four each, and 2 and 3."""
+
+    def half(vector: Vector, which: int) -> Vector:
+        return tirx.Shuffle([vector], [tirx.const(8 * which + i, "int32") for i in range(8)])
+
+    def products(which: int) -> Vector:
+        return reduce(lambda p, q: p + q, [
+            neon("int16x8", "smull.v8i16", half(code, which), half(_spread(word, 4), which))
+            for code, word in zip(codes, words, strict=True)
+        ])  # fmt: skip
+
+    return products(0), products(1)
+
+
+def neon(dtype: str, name: str, *operands: Vector) -> Vector:
+    """One of 64-bit Arm's vector instructions, by LLVM's name for it."""
+    return tirx.call_llvm_pure_intrin(dtype, f"llvm.aarch64.neon.{name}", *operands)
+
+
+def _smull(lanes: int) -> Sum:
+    assert lanes == 4, "a register of 128 bits"
+
+    def add(acc: Vector, codes: Sequence[Vector], words: Sequence[tirx.Expr]) -> Vector:
+        assert len(codes) <= MOST, "sums would leave 16 bits"
+        both = neon("int16x8", "addp.v8i16", *smull(codes, words))
+        return acc + neon("int32x4", "saddlp.v4i32.v8i16", both)
 
     return add
 

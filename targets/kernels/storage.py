@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from tvm import tirx
 
+from targets.target import Target
+
 LARGEST_HALF = 65504.0
 
 
@@ -19,6 +21,11 @@ def expression_dtype(dtype: str) -> str:
 def storage_dtype(dtype: str) -> str:
     """The type of a buffer's elements: a bool is a byte, a bfloat16 its bits (TVM legalises no bound values)."""
     return {"bool": "uint8", "bfloat16": "uint16"}.get(dtype, expression_dtype(dtype))
+
+
+def halves_are_read(target: Target) -> bool:
+    """Whether an instruction reads vectors of float16 as float32."""
+    return target.family == "gpu" or target.triple.startswith("aarch64") or "f16c" in target.features
 
 
 def as_halves(values: np.ndarray) -> np.ndarray:

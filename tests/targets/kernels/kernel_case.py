@@ -14,6 +14,8 @@ from targets.kernels.registry import Call, stages_for
 from targets.kernels.tensor import Index, Tensor
 from targets.target import Target
 
+from .emulated import device, run_emulated
+
 EPS = float(np.finfo(np.float32).eps)
 
 
@@ -38,6 +40,19 @@ BYTE_ISAS = [
     pytest.param(replace(all_targets()["x86-64-avx2"], dot="portable"), id="portable"),
 ]
 
+# 64-bit Arm, emulated: without dot products, with those of signed bytes, and with i8mm
+ARM_ISAS = [
+    pytest.param(
+        all_targets()[name],
+        id=name,
+        marks=[
+            pytest.mark.apt,
+            pytest.mark.skipif(bool(device(all_targets()[name]).missing()), reason="no qemu-aarch64 (apt: qemu-user-static)"),
+        ],
+    )
+    for name in ("aarch64", "cortex-a76", "cortex-x2")
+]
+
 
 def leaf(array: np.ndarray, name: str, shape: Sequence[Index] | None = None, constant: bool = False) -> Tensor:
     """A graph value that holds `array`; its shape may be given with symbolic dimensions."""
@@ -58,7 +73,8 @@ def run(
     call = Call(op, attrs, list(inputs), [out], final, [result], config or {})
     stages = stages_for(call, target)
     assert stages is not None, f"{op}: no template takes it"
-    (array,) = run_stages(stages, {id(t): a for t, a in feeds.items()}, [result], target, dims)
+    run_all = run_emulated if target.triple.startswith("aarch64") else run_stages
+    (array,) = run_all(stages, {id(t): a for t, a in feeds.items()}, [result], target, dims)
     return array
 
 

@@ -17,7 +17,7 @@ from targets.kernels.stage import Const
 from targets.kernels.tensor import Tensor, compute
 from targets.target import Target
 
-from .kernel_case import BYTE_ISAS, ISAS, assert_close, leaf, run
+from .kernel_case import ARM_ISAS, BYTE_ISAS, ISAS, assert_close, leaf, run
 
 PORTABLE = pytest.param(replace(all_targets()["x86-64-avx2"], dot="portable"), id="portable")
 KINDS = ("int4", "uint4", "int8", "uint8")
@@ -173,7 +173,7 @@ def test_rows_are_quantized_exactly(target, m: int, k: int, block: int) -> None:
         np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("target", BYTE_ISAS)
+@pytest.mark.parametrize("target", BYTE_ISAS + ARM_ISAS)
 @pytest.mark.parametrize("kind", ["int4", "uint4"])
 @pytest.mark.parametrize(
     ("m", "k", "n", "block", "swapped"),

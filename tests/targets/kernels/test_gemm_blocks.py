@@ -19,7 +19,7 @@ from targets.kernels.stage import Const
 from targets.kernels.tensor import Tensor, compute
 from targets.target import Target
 
-from .kernel_case import BYTE_ISAS, assert_close, leaf, run
+from .kernel_case import ARM_ISAS, BYTE_ISAS, assert_close, leaf, run
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,14 @@ def test_every_type(target: Target, name: str, m: int, n: int, k: int, sums: int
     check(got, x, w, more, target)
 
 
+@pytest.mark.parametrize("target", ARM_ISAS)
+@pytest.mark.parametrize("name", ["q4_1", "q5_0", "q6_k", "q8_0"])
+def test_on_emulated_arm(target: Target, name: str) -> None:
+    w = Weights(name, 26, 256)
+    x = Rows(3, 256, 0 if w.kind.minimum else w.kind.size)
+    check(run("edgert.GemmBlocks", w.attrs, [*x.feeds, *w.leaves], (3, 26), x.feeds, target), x, w)
+
+
 @pytest.mark.parametrize("target", BYTE_ISAS)
 @pytest.mark.parametrize("name", ["q4_1", "q5_0", "q6_k", "q8_0"])
 def test_rows_known_at_run_time(target: Target, name: str) -> None:
@@ -150,7 +158,7 @@ def test_rows_known_at_run_time(target: Target, name: str) -> None:
         check(arrays[id(result)], x, w, target=target)
 
 
-@pytest.mark.parametrize("target", BYTE_ISAS)
+@pytest.mark.parametrize("target", BYTE_ISAS + ARM_ISAS)
 @pytest.mark.parametrize("name", ["q4_0", "q5_0", "q6_k", "q8_0"])
 @pytest.mark.parametrize("x", [127, -127])
 def test_extreme_bytes_do_not_saturate(target: Target, name: str, x: int) -> None:
