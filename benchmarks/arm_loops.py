@@ -30,13 +30,13 @@ class Case:
     target: str
     kind: str
     left: str
-    instruction: str  # as disassembled, with the arrangement of its result
-    products: int  # multiply-accumulates of one instruction
+    instruction: str  # as disassembled, with the arrangement of its result; or several that do it together
+    products: float  # multiply-accumulates of one instruction
     right: str = "int8"
     op: str = "edgert.GemmInteger"
 
 
-def _floats(target: str, kind: str, instruction: str, products: int) -> Case:
+def _floats(target: str, kind: str, instruction: str, products: float) -> Case:
     return Case(target, kind, "float32", instruction, products, "float32", "edgert.Gemm")
 
 
@@ -44,6 +44,7 @@ CASES = (
     _floats("cortex-a53", "float32", "fmla.4s", 4),
     _floats("cortex-a76", "float32", "fmla.4s", 4),
     _floats("cortex-a76-fp16", "float32 as float16", "fmla.8h", 8),
+    Case("cortex-a53", "int8", "int8", "smull.8h smlal2.8h sadalp.4s", 16 / 3),
     Case("cortex-a76", "int8", "int8", "sdot.4s", 16),
     Case("cortex-x2", "int8", "int8", "smmla.4s", 32),
     Case("cortex-x2", "uint8 by int8", "uint8", "usmmla.4s", 32),
@@ -60,20 +61,24 @@ class Loop:
         """Instructions for each multiply-accumulate."""
         return self.counts.total() / self.macs(case)
 
+    def multiplying(self, case: Case) -> int:
+        """How many instructions multiply and add."""
+        return sum(self.counts[name] for name in case.instruction.split())
+
     def macs(self, case: Case) -> int:
         """Multiply-accumulates of one turn."""
-        return self.counts[case.instruction] * case.products
+        return round(self.multiplying(case) * case.products)
 
     def ratio(self, case: Case) -> float:
         """Instructions for each one that multiplies: 1 is ideal."""
-        return self.counts.total() / self.counts[case.instruction]
+        return self.counts.total() / self.multiplying(case)
 
 
 def hot_loop(case: Case) -> Loop:
     """The hot loop of the case's kernel."""
     loops = innermost_loops(object_code(case))
     assert loops, f"{case.target}: no loop"
-    return max(loops, key=lambda loop: loop.counts[case.instruction])
+    return max(loops, key=lambda loop: loop.multiplying(case))
 
 
 def object_code(case: Case) -> bytes:
@@ -121,8 +126,9 @@ def table(cases: Sequence[Case] = CASES) -> str:
     rows = []
     for case in cases:
         loop = hot_loop(case)
-        rest = ", ".join(f"{n} {name}" for name, n in loop.counts.most_common() if name != case.instruction)
-        count = f"{loop.counts[case.instruction]} {case.instruction}"
+        names = case.instruction.split()
+        rest = ", ".join(f"{n} {name}" for name, n in loop.counts.most_common() if name not in names)
+        count = ", ".join(f"{loop.counts[name]} {name}" for name in names)
         costs = [f"{loop.per_product(case):.4f}", f"{1 / case.products:.4f}", f"{loop.ratio(case):.3f}"]
         rows.append([f"`{case.target}`", case.kind, count, rest, loop.macs(case), *costs])
     return markdown(

@@ -12,7 +12,7 @@ from .target import HALF_FROM, Target
 
 # fmt: off
 _BASE = Target(
-    "aarch64", "aarch64-unknown-linux-gnu", "generic", ("fp", "asimd"), vector_bytes=16, registers=32, dot="portable",
+    "aarch64", "aarch64-unknown-linux-gnu", "generic", ("fp", "asimd"), vector_bytes=16, registers=32, dot="smull",
 )
 _A53 = replace(_BASE, name="cortex-a53", cpu="cortex-a53", base=_BASE.name)
 _A76 = replace(

@@ -13,8 +13,8 @@ from tvm import tirx
 
 from targets.target import Target
 
-from .dot import QUAD, WAYS
-from .nibble_dot import MOST, Sum, Vector, halves, neon, smull, sum_of, widens
+from .dot import QUAD, WAYS, neon
+from .nibble_dot import MOST, Sum, Vector, halves, smull, sum_of
 from .nibbles import splat
 
 # quads whose products, each at most 2 * (2^bits - 1) * 128, add up within 16 bits
@@ -41,7 +41,7 @@ def code_dot(target: Target, lanes: int, bits: int) -> CodeDot:
         return CodeDot(lambda acc, codes, words: whole(acc, [code for (code,) in codes], words), most)
     if target.dot == "pmaddwd":
         return _by_nibbles(sum_of(target, lanes), lanes)
-    dot = WAYS["sdot" if widens(target) else target.dot](lanes)
+    dot = WAYS[target.dot](lanes)
     flip = splat(0x80808080, "uint32", lanes)  # signed bytes on both sides
 
     def prepare(code: Vector) -> Prepared:
@@ -53,7 +53,7 @@ def code_dot(target: Target, lanes: int, bits: int) -> CodeDot:
             acc = dot.add(acc, dot.left(word, signed=True), code)
         return acc
 
-    if widens(target):
+    if target.dot == "smull":
         return CodeDot(_by_pairs, MOST, prepare, 128)
     return CodeDot(add, 2, prepare, 128, dot.registers)
 

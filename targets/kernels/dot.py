@@ -9,6 +9,7 @@ smlad     Cortex-M with DSP instructions: two products at once, without vectors 
 sdot      Arm's dotprod: signed bytes on both sides. Unsigned ones are taken 128 smaller, and 128 times the weights
           added, which is one more instruction
 usdot     Arm's i8mm: unsigned times signed bytes, and sdot for signed ones
+smull     64-bit Arm without either: products in 16 bits, added up in pairs; unsigned bytes as with sdot
 portable  plain arithmetic, for any target
 """
 
@@ -65,6 +66,11 @@ def _vector(value: tirx.Expr, lanes: int) -> Vector:
 
 def _intrinsic(name: str, dtype: str, *operands: tirx.Expr) -> Vector:
     return tirx.call_llvm_pure_intrin(dtype, name, *operands)
+
+
+def neon(dtype: str, name: str, *operands: Vector) -> Vector:
+    """One of 64-bit Arm's vector instructions, by LLVM's name for it."""
+    return _intrinsic(f"llvm.aarch64.neon.{name}", dtype, *operands)
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,18 @@ class _Sdot(Dot):
         return _intrinsic(kind, f"int32x{self.lanes}", acc, *both)
 
 
+class _Smull(_Sdot):
+    def _dot(self, name: str, acc: Vector, x: Vector, weights: Vector) -> Vector:
+        def half(vector: Vector, which: int) -> Vector:
+            return tirx.Shuffle([vector], [tirx.const(8 * which + i, "int32") for i in range(8)])
+
+        pairs = []
+        for which in (0, 1):
+            products = neon("int16x8", "smull.v8i16", half(weights, which), half(x, which))
+            pairs.append(neon("int32x4", "saddlp.v4i32.v8i16", products))
+        return acc + neon("int32x4", "addp.v4i32", *pairs)
+
+
 class _Usdot(_Sdot):
     def left(self, word: tirx.Expr, signed: bool) -> tuple[Vector, ...]:
         # two of the same: that is how `add` knows unsigned bytes
@@ -189,6 +207,7 @@ WAYS: dict[str, Callable[[int], Dot]] = {
     "pmaddwd": lambda lanes: _Pmaddwd(lanes, signed_left=True, registers=2),
     "sdot": lambda lanes: _Sdot(lanes, signed_left=True, registers=1, fastest="int8"),
     "usdot": lambda lanes: _Usdot(lanes, signed_left=True, registers=1),
+    "smull": lambda lanes: _Smull(lanes, signed_left=True, registers=1, fastest="int8"),
     "portable": lambda lanes: _Portable(lanes, signed_left=True, registers=4),
 }
 

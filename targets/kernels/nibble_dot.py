@@ -20,7 +20,7 @@ from tvm import tirx
 
 from targets.target import Target
 
-from .dot import QUAD, WAYS
+from .dot import QUAD, WAYS, neon
 from .dot_dsp import DspDot
 from .nibbles import splat
 
@@ -38,16 +38,10 @@ def halves(words: Vector, lanes: int) -> tuple[Vector, Vector]:
     return tirx.reinterpret(kind, low), tirx.reinterpret(kind, high)
 
 
-def widens(target: Target) -> bool:
-    """Whether products of bytes are best taken in 16 bits, by 64-bit Arm's smull."""
-    return target.dot == "portable" and target.triple.startswith("aarch64")
-
-
 def sum_of(target: Target, lanes: int) -> Sum:
     """add(acc, codes, words): acc + the products of each vector of codes with four signed bytes in an int32 word."""
-    ways = {"vpdpbusd": _vpdpbusd, "pmaddwd": _pmaddubsw, "sdot": _sdot, "usdot": _sdot, "smlad": _smlad}
-    if widens(target):
-        return _smull(lanes)
+    ways = {"vpdpbusd": _vpdpbusd, "pmaddwd": _pmaddubsw, "sdot": _sdot, "usdot": _sdot, "smull": _smull,
+            "smlad": _smlad}  # fmt: skip
     return ways.get(target.dot, _portable)(lanes)
 
 
@@ -92,7 +86,7 @@ def _sdot(lanes: int) -> Sum:
 
 
 def smull(codes: Sequence[Vector], words: Sequence[tirx.Expr]) -> tuple[Vector, Vector]:
-    """On 64-bit Arm, sums in int16x8 of the products of signed bytes: of the columns 0 and 1, four each, and 2 and 3."""
+    """On 64-bit Arm, sums in int16x8 of products of signed bytes: of the columns 0 and 1, four each, and of 2 and 3."""
 
     def half(vector: Vector, which: int) -> Vector:
         return tirx.Shuffle([vector], [tirx.const(8 * which + i, "int32") for i in range(8)])
@@ -104,11 +98,6 @@ def smull(codes: Sequence[Vector], words: Sequence[tirx.Expr]) -> tuple[Vector, 
         ])  # fmt: skip
 
     return products(0), products(1)
-
-
-def neon(dtype: str, name: str, *operands: Vector) -> Vector:
-    """One of 64-bit Arm's vector instructions, by LLVM's name for it."""
-    return tirx.call_llvm_pure_intrin(dtype, f"llvm.aarch64.neon.{name}", *operands)
 
 
 def _smull(lanes: int) -> Sum:

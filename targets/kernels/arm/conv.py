@@ -14,7 +14,7 @@ from ..stage import Leaf, Stage
 from ..tails import unravel
 from ..tensor import Index, Tensor, as_expr, simplify
 from .micro import micro_for
-from .packing import Read, weights_const
+from .packing import Read, moved_const, weights_const
 from .product import LEAST_COLS, LEAST_ROWS, Product
 
 
@@ -28,8 +28,7 @@ def arm_conv(call: Call, target: Target, x: Leaf, w: Tensor, s: ConvShape) -> St
     # what a kernel row reads lies side by side, unless some of it is outside
     runs = s.kernel[0] if s.dilations[1] == 1 and not padded else s.kernel[0] * s.kernel[1]
     depth = s.depth // runs
-    way = micro_for(target, x.dtype, s.depth, s.out_channels)
-    if way is None or s.group > 1 or known_rows(rows) < LEAST_ROWS or s.out_channels < LEAST_COLS:
+    if s.group > 1 or known_rows(rows) < LEAST_ROWS or s.out_channels < LEAST_COLS:
         return None
     if "mr" in call.config or padded and x.dtype != "float32":
         return None
@@ -38,9 +37,13 @@ def arm_conv(call: Call, target: Target, x: Leaf, w: Tensor, s: ConvShape) -> St
         data = np.asarray(w.data())  # type: ignore[misc]
         return data.transpose(2, 3, 1, 0).reshape(-1, s.out_channels)
 
+    way = micro_for(target, x.dtype, s.depth, s.out_channels, matrix)
+    if way is None:
+        return None
     const = weights_const(w.name, matrix, depth, s.out_channels, way, f"{w.name}:conv", runs)
+    moved = moved_const(w.name, matrix, s.out_channels, f"{w.name}:conv") if way.moved else None
     kernel = f"conv{s.kernel[0]}x{s.kernel[1]}_nhwc"
-    made = Product(call, target, kernel, rows, x, const, way, runs, depth, s.out_channels)
+    made = Product(call, target, kernel, rows, x, const, way, runs, depth, s.out_channels, moved)
     return made.stage(lambda count, first: _Window(made, s, count, first, runs).source)
 
 

@@ -1,18 +1,24 @@
 """Inner loops for 64-bit Arm: up to 8 rows x a panel of columns in 24 vector registers, over packed rows and weights.
 
 Compilers load the left side's elements one by one and spill tiles of this size, so the loops are written out: the left
-side comes packed, eight rows side by side for every step, and is multiplied by lane (fmla, sdot) or as rows of a matrix
-(smmla). Registers 8 to 31 hold sums, 0 to 7 what is being multiplied. The layouts and tiles are those of Arm's and
-Google's published kernels (Arm Compute Library's "interleaved" GEMMs, gemmlowp, XNNPACK); the text is made here.
+side comes packed, eight rows side by side for every step, and is multiplied by lane (fmla, sdot), as rows of a matrix
+(smmla) or row by column (smull: wide.py). Registers 8 to 31 hold sums, 0 to 7 what is being multiplied. The layouts and
+tiles are those of Arm's and Google's published kernels (Arm Compute Library's "interleaved" GEMMs, gemmlowp, XNNPACK);
+the text is made here.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from targets.dtypes import item_size
 from targets.target import Target
+
+from .wide import FOUR, Wide
 
 ROWS = 8  # of a tile
 TURN = 4  # steps written out in a turn of the loop
@@ -39,19 +45,30 @@ class Micro:
     width: int  # columns of a panel
     products: int
     most_steps: int = 0  # sums of so many steps are added up in float32, where instructions sum in less; 0: any
+    moved: bool = False  # whether the left side is multiplied 128 smaller than it is
 
     @property
     def matrix(self) -> bool:
         """Whether registers hold 2 x 2 sums."""
         return self.instruction.endswith("mmla")
 
+    @property
+    def parts(self) -> int:
+        """How many of `unit` one row's part of a step takes."""
+        return self.depth * item_size(self.weights) // item_size(self.unit)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row's part of a step."""
+        return self.parts * item_size(self.unit)
+
     def steps(self, depth: int) -> int:
         """Steps of a sum of `depth` products."""
         return -(-depth // self.depth)
 
     def narrow(self) -> Micro:
-        """The same with fewer columns."""
-        return replace(self, width=self.width // 3 * 2)
+        """The same with fewer columns, where it has many."""
+        return self if self.width < 12 else replace(self, width=self.width // 3 * 2)
 
 
 FMLA = Micro("fmla", "fmla", "asimd", "float32", "float32", "float32", "float32", 1, 4, 12, 4)
@@ -60,16 +77,31 @@ SMMLA = Micro("smmla", "smmla", "i8mm", "int8", "int8", "int32", "int64", 8, 2, 
 USMMLA = Micro("usmmla", "usmmla", "i8mm", "uint8", "int8", "int32", "int64", 8, 2, 12, 32)
 # sums of float16 stay short: the error of n additions grows with the square root of n
 HALF = Micro("fmla8h", "fmla", "asimdhp", "float32", "float16", "float32", "float16", 1, 4, 24, 8, most_steps=64)
-WAYS = (SMMLA, USMMLA, SDOT, HALF, FMLA)  # the first that fits is taken
+# two products in 16 bits: 2 * 128 * 127 fits, but not 2 * 128 * 128
+SMULL = Micro("smull", "smull", "asimd", "int8", "int8", "int32", "int64", 16, 1, 4, 8)
+SMULL_ALL = replace(SMULL, name="smull_all")  # for weights of -128
+WAYS = (SMMLA, USMMLA, SDOT, SMULL, HALF, FMLA)  # the first that fits is taken
 
 
-def micro_for(target: Target, left: str, depth: int, cols: int) -> Micro | None:
-    """The way for a left side of this type and so many weights, its panel as wide as suits the columns."""
+def micro_for(
+    target: Target, left: str, depth: int, cols: int, weights: Callable[[], np.ndarray] | None = None
+) -> Micro | None:
+    """The way for a left side of this type and so many weights, its panel as wide as suits the columns.
+
+    weights: all of them, which are looked at where the way depends on their range.
+    """
     if not target.triple.startswith("aarch64"):
         return None
-    ways = (way for way in WAYS if way is not HALF or target.halves(depth * cols))
-    way = next((way for way in ways if way.left == left and way.needs in target.features), None)
-    return way and min((way, way.narrow()), key=lambda w: -(-cols // w.width) * (w.width * SUMS + w.width))
+    ways = [way for way in WAYS if way.needs in target.features and (way is not HALF or target.halves(depth * cols))]
+    way = next((way for way in ways if way.left == left), None)
+    if way is None and left == "uint8":
+        way = next((way for way in ways if way.left == "int8"), None)
+        way = way and replace(way, left=left, moved=True)
+    if way is None:
+        return None
+    if way.name == SMULL.name and (weights is None or weights().min(initial=0) == -128):
+        way = replace(SMULL_ALL, left=way.left, moved=way.moved)
+    return min((way, way.narrow()), key=lambda w: -(-cols // w.width) * (w.width * SUMS + w.width))
 
 
 def function(way: Micro, rows: int, first: bool, target: Target) -> tuple[str, str]:
@@ -78,15 +110,21 @@ def function(way: Micro, rows: int, first: bool, target: Target) -> tuple[str, s
     sums: [8][width] of way.sums; rows: [steps][8] units; weights: [steps][width][depth]. The name holds a digest of the
     text, so that kernels which call it are told apart by their own text.
     """
-    text = _body(way, rows, first).replace("\n", r"\0A")
     clobbered = ",".join(f"~{{v{i}}}" for i in range(32))
-    # LLVM takes the text for one instruction and would write loops around it out: hence noduplicate
+    calls = []
+    for number, (text, sums, left) in enumerate(_parts(way, rows, first)):
+        text = text.replace("\n", r"\0A")
+        # LLVM takes the text for one instruction and would write loops around it out: hence noduplicate
+        calls.append(f"""  %sums{number} = getelementptr i8, ptr %sums, i64 {sums}
+  %left{number} = getelementptr i8, ptr %left, i64 {left}
+  %unused{number} = call {{i64, i64, i64, i64, i64}} asm sideeffect "{text}",
+    "=&r,=&r,=&r,=&r,=&r,0,1,2,3,4,{clobbered},~{{cc}},~{{memory}}"
+    (ptr %sums{number}, ptr %left{number}, ptr %weights, i64 %turns, i64 %rest) noduplicate""")
+    body = "\n".join(calls)
     ir = f"""(ptr %sums, ptr %left, ptr %weights, i64 %steps) "target-cpu"="{target.cpu}" {{
   %turns = lshr i64 %steps, {TURN.bit_length() - 1}
   %rest = and i64 %steps, {TURN - 1}
-  %unused = call {{i64, i64, i64, i64, i64}} asm sideeffect "{text}",
-    "=&r,=&r,=&r,=&r,=&r,0,1,2,3,4,{clobbered},~{{cc}},~{{memory}}"
-    (ptr %sums, ptr %left, ptr %weights, i64 %turns, i64 %rest) noduplicate
+{body}
   ret void
 }}"""
     digest = hashlib.sha256(ir.encode()).hexdigest()[:8]
@@ -94,13 +132,24 @@ def function(way: Micro, rows: int, first: bool, target: Target) -> tuple[str, s
     return name, f"define internal void @{name}{ir}"
 
 
-def _body(way: Micro, rows: int, first: bool) -> str:
-    kind = _Matrix(way, rows) if way.matrix else _Half(way, rows) if way.name == HALF.name else _Lanes(way, rows)
-    begin = [f"movi v{r}.2d, #0" for r in kind.registers()] if first or way.most_steps else [*kind.loads()]
-    turn = [*kind.turn(), "subs $3, $3, #1", "b.ne 1b"]
-    rest = [*kind.step(), "subs $4, $4, #1", "b.ne 3b"]
-    end = [*kind.stores(first)]
-    return "\n".join([*begin, "cbz $3, 2f", "1:", *turn, "2:", "cbz $4, 4f", "3:", *rest, "4:", *end])
+def _parts(way: Micro, rows: int, first: bool) -> Iterator[tuple[str, int, int]]:
+    """Loops one after the other, each with the bytes where its sums and its rows begin."""
+    if way.instruction != "smull":
+        kind = _Matrix(way, rows) if way.matrix else _Half(way, rows) if way.name == HALF.name else _Lanes(way, rows)
+        begin = [f"movi v{r}.2d, #0" for r in kind.registers()] if first or way.most_steps else [*kind.loads()]
+        yield _loop(begin, kind.turn(), kind.step(), kind.stores(first)), 0, 0
+        return
+    for start in range(0, rows, FOUR):
+        wide = Wide(min(FOUR, rows - start), way.name == SMULL.name)
+        step = [*wide.step()]
+        text = _loop(wide.begin(), step * TURN, step, wide.stores(first))
+        yield text, start * way.width * item_size(way.sums), start * way.row_bytes
+
+
+def _loop(begin: Iterable[str], turn: Iterable[str], step: Iterable[str], end: Iterable[str]) -> str:
+    turns = [*turn, "subs $3, $3, #1", "b.ne 1b"]
+    rest = [*step, "subs $4, $4, #1", "b.ne 3b"]
+    return "\n".join([*begin, "cbz $3, 2f", "1:", *turns, "2:", "cbz $4, 4f", "3:", *rest, "4:", *end])
 
 
 class _Lanes:

@@ -41,6 +41,16 @@ def weights_const(
     return Const(shape, way.weights, lambda: pack_weights(matrix(), way, runs), kind, f"{name}_packed")
 
 
+def moved_const(name: str, matrix: Callable[[], np.ndarray], cols: int, key: str) -> Const:
+    """What sums of a left side that is taken 128 smaller lack: 128 times the sum of each column's weights, int32."""
+    room = -(-cols // 4) * 4
+
+    def make() -> np.ndarray:
+        return np.pad(128 * matrix().astype(np.int32).sum(0, dtype=np.int32), (0, room - cols))
+
+    return Const((room,), "int32", make, f"{key}:moved", f"{name}_moved")
+
+
 def pack_rows(
     b: Builder,
     packed: tirx.Var,
@@ -62,14 +72,17 @@ def pack_rows(
         for group in range(0, rows, side):
             units = [_units(b, read, way, min(group + i, rows - 1), (start + first) * way.depth) for i in range(side)]
             for i, turned in enumerate(_turned(b, units)):
-                store_vector(b, packed, turned, (base + first + i) * ROWS + group)
+                store_vector(b, packed, turned, ((base + first + i) * ROWS + group) * way.parts)
     # fewer steps than are loaded at once are left at the depth's end only
+    each = way.depth // way.parts
     for u in range(way.steps(depth % (side * way.depth))):
         at = b.let(whole * side + u)
         with b.when(at < count):
-            known = min(way.depth, depth % (side * way.depth) - u * way.depth)
+            known = depth % (side * way.depth) - u * way.depth
             for i in range(rows):
-                b.store(packed, (base + at) * ROWS + i, _unit(read, way, i, (start + at) * way.depth, known))
+                for part in range(way.parts):
+                    unit = _unit(read, way, i, (start + at) * way.depth + part * each, min(each, known - part * each))
+                    b.store(packed, ((base + at) * ROWS + i) * way.parts + part, unit)
 
 
 def _units(b: Builder, read: Read, way: Micro, row: int, k: tirx.Expr) -> tirx.Expr:
@@ -77,23 +90,33 @@ def _units(b: Builder, read: Read, way: Micro, row: int, k: tirx.Expr) -> tirx.E
     loaded = read(row, k, way.together * way.depth)
     if way.depth == 1:
         return b.let(loaded.astype(f"{way.unit}x{way.together}"))
-    return b.let(tirx.reinterpret(f"{way.unit}x{way.together}", loaded))
+    if way.moved:
+        loaded = loaded ^ tirx.Broadcast(tirx.const(128, "uint8"), way.together * way.depth)
+    return b.let(tirx.reinterpret(f"{way.unit}x{way.together * way.parts}", loaded))
 
 
 def _unit(read: Read, way: Micro, row: int, k: tirx.Expr, known: int) -> tirx.Expr:
-    """One unit of a row, of which `known` elements are there."""
+    """One element of a unit, of which `known` elements of the row are there; the others meet weights of 0."""
     if way.depth == 1:
         return read(row, k, 1).astype(way.unit)
-    if known == way.depth:
-        return tirx.reinterpret(way.unit, read(row, k, known))
     starts = range(0, known, QUAD)
-    words = [bytes_as_word(partial(_byte, read, row, k + at), min(QUAD, known - at)) for at in starts]
-    if way.depth == QUAD:
+    words = [_word(read, way, row, k + at, min(QUAD, known - at)) for at in starts]
+    if not words:
+        return tirx.const(0, way.unit)
+    if way.unit == "int32":
         return words[0]
     low, *high = (tirx.reinterpret("uint32", word).astype("uint64") for word in words)
     for word in high:
         low = low | tirx.shift_left(word, tirx.const(32, "uint64"))
     return tirx.reinterpret("int64", low)
+
+
+def _word(read: Read, way: Micro, row: int, k: tirx.Expr, known: int) -> tirx.Expr:
+    if known == QUAD:
+        word = tirx.reinterpret("int32", read(row, k, QUAD))
+    else:
+        word = bytes_as_word(partial(_byte, read, row, k), known)
+    return word ^ tirx.const(-0x7F7F7F80, "int32") if way.moved else word
 
 
 def _byte(read: Read, row: int, k: tirx.Expr, i: int) -> tirx.Expr:
@@ -102,6 +125,8 @@ def _byte(read: Read, row: int, k: tirx.Expr, i: int) -> tirx.Expr:
 
 def _turned(b: Builder, rows: list[tirx.Expr]) -> list[tirx.Expr]:
     """A square of vectors, rows for columns: 2 x 2 or 4 x 4."""
+    if len(rows) == 1:
+        return rows
     if len(rows) == 2:
         return _zipped(b, rows, [[0, 2], [1, 3]])
     pairs = [_zipped(b, rows[i : i + 2], [[0, 4, 2, 6], [1, 5, 3, 7]]) for i in (0, 2)]

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 from tvm import tirx
 
-from targets.dtypes import item_size
 from targets.target import Target
 
 from ..aligned import aligned_local
@@ -24,7 +23,7 @@ from ..tails import MatrixTail, unravel
 from ..tensor import Index, Tensor, as_expr, product, simplify
 from ..tiles import Tile, chunks
 from .micro import ROWS, Micro, function, micro_for
-from .packing import pack_rows, weights_const
+from .packing import moved_const, pack_rows, weights_const
 
 GROUP = 96  # columns of a group of panels, about: sums of 3 KB
 ROOM = 8 << 10  # bytes of packed rows
@@ -41,11 +40,14 @@ def arm_product(
 
     matrix: gives the weights as [depth, cols]; key: names them, equal keys for equal bytes.
     """
-    way = micro_for(target, left.dtype, depth, cols)
-    if way is None or known_rows(rows) < LEAST_ROWS or cols < LEAST_COLS or "mr" in call.config:
+    if known_rows(rows) < LEAST_ROWS or cols < LEAST_COLS or "mr" in call.config:
+        return None
+    way = micro_for(target, left.dtype, depth, cols, matrix)
+    if way is None:
         return None
     const = weights_const(left.name, matrix, depth, cols, way, key)
-    made = Product(call, target, kernel, rows, left, const, way, 1, depth, cols)
+    moved = moved_const(left.name, matrix, cols, key) if way.moved else None
+    made = Product(call, target, kernel, rows, left, const, way, 1, depth, cols, moved)
 
     def source(_: int, first: tirx.Expr) -> Callable[[tirx.Expr], Read]:
         return lambda run: lambda i, k, known: made.load((first + i) * depth + k, known)
@@ -66,7 +68,7 @@ class Tiles:
         self.steps = way.steps(depth)  # of a run
         self.panels = -(-cols // way.width)
         self.last = cols - (self.panels - 1) * way.width
-        room = ROOM // (ROWS * item_size(way.unit))
+        room = ROOM // (ROWS * way.row_bytes)
         most = min(way.most_steps or room, room)
         self.at_once = runs * self.steps <= room
         self.piece = most  # steps that are summed at once; of a run, where not all runs are packed at once
@@ -80,7 +82,7 @@ class Tiles:
         """The tile's memory; once a task."""
         steps = self.runs * self.steps if self.at_once else self.piece
         self.sums = aligned_local(self.b, (self.group, self.way.width * ROWS), self.way.sums)
-        self.packed = aligned_local(self.b, (steps * ROWS,), self.way.unit)
+        self.packed = aligned_local(self.b, (steps * ROWS * self.way.parts,), self.way.unit)
 
     def tile(self, rows: int, group: tirx.Expr, source: Callable[[tirx.Expr], Read],
              write: Callable[[tirx.Expr, tirx.Expr, tirx.Expr], None]) -> None:  # fmt: skip
@@ -149,7 +151,11 @@ class Tiles:
         weights and step `packed` of the rows on."""
         name, text = function(self.way, rows, clear, self.target)
         self.called[name] = text
-        operands = self.sums[panel, 0], self.packed[packed * ROWS], self.weights[first + panel, start, 0]
+        operands = (
+            self.sums[panel, 0],
+            self.packed[packed * (ROWS * self.way.parts)],
+            self.weights[first + panel, start, 0],
+        )
         pointers = [tirx.address_of(operand) for operand in operands]
         self.b.emit(tirx.Evaluate(tirx.call_extern("void", name, *pointers, steps)))
 
@@ -164,14 +170,15 @@ class Product:
 
     def __init__(
         self, call: Call, target: Target, kernel: str, rows: Index, left: Leaf, const: Const, way: Micro, runs: int,
-        depth: int, cols: int,
+        depth: int, cols: int, moved: Const | None = None,
     ) -> None:  # fmt: skip
         self.rows, self.way = rows, way
         self.b = Builder(f"{kernel}_{way.name}_{ROWS}x{way.width}_{target.isa}")
         self.left = self.b.arg(left, (product(left.shape),))
         self.tiles = Tiles(self.b, way, self.b.arg(const), runs, depth, cols, target)
+        self.moved = None if moved is None else self.b.arg(moved)
         self.tail = MatrixTail(self.b, call)
-        words = runs * self.tiles.steps * item_size(way.unit) // 4
+        words = runs * self.tiles.steps * way.row_bytes // 4
         self.block = call.config.get("mc") or rows_a_task(
             known_rows(rows), Tile(ROWS, way.width // 4, 4), words, self.tiles.groups, target
         )
@@ -182,7 +189,10 @@ class Product:
         blocks = simplify((self.rows + (self.block - 1)) // self.block)
 
         def tile(count: int, first: tirx.Expr) -> None:
-            tiles.tile(count, group, source(count, first), lambda value, i, c: self.tail.write(value, first + i, c))
+            def write(value: tirx.Expr, i: tirx.Expr, column: tirx.Expr) -> None:
+                self.tail.write(value if self.moved is None else value + self.moved[column], first + i, column)
+
+            tiles.tile(count, group, source(count, first), write)
 
         with b, b.parallel(simplify(blocks * tiles.groups)) as p:
             tiles.room()

@@ -1,4 +1,4 @@
-"""Runs stages for 64-bit Arm under QEMU's user mode: a program of them and a main that reads and writes their buffers."""
+"""Runs stages for 64-bit Arm under QEMU's user mode, in a program that reads their buffers and writes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from targets.kernels.tensor import extent
 from targets.target import Target
 
 ALIGN = 64
-CPUS = {"aarch64": "cortex-a53", "cortex-a53": "cortex-a53", "cortex-a76": "cortex-a76", "cortex-a76-fp16": "cortex-a76"}
+CPUS = {
+    "aarch64": "cortex-a53",
+    "cortex-a53": "cortex-a53",
+    "cortex-a76": "cortex-a76",
+    "cortex-a76-fp16": "cortex-a76",
+}
 MAIN = """#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,7 +60,9 @@ def run_emulated(
         scalars = [dims[var.name] for var in stage.dims] + [0, extent(stage.tasks, dims)]
         kinds = ["void *"] * len(stage.operands) + ["int64_t"] * len(scalars)
         prototypes.append(f"void {name}({', '.join(kinds)});")
-        calls.append(f"{name}({', '.join([*(f'at + {places[id(leaf)]}' for leaf in stage.operands), *map(str, scalars)])});")
+        calls.append(
+            f"{name}({', '.join([*(f'at + {places[id(leaf)]}' for leaf in stage.operands), *map(str, scalars)])});"
+        )
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         (folder / "main.c").write_text(

@@ -47,7 +47,9 @@ ARM_ISAS = [
         id=name,
         marks=[
             pytest.mark.apt,
-            pytest.mark.skipif(bool(device(all_targets()[name]).missing()), reason="no qemu-aarch64 (apt: qemu-user-static)"),
+            pytest.mark.skipif(
+                bool(device(all_targets()[name]).missing()), reason="no qemu-aarch64 (apt: qemu-user-static)"
+            ),
         ],
     )
     for name in ("aarch64", "cortex-a76", "cortex-x2")

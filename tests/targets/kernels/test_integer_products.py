@@ -8,7 +8,7 @@ from tvm import tirx
 from targets.kernels.rounding import to_integer
 from targets.kernels.tensor import Tensor, compute
 from targets.target import Target
-from tests.targets.kernels.kernel_case import BYTE_ISAS, leaf, run
+from tests.targets.kernels.kernel_case import ARM_ISAS, BYTE_ISAS, leaf, run
 
 RNG = np.random.default_rng(7)
 
@@ -36,6 +36,18 @@ def test_gemm_of_bytes_is_exact(target: Target, rows: int, depth: int, cols: int
     attrs = {"transB": swapped}
     got = run("edgert.GemmInteger", attrs, [left, right], (rows, cols), {left: a}, target, dtype="int32")
     np.testing.assert_array_equal(got, a.astype(np.int64) @ b.astype(np.int64))
+
+
+@pytest.mark.parametrize("target", ARM_ISAS)
+@pytest.mark.parametrize(("left", "least"), [("int8", -127), ("int8", -128), ("uint8", -127)])
+def test_gemm_on_emulated_arm(target: Target, left: str, least: int) -> None:
+    """All ways of the left side; weights with and without -128, two products of which by -128 leave 16 bits."""
+    for rows, depth, cols in ((29, 300, 33), (5, 37, 6), (2, 70, 9)):
+        a = (bytes_of(rows, depth).astype(np.int64) - (128 if left == "int8" else 0)).astype(left)
+        b = weights_of(depth, cols).clip(least)
+        x, w = leaf(a, "a"), leaf(b, "b", constant=True)
+        got = run("edgert.GemmInteger", {}, [x, w], (rows, cols), {x: a}, target, dtype="int32")
+        np.testing.assert_array_equal(got, a.astype(np.int64) @ b.astype(np.int64))
 
 
 @pytest.mark.parametrize("target", BYTE_ISAS)
@@ -74,7 +86,7 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("target", BYTE_ISAS)
+@pytest.mark.parametrize("target", BYTE_ISAS + ARM_ISAS)
 @pytest.mark.parametrize("case", CONVOLUTIONS)
 def test_convolution_of_bytes_is_exact(target: Target, case: str) -> None:
     shape, kernel, strides, pads, dilations, group = CONVOLUTIONS[case]
