@@ -1,4 +1,5 @@
-"""Bytes of four vectors brought side by side, and 32-bit lanes narrowed to bytes again, as x86's unpack and pack do it.
+"""Bytes of four vectors brought side by side, and 32-bit lanes narrowed to bytes again, as x86's unpack and pack do it,
+and 64-bit Arm's zip and sqxtn.
 
 Both work within 128 bits: unpacking 16 neighbouring channels of four rows gives four vectors ("groups"), each with four
 channels of every 16 ([channel][row] bytes), and packing four groups gives the channels in their order again.
@@ -13,6 +14,7 @@ import numpy as np
 from tvm import tirx
 
 from .builder import Builder
+from .dot import neon
 
 GROUPS = 4
 BLOCK = 16  # bytes of 128 bits
@@ -45,18 +47,28 @@ def _family(width: int) -> tuple[str, str]:
     return {16: ("sse2", ".128"), 32: ("avx2", ""), 64: ("avx512", ".512")}[width]
 
 
-def pack_words(low: Vector, high: Vector, width: int, zero: int) -> Vector:
+def _both(halves: Sequence[Vector], lanes: int) -> Vector:
+    return tirx.Shuffle(list(halves), [tirx.const(i, "int32") for i in range(lanes)])
+
+
+def pack_words(low: Vector, high: Vector, width: int, zero: int, arm: bool = False) -> Vector:
     """Two neighbouring groups of int32 -> 16-bit words: value + zero, saturated."""
-    isa, bits = _family(width)
-    words = tirx.call_llvm_pure_intrin(f"int16x{width // 2}", f"llvm.x86.{isa}.packssdw{bits}", low, high)
+    if arm:
+        words = _both([neon("int16x4", "sqxtn.v4i16", half) for half in (low, high)], 8)
+    else:
+        isa, bits = _family(width)
+        words = tirx.call_llvm_pure_intrin(f"int16x{width // 2}", f"llvm.x86.{isa}.packssdw{bits}", low, high)
     if zero:
         added = tirx.Broadcast(tirx.const(zero, "int16"), width // 2)
         words = tirx.call_llvm_pure_intrin(f"int16x{width // 2}", "llvm.sadd.sat", words, added)
     return words
 
 
-def pack_bytes(low: Vector, high: Vector, width: int, dtype: str) -> Vector:
+def pack_bytes(low: Vector, high: Vector, width: int, dtype: str, arm: bool = False) -> Vector:
     """The words of groups 0, 1 and of groups 2, 3 -> `width` bytes in order, clamped to the range of `dtype`."""
+    if arm:
+        name = "sqxtun.v8i8" if dtype == "uint8" else "sqxtn.v8i8"
+        return tirx.reinterpret(f"{dtype}x16", _both([neon("int8x8", name, half) for half in (low, high)], 16))
     isa, bits = _family(width)
     name = f"llvm.x86.{isa}.{'packuswb' if dtype == 'uint8' else 'packsswb'}{bits}"
     return tirx.reinterpret(f"{dtype}x{width}", tirx.call_llvm_pure_intrin(f"int8x{width}", name, low, high))

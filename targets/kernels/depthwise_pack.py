@@ -43,11 +43,11 @@ class PiecePacking:
 
         return Const(self.channels.shape, dtype, make, self._key(f"{leaf.name}:groups"), f"{leaf.name}_packed")
 
-    def start(self, signed: Tensor | None, bias: Tensor | None) -> Const | None:
-        """What the sums begin with, int32 [pieces, 4, lanes]: the bias, and -128 times the sum of the weights `signed`
-        of signed bytes, which are counted from -128.
+    def start(self, moved: Tensor | None, bias: Tensor | None, by: int = -128) -> Const | None:
+        """What the sums begin with, int32 [pieces, 4, lanes]: the bias, and `by` times the sum of the weights `moved`
+        of bytes, which are taken so much smaller: signed ones from 0 on, unsigned ones from -128 on.
         """
-        given = [t for t in (bias, signed) if t is not None]
+        given = [t for t in (bias, moved) if t is not None]
         if not given:
             return None
 
@@ -55,11 +55,11 @@ class PiecePacking:
             total = np.zeros(self.s.channels, np.int64)
             if bias is not None:
                 total += _data(bias).reshape(-1)
-            if signed is not None:
-                total -= 128 * _data(signed).reshape(self.s.channels, -1).astype(np.int64).sum(1)
+            if moved is not None:
+                total += by * _data(moved).reshape(self.s.channels, -1).astype(np.int64).sum(1)
             return total.astype(np.int32)[self.channels]
 
-        names = f"{bias.name if bias else ''}:{signed.name if signed else ''}:start"
+        names = f"{bias.name if bias else ''}:{moved.name if moved else ''}:start{by}"
         return Const(self.channels.shape, "int32", make, self._key(names), f"{given[0].name}_start")
 
     def weights(self, w: Tensor, band: RowPlan, per_lane: int) -> Const:

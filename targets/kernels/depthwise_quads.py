@@ -27,7 +27,7 @@ from .requantize import Requantization, packed_requantization
 from .stage import Stage
 from .tensor import Tensor, simplify
 
-PER_LANE = {"vpdpbusd": 4, "pmaddwd": 2}  # rows in a lane: bytes, or 16 bits each
+PER_LANE = {"vpdpbusd": 4, "pmaddwd": 2, "sdot": 4, "usdot": 4}  # rows in a lane: bytes, or 16 bits each
 
 
 def fits(s: ConvShape, target: Target, config: dict[str, int]) -> bool:
@@ -46,7 +46,9 @@ class QuadKernel:
         plan = make_plan(s, target, self.per_lane, call.config)
         assert plan is not None, "ask fits first"
         self.plan: Plan = plan
+        self.arm = target.triple.startswith("aarch64")
         self.signed = x.dtype == "int8"
+        self.moved = self.signed != self.arm  # whether bytes are counted from the other end of their range
         self.tail: Requantization | None = packed_requantization(call, s.kernel[0] * s.kernel[1])
         kind = f"depthwise{s.kernel[0]}x{s.kernel[1]}_nhwc_{'s8' if self.signed else 'u8'}s8"
         self.b = b = Builder(f"{kind}_{self.plan.band.rows}x{self.plan.pixels}x{target.vector_bytes}_{target.isa}")
@@ -82,7 +84,7 @@ class QuadKernel:
 
     def _pad_byte(self) -> tirx.Expr:
         byte = self.zero[(0,) * self.zero_rank].astype("uint8")
-        return byte ^ tirx.const(128, "uint8") if self.signed else byte
+        return byte ^ tirx.const(128, "uint8") if self.moved else byte
 
 
 class _Piece:
@@ -95,7 +97,8 @@ class _Piece:
         self.step = GROUPS * width * len(self.plan.band.units)  # bytes of one interleaved column
         packing, tail = PiecePacking(kernel.s, width, self.starts), kernel.tail
         self.weights = self.b.arg(packing.weights(kernel.w, self.plan.band, kernel.per_lane))
-        start = packing.start(kernel.w if kernel.signed else None, tail.bias if tail else None)
+        by = 128 if kernel.arm else -128
+        start = packing.start(kernel.w if kernel.moved else None, tail.bias if tail else None, by)
         self.start = self.b.arg(start) if start else None
         if tail:
             self.scales = self.b.arg(packing.per_channel(tail.multiplier, "float32"))
@@ -184,8 +187,9 @@ class _Piece:
         """The bytes of one pixel; where the mask is 0, the pad's."""
         value = load_vector(self.k.image, line, x, first, count=self.width)
         if self.k.signed:
-            half = tirx.Broadcast(tirx.const(128, "uint8"), self.width)
-            value = tirx.reinterpret(f"uint8x{self.width}", value) ^ half
+            value = tirx.reinterpret(f"uint8x{self.width}", value)
+        if self.k.moved:
+            value = value ^ tirx.Broadcast(tirx.const(128, "uint8"), self.width)
         if mask is not None:
             outside = tirx.Broadcast(self.k.pad & (mask ^ tirx.const(255, "uint8")), self.width)
             value = (value & tirx.Broadcast(mask, self.width)) | outside
@@ -248,11 +252,14 @@ class _Piece:
             for key, total in self._sum(piece, group, here).items():
                 scaled = total.astype(f"float32x{self.lanes}") * scale
                 # to nearest even, as the processor's mode is
-                rounded = b.let(tirx.call_llvm_pure_intrin(f"int32x{self.lanes}", "llvm.lrint", scaled))
+                nearest = "llvm.aarch64.neon.fcvtns.v4i32.v4f32" if self.k.arm else "llvm.lrint"
+                rounded = b.let(tirx.call_llvm_pure_intrin(f"int32x{self.lanes}", nearest, scaled))
                 held = words.setdefault(key, [])
-                held.append(b.let(pack_words(held.pop(), rounded, self.width, tail.zero)) if g % 2 else rounded)
+                if g % 2:
+                    rounded = b.let(pack_words(held.pop(), rounded, self.width, tail.zero, self.k.arm))
+                held.append(rounded)
         for (r, i), (low, high) in words.items():
-            value = tail.clamped(pack_bytes(low, high, self.width, tail.dtype), self.width)
+            value = tail.clamped(pack_bytes(low, high, self.width, tail.dtype, self.k.arm), self.width)
             store_vector(b, self.k.out, value, n, row + r, at + here + i, first)
 
     def _spread(self, sums: dict[tuple[int, int], tirx.Expr], group: tirx.Expr) -> None:

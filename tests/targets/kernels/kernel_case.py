@@ -62,6 +62,11 @@ def leaf(array: np.ndarray, name: str, shape: Sequence[Index] | None = None, con
     return Tensor(tuple(array.shape if shape is None else shape), str(array.dtype), name, data=data)
 
 
+def runner_for(target: Target) -> Callable[..., list[np.ndarray]]:
+    """compiler.codegen.jit's run_stages, or what does the same in an emulator."""
+    return run_emulated if target.triple.startswith("aarch64") else run_stages
+
+
 def run(
     op: str, attrs: dict, inputs: Sequence[Tensor], out_shape: Sequence[Index], feeds: Mapping[Tensor, np.ndarray],
     target: Target,
@@ -75,8 +80,7 @@ def run(
     call = Call(op, attrs, list(inputs), [out], final, [result], config or {})
     stages = stages_for(call, target)
     assert stages is not None, f"{op}: no template takes it"
-    run_all = run_emulated if target.triple.startswith("aarch64") else run_stages
-    (array,) = run_all(stages, {id(t): a for t, a in feeds.items()}, [result], target, dims)
+    (array,) = runner_for(target)(stages, {id(t): a for t, a in feeds.items()}, [result], target, dims)
     return array
 
 

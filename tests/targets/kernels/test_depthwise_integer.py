@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 from tvm import tirx
 
-from compiler.codegen.jit import run_stages
 from targets.kernels.conv2d_shape import ConvShape
 from targets.kernels.depthwise_integer import depthwise_integer
 from targets.kernels.registry import Call
 from targets.kernels.requantize import requantize
 from targets.kernels.tensor import Tensor, compute
 
-from .kernel_case import BYTE_ISAS, leaf
+from .kernel_case import ARM_ISAS, BYTE_ISAS, leaf, runner_for
 
 
 def shape_of(shape, kernel, pads, strides=(1, 1), dilations=(1, 1)) -> ConvShape:
@@ -101,6 +100,19 @@ def test_requantized_sums_are_onnx_runtimes(target, case: dict, to: tuple) -> No
     np.testing.assert_array_equal(got, requantized(exact(x, w, zero, s), bias, scale, point, low, high))
 
 
+@pytest.mark.parametrize("target", ARM_ISAS)
+@pytest.mark.parametrize(("dtype", "case"), [("uint8", 3), ("int8", 4), ("int8", 6)])
+def test_on_emulated_arm(target, dtype: str, case: int) -> None:
+    s = shape_of(**CASES[case])
+    x, w, zero = arrays(s, dtype)
+    assert_exact = np.testing.assert_array_equal
+    assert_exact(run_case(target, s, x, w, zero, lambda acc: acc, "int32"), exact(x, w, zero, s))
+    bias, scale = np.arange(s.channels, dtype=np.int32), np.full(s.channels, 1 / 512, np.float32)
+    constants = [leaf(a, name, constant=True) for a, name in ((bias, "bias"), (scale, "scale"))]
+    got = run_case(target, s, x, w, zero, lambda acc: requantize(acc, *constants, -3, -120, 127, "int8"), "int8")
+    assert_exact(got, requantized(exact(x, w, zero, s), bias, scale, -3, -120, 127))
+
+
 @pytest.mark.parametrize("target", BYTE_ISAS)
 @pytest.mark.parametrize("case", CASES[:3], ids=lambda c: "x".join(map(str, c["shape"])))
 def test_another_tail_sees_the_sums_in_their_places(target, case: dict) -> None:
@@ -128,5 +140,5 @@ def run_case(target, s: ConvShape, x, w, zero: int, tail, dtype: str, feeds: dic
     call = Call("edgert.Conv2dInteger", {}, [image, taps, point], [acc], tail(acc), [result])
     stages = depthwise_integer(call, image, taps, point, s, target)
     assert stages is not None
-    (got,) = run_stages(stages, {id(image): x, **(feeds or {})}, [result], target)
+    (got,) = runner_for(target)(stages, {id(image): x, **(feeds or {})}, [result], target)
     return got
