@@ -31,25 +31,35 @@ def arena_pages(program: Program) -> list[list[int]]:
     buffers = list(program.buffers("arena"))
     names = [str(b.shape) for b in buffers]
     shapes = {text: b.shape for text, b in zip(names, buffers, strict=True)}  # few are different
-    whole = {text: _elements(shape, program.bounds) for text, shape in shapes.items()}
+    whole = {text: _most(prod(shape), program.bounds) for text, shape in shapes.items()}
     pairs = []
     for n in sizes:
-        some = {text: _elements(shape, {**program.bounds, name: (low, n)}) for text, shape in shapes.items()}
-        spans = [_span(b, some[text], whole[text]) for b, text in zip(buffers, names, strict=True)]
+        bounds = {**program.bounds, name: (low, n)}
+        some = {text: _most(prod(shape), bounds) for text, shape in shapes.items()}
+        used = _used(program, bounds)
+        spans = [_span(b, some[t], whole[t]) for b, t in zip(buffers, names, strict=True) if id(b) in used]
         pairs.append([n, _touched(spans)])
     return pairs
 
 
-def _elements(shape: tuple[Index, ...], bounds: Mapping[str, tuple[int, int]]) -> int:
-    """The most elements that a tensor has within bounds."""
-    count, analyzer = prod(shape), Analyzer()
+def _used(program: Program, bounds: Mapping[str, tuple[int, int]]) -> set[int]:
+    """The ids of buffers of steps that have anything to do: some are for few rows, others for many."""
+    tasks = {str(step.stage.tasks): step.stage.tasks for step in program.steps}
+    idle = {text for text, count in tasks.items() if _most(count, bounds) <= 0}
+    steps = [step for step in program.steps if str(step.stage.tasks) not in idle]
+    return {id(b) for step in steps for b in (*step.buffers, *(load.weight for load in step.loads))}
+
+
+def _most(count: Index, bounds: Mapping[str, tuple[int, int]]) -> int:
+    """The most that a number of elements or tasks is within bounds."""
+    analyzer = Analyzer()
     if isinstance(count, int):
         return count
     for var in tirx.analysis.undefined_vars(tirx.Evaluate(count), []):
         if var.name in bounds:
             least, most = (tirx.const(bound, str(var.ty.dtype)) for bound in bounds[var.name])
             analyzer.bind(var, Range(least, most + 1))
-    return int(analyzer.const_int_bound(count).max_value)
+    return int(analyzer.const_int_bound(analyzer.simplify(count)).max_value)
 
 
 def _span(buffer: Buffer, count: int, whole: int) -> tuple[int, int]:
