@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import product
 
 from flashload.layout import PAGE, up
 from flashload.profile import FlashProfile
@@ -73,11 +74,12 @@ def plan(
         parts = {**always, "pinned weights": total}
         return Plan(budget, parts, total, 0, block, depth, read, seconds, compute, first, profile.name, gap)
     found: list[Plan] = []
-    for depth, block in READS:
-        wanted = stream.least_ring + depth * block
-        for ring in (up(wanted, HUGE) if wanted > HUGE else wanted, stream.least_ring):
+    rings = {stream.least_ring: 0, stream.small_ring: stream.large_bytes}  # and what has to stay for that
+    for (depth, block), (least, large) in product(READS, rings.items()):
+        wanted = least + depth * block
+        for ring in (up(wanted, HUGE) if wanted > HUGE else wanted, least):
             pinned = budget - taken - ring - depth * reader_bytes
-            if pinned < 0 or (ring == stream.least_ring and depth > 1):
+            if pinned < large or (ring == least and depth > 1):
                 continue
             jobs = ring_jobs(stream, chosen(stream, pinned))
             speed = profile.speed(block, depth)

@@ -91,7 +91,24 @@ class Stream:
     @cached_property
     def least_ring(self) -> int:
         """Bytes of the smallest ring: the largest visit, of which one segment may have to start over at its begin."""
-        return max((sum(sizes) + max(sizes) for v in self.visits if (sizes := self.sizes(v))), default=0)
+        return self._ring(self.visits)
+
+    @cached_property
+    def large_bytes(self) -> int:
+        """Bytes of visits that stay whole where there is room for all of them."""
+        return sum(sum(self.sizes(v)) for v in self.visits if self.large(v))
+
+    @cached_property
+    def small_ring(self) -> int:
+        """As `least_ring` when large visits stay."""
+        return self._ring([v for v in self.visits if not self.large(v)])
+
+    def large(self, visit: Visit) -> bool:
+        """Whether a visit comes in one large part, which would need a large ring."""
+        return sum(self.sizes(visit)) > LARGE
+
+    def _ring(self, visits: Sequence[Visit]) -> int:
+        return max((sum(sizes) + max(sizes) for v in visits if (sizes := self.sizes(v))), default=0)
 
     @cached_property
     def table_bytes(self) -> int:
@@ -112,16 +129,19 @@ CHOSEN, SLOT, RANGE = 4 + 2 + 8 + 1, 4, 32  # bytes of chosen.c for a row of eac
 
 EXPERT = 64  # of experts.c: a row's marks, and ranges to read
 
-GROUP = 1 << 20  # of stream.c
+GROUP, LARGE = 1 << 20, 1 << 20  # of stays.c and stream.h
 
 
 def chosen(stream: Stream, pinned_bytes: int) -> list[bool]:
-    """Which segments stay in memory when `pinned_bytes` of those that need not may: as stream.c chooses them, spread
-    evenly over a run, in groups, so that what is read is long runs of the file."""
+    """Which segments stay in memory when `pinned_bytes` of those that need not may: as stays.c chooses them, large
+    visits, the rest spread evenly over a run, in groups, so that what is read is long runs of the file."""
     stays = [s.resident for s in stream.segments]
     sizes = [up(s.size, PAGE) for s in stream.segments]
+    if stream.large_bytes <= pinned_bytes:
+        for i in {i for visit in stream.visits if stream.large(visit) for i, _ in visit.pieces if not stays[i]}:
+            stays[i], pinned_bytes = True, pinned_bytes - sizes[i]
     pieces = [i for visit in stream.visits for i, _ in visit.pieces if not stays[i]]
-    total, seen, pinned, at = stream.streamed_bytes, 0, 0, 0
+    total, seen, pinned, at = sum(sizes[i] for i in pieces), 0, 0, 0
     while at < len(pieces):
         begin, group = at, 0
         while at < len(pieces) and group < GROUP:

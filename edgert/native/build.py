@@ -13,6 +13,7 @@ SOURCES = (
     "runtime.c",
     "pool.c",
     "stream.c",
+    "stays.c",
     "ring.c",
     "lookup.c",
     "chosen.c",

@@ -37,41 +37,6 @@ void stream_fail(edgert_stream *s, const char *format, ...) {
   va_end(arguments);
 }
 
-/* Whether each segment is to stay: the resident ones, and of the others so many bytes, spread evenly over a run, so that
- * reading and computing alternate, but in groups: what is read is then long runs of the file. Gives the bytes of all. */
-static int64_t choose(edgert_stream *s, uint8_t *stays, int64_t *rest) {
-  const edgert_layout *l = &s->layout;
-  int64_t total = 0, kept = 0, pinned = 0, seen = 0, most = s->plan.pinned_bytes;
-  for (int64_t i = 0; i < l->segment_count; i++) stays[i] = (uint8_t)l->segments[i].resident;
-  for (int64_t p = 0; p < l->piece_count; p++)
-    if (!stays[l->pieces[p].segment]) total += pages(l->segments[l->pieces[p].segment].size);
-  for (int64_t p = 0, next; p < l->piece_count; p = next) {
-    int64_t group = 0;
-    for (next = p; next < l->piece_count && group < GROUP; next++)
-      if (!stays[l->pieces[next].segment]) group += pages(l->segments[l->pieces[next].segment].size);
-    seen += group; /* so far a share of most / total is due */
-    if (pinned + group > most || (double)(pinned + group) * (double)total > (double)seen * (double)most) continue;
-    for (; p < next; p++) stays[l->pieces[p].segment] = 1;
-    pinned += group;
-  }
-  for (int64_t p = 0; p < l->piece_count; p++) { /* what is left of the budget */
-    int64_t i = l->pieces[p].segment, size = pages(l->segments[i].size);
-    if (stays[i] || pinned + size > most) continue;
-    stays[i] = 1;
-    pinned += size;
-  }
-  for (int64_t i = 0; i < l->segment_count; i++) { /* tables of rows come last: most of them is never read */
-    int64_t size = pages(l->segments[i].size);
-    if (!stays[i] && pinned >= total && pinned + size <= most && !chosen_segment(l, i)) {
-      stays[i] = 1;
-      pinned += size;
-    }
-    if (stays[i]) kept += size;
-  }
-  *rest = pinned < most ? most - pinned : 0; /* for chosen rows */
-  return kept;
-}
-
 /* Reads what stays, neighbours at once. */
 static int32_t load(edgert_stream *s, const uint8_t *stays) {
   const edgert_segment *segments = s->layout.segments;
@@ -138,7 +103,7 @@ static int32_t fill(edgert_stream *s) {
   uint8_t *stays = malloc((size_t)s->layout.segment_count + 1);
   if (!stays) return stream_fail(s, "no memory for streaming"), 1;
   int64_t rest = 0;
-  s->kept_bytes = choose(s, stays, &rest);
+  s->kept_bytes = stays_choose(s, stays, &rest);
   s->kept = stream_memory(s->kept_bytes);
   int32_t wrong = !s->kept;
   if (wrong) stream_fail(s, "no memory for %lld bytes of weights", (long long)s->kept_bytes);

@@ -70,6 +70,15 @@ typedef struct {
   int64_t chosen_bytes, chosen_reads;  /* read for them, but for the first time, when whole segments are */
 } edgert_stream_stats;
 
+/* Visits of more than this stay whole where there is room for all of them: the ring can then be small. */
+enum { EDGERT_LARGE = 1 << 20 };
+
+/* Bytes of a visit's segments that are not always resident, in whole pages, and of the largest of them. */
+int64_t edgert_visit_bytes(const edgert_layout *layout, int64_t visit, int64_t *largest);
+
+/* Of all visits that are large. */
+int64_t edgert_large_bytes(const edgert_layout *layout);
+
 /* Reads and checks what stays in memory and starts the readers. Takes `source`, also when it fails. Layout and plan are
  * not used after the call but for layout's tables, which must stay. NULL on failure, with one line in `message`. */
 edgert_stream *edgert_stream_open(const edgert_layout *layout, const edgert_streaming *plan, edgert_source *source,

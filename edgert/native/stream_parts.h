@@ -1,4 +1,4 @@
-/* The inside of a stream: shared by stream.c (visits), ring.c (readers) and lookup.c, chosen.c, experts.c (rows of tables). */
+/* The inside of a stream: shared by stream.c (visits), stays.c, ring.c (readers) and lookup.c, chosen.c, experts.c (rows of tables). */
 #ifndef EDGERT_STREAM_PARTS_H
 #define EDGERT_STREAM_PARTS_H
 #include <pthread.h>
@@ -84,6 +84,11 @@ void stream_release(void *at, int64_t bytes);
 
 /* Keeps the first reason for which a run fails. */
 void stream_fail(edgert_stream *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* stays.c. Whether each segment is to stay: the resident ones, and of the others so many bytes: large visits, the rest
+ * spread evenly over a run, so that reading and computing alternate, but in groups: what is read is then long runs of the
+ * file. Gives the bytes of all, and what is left of the plan's. */
+int64_t stays_choose(edgert_stream *s, uint8_t *stays, int64_t *rest);
 
 /* ring.c. Reads bytes [offset, offset + n) of weights.bin, n a multiple of a page; at least `least` of them must be
  * there. 0 when right. */

@@ -24,17 +24,11 @@ static int64_t held(void) {
 }
 
 /* What a layout takes of memory whatever the budget (flashload/visits.py has the same sums). */
-static int64_t least_ring(const edgert_layout *layout) {
-  int64_t ring = 0;
+static int64_t least_ring(const edgert_layout *layout, int64_t most) { /* of visits of at most so many bytes */
+  int64_t ring = 0, largest;
   for (int64_t v = 0; v < layout->visit_count; v++) {
-    int64_t sum = 0, most = 0;
-    for (int64_t p = 0; p < layout->visits[v].count; p++) {
-      const edgert_segment *segment = &layout->segments[layout->pieces[layout->visits[v].first + p].segment];
-      int64_t size = segment->resident ? 0 : pages(segment->size);
-      sum += size;
-      most = size > most ? size : most;
-    }
-    ring = sum + most > ring ? sum + most : ring;
+    int64_t sum = edgert_visit_bytes(layout, v, &largest);
+    if (sum <= most && sum + largest > ring) ring = sum + largest;
   }
   return ring;
 }
@@ -94,13 +88,13 @@ void open_weights(session *s, int64_t dram, int64_t later) {
   }
   const edgert_layout *layout = model->layout;
   madvise(s->arena, (size_t)model->arena_bytes, MADV_NOHUGEPAGE); /* what is not touched takes no memory */
-  int64_t resident = 0, all = 0, ring = least_ring(layout), readers = READERS * READER_BYTES;
+  int64_t resident = 0, all = 0, ring = least_ring(layout, INT64_MAX), readers = READERS * READER_BYTES;
   for (int64_t i = 0; i < layout->segment_count; i++) {
     int64_t size = pages(layout->segments[i].size);
     all += size;
     if (layout->segments[i].resident) resident += size;
   }
-  int64_t margin = (3 << 19) + dram / 100; /* code that has not run yet; what the kernel keeps for this process */
+  int64_t margin = (5 << 18) + dram / 256; /* code that has not run yet; what the kernel keeps for this process */
   int64_t taken = held() + later + margin + table_bytes(layout), left = dram - taken - resident;
   edgert_streaming plan = {.start = s->place.start, .block_bytes = BLOCK, .threads = READERS,
                            .timeout_ms = TIMEOUT_MS, .gap_bytes = GAP};
@@ -113,7 +107,10 @@ void open_weights(session *s, int64_t dram, int64_t later) {
            (long long)ring, (long long)dram);
     int64_t wanted = dram / 8 < MOST_RING ? dram / 8 : MOST_RING; /* a few blocks ahead; it takes from what stays */
     if (wanted > HUGE) wanted = wanted / HUGE * HUGE; /* the rest would be small pages, which fill at half the speed */
-    if (wanted > ring && left >= wanted + readers) ring = wanted;
+    int64_t large = edgert_large_bytes(layout), small = least_ring(layout, EDGERT_LARGE);
+    if (wanted < small) wanted = small;
+    if (left >= large + wanted + readers) ring = wanted; /* large visits stay */
+    else if (wanted > ring && left >= wanted + readers) ring = wanted;
     plan.ring_bytes = ring;
     plan.pinned_bytes = left - ring - readers;
   }
