@@ -31,6 +31,7 @@ from .tiles_emit import prefetch, store_tile
 LEAST = 8  # rows from which on this is faster than vpdpbusd
 BAND = 64  # rows of a task: enough to unpack a panel for
 MOST_BLOCKS = 18  # unpacked at once: 9 KB
+SHARES = SINGLE // gemm_blocks_bf16.PAIR  # tasks of a group of panels where rows are many
 HEIGHTS = (8, 16)  # rows of tiles for a number of rows known only at run time
 
 
@@ -82,6 +83,8 @@ class AmxBlocks(GemmBlocks):
             wide.locals()
             size = tirx.Select(rows >= gemm_blocks_bf16.LEAST, _long(gemm_blocks_bf16.BAND), _long(BAND))
         bands = simplify((rows + (size - 1)) // size)
+        if wide is not None:  # a task of fewer panels, so that threads get even shares
+            bands = simplify(bands * tirx.Select(rows >= gemm_blocks_bf16.LEAST, _long(SHARES), _long(1)))
         with b.parallel(simplify(self.groups * bands)) as p:
             group, band = unravel(b, p, [self.groups, bands])
             cases: list[Case] = [
@@ -89,8 +92,9 @@ class AmxBlocks(GemmBlocks):
                 for h in sorted(self.heights, reverse=True)
             ]
             if wide is not None:
-                first = b.let(band * gemm_blocks_bf16.BAND)
-                cases.insert(0, (rows >= gemm_blocks_bf16.LEAST, lambda: wide.task(first, group, SINGLE)))
+                first = b.let(tirx.truncdiv(band, _long(SHARES)) * gemm_blocks_bf16.BAND)
+                panel = b.let(group * SINGLE + tirx.truncmod(band, _long(SHARES)) * gemm_blocks_bf16.PAIR)
+                cases.insert(0, (rows >= gemm_blocks_bf16.LEAST, lambda: wide.task(first, panel)))
             if not isinstance(rows, int):
                 cases += self.few(group, LEAST - 1)
             self.by_rows(cases)

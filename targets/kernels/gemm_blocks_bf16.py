@@ -7,6 +7,7 @@ of their codes. So each factor is rounded to 8 bits of mantissa, which is less t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tvm import tirx
@@ -36,6 +37,7 @@ LEAST = BLOCK  # rows from which on this is faster than tiles of bytes
 BAND = 256  # rows of a task
 MOST_BLOCKS = 20  # of 32 steps, unpacked at once: 40 KB
 PAIR = 2  # panels unpacked at once
+MANTISSA = 23  # bits of a float's mantissa
 
 
 def bf16_rows(call: Call, target: Target, weights: BlockCodes, runs: Index) -> tuple[Stage, Temp]:
@@ -60,7 +62,11 @@ def bf16_rows(call: Call, target: Target, weights: BlockCodes, runs: Index) -> t
 
 
 class Bf16Task:
-    """The part of a kernel of AmxBlocks that takes many rows."""
+    """The part of a kernel of AmxBlocks that takes many rows.
+
+    The first 32 rows are multiplied while weights are unpacked: matrix unit and vector registers work side by side. So
+    they do in the rows that follow, where each 32 are stored while the next are multiplied.
+    """
 
     def __init__(self, k: AmxBlocks, rows: Temp) -> None:
         self.k, self.b, self.w = k, k.b, k.w
@@ -69,58 +75,94 @@ class Bf16Task:
         # equal chunks: the fewest that divide the depth
         self.chunk = max(n for n in range(unit, MOST_BLOCKS + 1, unit) if self.w.blocks % n == 0)
         self.chunks = self.w.blocks // self.chunk
+        # rows that are stored between two steps
+        self.few = next(n for n in (1, 2, 4, 8, 16, BLOCK) if n * self.chunk >= BLOCK)
 
     def locals(self) -> None:
         """What a task needs of memory."""
         self.unpacked = vector_local(self.b, (self.chunk * PAIR * SIDE, SIDE), "uint32")
         self.totals = vector_local(self.b, (BLOCK if self.chunks == 1 else BAND, BLOCK), "float32")
 
-    def task(self, first: tirx.Expr, group: tirx.Expr, panels: int) -> None:
-        """Up to BAND rows from `first` times the panels of a group, two at a time."""
+    def task(self, first: tirx.Expr, panel: tirx.Expr) -> None:
+        """Up to BAND rows from `first` times two panels."""
         b, w, k = self.b, self.w, self.k
         count = b.let(tirx.min(_long(BAND), k.rows - first))
         tiles = b.let(tirx.truncdiv(count + (BLOCK - 1), _long(BLOCK)))
-        with b.serial(_long(panels // PAIR), "pair") as pair:
-            panel = b.let(group * panels + as_expr(pair, "int64") * PAIR)
-            with b.when(panel < w.panels), b.serial(_long(self.chunks), "chunk") as chunk:
-                block = b.let(as_expr(chunk, "int64") * self.chunk)
-                for p in range(PAIR):
-                    with b.when(panel + p < w.panels):
-                        self.unpack(b.let(panel + p), block, p)
-                with b.serial(tiles, "tile") as t:
-                    row = b.let(first + t * BLOCK)
-                    line = _long(0) if self.chunks == 1 else b.let(t * BLOCK)
-                    last = tirx.EQ(block + self.chunk, _long(w.blocks))
-                    with b.when(last), b.serial(_long(BLOCK), "r") as r:
-                        for p in range(PAIR):
-                            prefetch_write(b, k.tail.view, [row + r, (panel + p) * SIDE])
-                    self.multiply(row, line, block)
-                    with b.when(last):
-                        self.store(row, line, panel)
 
-    def unpack(self, panel: tirx.Expr, first: tirx.Expr, p: int) -> None:
-        """unpacked = a chunk of blocks from `first` on as pairs of bfloat16, for the pair's panel p."""
+        def line(t: tirx.Expr) -> tirx.Expr:
+            return _long(0) if self.chunks == 1 else b.let(t * BLOCK)
+
+        def rest(block: tirx.Expr, last: bool) -> None:
+            with b.serial(tiles - 1, "tile", 1) as t:
+                t = as_expr(t, "int64")
+                row = b.let(first + t * BLOCK)
+
+                def between(start: tirx.Expr, number: int) -> None:
+                    before = b.let(row - BLOCK)
+                    for r in range(number):
+                        self.fetch(row, start + r, panel)
+                        self.store(before + (start + r), line(t - 1) + (start + r), panel)
+
+                self.multiply(row, line(t), block, between if last else None)
+
+        with b.when(panel < w.panels):
+            with b.serial(_long(self.chunks), "chunk") as chunk:
+                block = b.let(as_expr(chunk, "int64") * self.chunk)
+
+                def unpack(i: tirx.Expr) -> None:
+                    self.unpack(i, b.let(block + i), panel)
+
+                unpack(_long(0))
+                self.multiply(first, _long(0), block, None, unpack)
+                last = tirx.EQ(block + self.chunk, _long(w.blocks))
+                if self.chunks == 1:
+                    rest(block, True)
+                else:
+                    with b.when(last):
+                        rest(block, True)
+                    with b.otherwise():
+                        rest(block, False)
+            before = b.let((tiles - 1) * BLOCK)
+            with b.serial(count - before, "row") as i:
+                self.store(first + before + i, line(tiles - 1) + i, panel)
+
+    def unpack(self, i: tirx.Expr, block: tirx.Expr, panel: tirx.Expr) -> None:
+        """Block number i of unpacked = a block as pairs of bfloat16, of both panels."""
+        for p in range(PAIR):
+            with self.b.when(panel + p < self.w.panels):
+                self.unpack_panel(self.b.let((i * PAIR + p) * SIDE), block, self.b.let(panel + p))
+
+    def unpack_panel(self, line: tirx.Expr, block: tirx.Expr, panel: tirx.Expr) -> None:
+        """unpacked from `line` on = a block of a panel.
+
+        A code becomes 2^bits + code where it lies at the top of a float's mantissa, 2^bits its exponent.
+        """
         b, w, k = self.b, self.w, self.k
-        with b.serial(_long(self.chunk), "block") as i:
-            block = b.let(first + as_expr(i, "int64"))
-            factors = k.reader.super_factors(panel, tirx.truncdiv(block, _long(SUPER // STEP)))
-            shared = []
-            for part in range(w.parts):
-                scale, least = self.weight(panel, b.let(block * w.parts + part), factors)
-                shared.append((scale, least))
-            each = QUADS // w.parts
-            line = b.let((as_expr(i, "int64") * PAIR + p) * SIDE)
-            for q, code in enumerate(k.reader.codes(panel, block, 0, QUADS)):
-                scale, least = shared[q // each]
-                words = b.let(tirx.reinterpret(f"uint32x{SIDE}", code))
-                values = []
-                for j in range(QUAD):
-                    byte = tirx.shift_right(words, splat(8 * j, "uint32", SIDE)) if j else words
-                    byte = byte & splat(0xFF, "uint32", SIDE) if j < QUAD - 1 else byte
-                    value = byte.astype("int32x16").astype(f"float32x{SIDE}") * scale
-                    values.append(value if least is None else value + least)
-                for j in range(0, QUAD, 2):
-                    store_vector(b, self.unpacked, pairs(*values[j : j + 2]), line + (q * QUAD + j) // 2, _int(0))
+        factors = k.reader.super_factors(panel, tirx.truncdiv(block, _long(SUPER // STEP)))
+        shared = []
+        for part in range(w.parts):
+            scale, least = self.weight(panel, b.let(block * w.parts + part), factors)
+            start = scale * splat(-float(1 << w.bits), "float32", SIDE)
+            shared.append((scale, b.let(start if least is None else least + start)))
+        if w.bits == 4:
+            words = [b.let(k.reader.load("low", panel, block * (QUADS // 2) + q)) for q in range(QUADS // 2)]
+        else:
+            kind = f"uint32x{SIDE}"
+            words = [b.let(tirx.reinterpret(kind, code)) for code in k.reader.codes(panel, block, 0, QUADS)]
+        top = MANTISSA - w.bits
+        exponent = splat((127 + w.bits) << MANTISSA, "uint32", SIDE)
+        for q in range(QUADS):
+            scale, start = shared[q // (QUADS // w.parts)]
+            values = []
+            for j in range(QUAD):
+                word, at = (words[q // 2], 8 * j + 4 * (q % 2)) if w.bits == 4 else (words[q], 8 * j)
+                by = splat(abs(top - at), "uint32", SIDE)
+                code = tirx.shift_left(word, by) if top > at else tirx.shift_right(word, by) if at > top else word
+                code = (code & splat(((1 << w.bits) - 1) << top, "uint32", SIDE)) | exponent
+                number = tirx.reinterpret(f"float32x{SIDE}", code)
+                values.append(tirx.call_llvm_pure_intrin(f"float32x{SIDE}", "llvm.fma", number, scale, start))
+            for j in range(0, QUAD, 2):
+                store_vector(b, self.unpacked, pairs(*values[j : j + 2]), line + (q * QUAD + j) // 2, _int(0))
 
     def weight(
         self, panel: tirx.Expr, row: tirx.Expr, factors: dict[str, tirx.Expr]
@@ -133,8 +175,15 @@ class Bf16Task:
         least = self.k.factor("minimum", panel, row, factors)
         return scale, least if w.super_minimum is None else b.let(splat(0.0, "float32", SIDE) - least)
 
-    def multiply(self, row: tirx.Expr, line: tirx.Expr, block: tirx.Expr) -> None:
-        """totals from `line` on: 32 rows from `row` on times the chunk, added to what chunks before gave."""
+    def multiply(
+        self, row: tirx.Expr, line: tirx.Expr, block: tirx.Expr,
+        between: Callable[[tirx.Expr, int], None] | None = None, unpack: Callable[[tirx.Expr], None] | None = None,
+    ) -> None:  # fmt: skip
+        """totals from `line` on: 32 rows from `row` on times the chunk, added to what chunks before gave.
+
+        between(start, number): emitted between the steps until all rows of 32 had their turn. unpack(i): what has to be
+        before step i, for all but the first.
+        """
         b = self.b
         spots = [(i, j, SUMS[2 * i + j]) for i in range(2) for j in range(2)]
         with b.when(tirx.EQ(block, _long(0))):
@@ -144,15 +193,29 @@ class Bf16Task:
             for i, j, tile in spots:
                 amx.load(b, tile, self.total(line, i, j), BLOCK * 4)
         tile = b.let(tirx.truncdiv(row, _long(BLOCK)))
-        with b.serial(_long(self.chunk), "step") as s:
-            step = as_expr(s, "int64")
+
+        def step(s: tirx.Expr) -> None:
             for j in range(2):
-                amx.load(b, COLS[j], tirx.address_of(self.unpacked[(step * PAIR + j) * SIDE, _int(0)]), ROW)
+                amx.load(b, COLS[j], tirx.address_of(self.unpacked[(s * PAIR + j) * SIDE, _int(0)]), ROW)
             for i in range(2):
-                at = tirx.address_of(self.left[tile, block + step, _int(i * SIDE), _int(0)])
+                at = tirx.address_of(self.left[tile, block + s, _int(i * SIDE), _int(0)])
                 amx.load_once(b, ROWS[i], at, ROW)
                 for j in range(2):
                     amx.multiply_bf16(b, SUMS[2 * i + j], ROWS[i], COLS[j])
+
+        done = 0
+        if unpack is not None:
+            done = self.chunk - 1
+            with b.serial(_long(done), "step") as s:
+                step(as_expr(s, "int64"))
+                unpack(b.let(as_expr(s, "int64") + 1))
+        elif between is not None:
+            done = BLOCK // self.few
+            with b.serial(_long(done), "step") as s:
+                step(as_expr(s, "int64"))
+                between(b.let(as_expr(s, "int64") * self.few), self.few)
+        with b.serial(_long(self.chunk - done), "step", done) as s:
+            step(as_expr(s, "int64"))
         for i, j, tile in spots:
             amx.store(b, tile, self.total(line, i, j), BLOCK * 4)
 
@@ -160,23 +223,26 @@ class Bf16Task:
         """The address of one of four tiles of totals."""
         return tirx.address_of(self.totals[line + i * SIDE, _int(j * SIDE)])
 
+    def fetch(self, row: tirx.Expr, r: tirx.Expr, panel: tirx.Expr) -> None:
+        """Asks for the lines that row r of 32 from `row` on will be stored in."""
+        for p in range(PAIR):
+            prefetch_write(self.b, self.k.tail.view, [row + r, (panel + p) * SIDE])
+
     def store(self, row: tirx.Expr, line: tirx.Expr, panel: tirx.Expr) -> None:
-        """Stores 32 rows of totals from `row` on, as many as there are."""
+        """Stores a row of totals."""
         b, w, k = self.b, self.w, self.k
-        count = b.let(tirx.min(_long(BLOCK), k.rows - row))
         whole, rest = divmod(w.cols, SIDE)
 
         def piece(p: int, width: int) -> None:
-            with b.serial(count, "row") as i:
-                held = b.local((1, SIDE), "float32")
-                value = load_vector(self.totals, line + i, _int(p * SIDE), count=SIDE)
-                store_vector(b, held, value, _int(0), _int(0))
-                store_tile(
-                    b, held, 1, width, Tile(1, 1, SIDE),
-                    lambda v, _, c: k.tail.write(v, row + i, (panel + p) * SIDE + c),
-                )  # fmt: skip
+            held = b.local((1, SIDE), "float32")
+            store_vector(b, held, load_vector(self.totals, line, _int(p * SIDE), count=SIDE), _int(0), _int(0))
+            tile = Tile(1, 1, SIDE)
+            store_tile(b, held, 1, width, tile, lambda v, _, c: k.tail.write(v, row, (panel + p) * SIDE + c))
 
         for p in range(PAIR):
+            if w.cols % BLOCK == 0:
+                piece(p, SIDE)
+                continue
             with b.when(panel + p < whole):
                 piece(p, SIDE)
             if rest:
