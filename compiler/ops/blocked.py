@@ -20,6 +20,7 @@ from .quantize import INTEGERS, SCALES, integer, limits, requantize
 from .registry import Node, Unsupported, op
 
 Weight = Callable[[Index, Index], tirx.Expr]  # (k, n) -> float32
+TILE = 32  # rows and columns of a tile of rows in bfloat16
 OFFSET = 8  # kernels keep int4 codes plus 8, so that they are 0 to 15
 
 
@@ -128,6 +129,9 @@ def quantize_rows(node: Node) -> Sequence[Tensor]:
     """x float32 [..., K] in blocks along K (which `block` divides): int8 codes [..., K]; scales float32 [..., K/block];
     and int32 [..., K/sums], the sums of the codes times -8, by which products with codes plus 8 are too large.
 
+    With the attribute `tiles` a last output, uint16: the rows rounded to bfloat16 in tiles, for products of many rows.
+    Kernels make it in place of the codes where rows are many (targets/kernels/half_rows.py).
+
     `sums` divides `block`, and is it where left out. A fourth output, float32 [..., K/block]: the scale times the sum
     of the codes.
 
@@ -163,15 +167,29 @@ def quantize_rows(node: Node) -> Sequence[Tensor]:
     parts = (*x.shape[:-1], floordiv(x.shape[-1], each))
     total = reduce(parts, "int32", (each,), "sum", term, [codes], name="sums")
     offset = compute(parts, "int32", lambda *i: total(*i) * tirx.const(-OFFSET, "int32"), [total], "offsets")
-    if len(node.outputs) < 4:
-        return [codes, scale, offset]
+    tiles = [_tiles(x)] if node.attr("tiles", 0) else []
+    if len(node.outputs) - len(tiles) < 4:
+        return [codes, scale, offset, *tiles]
     whole = offset if each == block else reduce(shape, "int32", (block,), "sum", of_block, [codes], name="whole")
     factor = -1.0 / OFFSET if each == block else 1.0
 
     def scaled(*i: Index) -> tirx.Expr:
         return whole(*i).astype("float32") * tirx.const(factor, "float32") * scale(*i)
 
-    return [codes, scale, offset, compute(shape, "float32", scaled, [whole, scale], "scaled_sums")]
+    return [codes, scale, offset, compute(shape, "float32", scaled, [whole, scale], "scaled_sums"), *tiles]
+
+
+def _tiles(x: Tensor) -> Tensor:
+    """x [M, K] as bfloat16 in tiles of 32 rows of 32 elements, uint16 [ceil(M / 32), K / 32, 32, 32]."""
+    rows, depth = x.shape
+
+    def of(*i: Index) -> tirx.Expr:
+        row = i[0] * TILE + i[2]
+        value = tirx.if_then_else(row < rows, x(row, i[1] * TILE + i[3]), tirx.const(0.0, "float32"))
+        bits = tirx.reinterpret("uint32", value) + tirx.const(0x8000, "uint32")
+        return tirx.shift_right(bits, tirx.const(16, "uint32")).astype("uint16")
+
+    return compute((floordiv(rows + (TILE - 1), TILE), floordiv(depth, TILE), TILE, TILE), "uint16", of, [x], "tiles")
 
 
 @op("GemmInt4x8", domain="edgert")

@@ -50,6 +50,7 @@ from . import (
     swish,
     table_rows,
     tables,
+    tiles,
     transposes,
     unsigned,
 )
@@ -90,7 +91,7 @@ PHASES: list[tuple[str, list[Pass]]] = [
         ],
     ),
     # weights of few bits that are left, for kernels that unpack them; and what that leaves of transposes
-    ("weights", [blocked.late, transposes.run, merge_views.run, table_rows.run]),
+    ("weights", [blocked.late, transposes.run, merge_views.run, table_rows.run, tiles.run]),
 ]
 
 

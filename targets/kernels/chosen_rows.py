@@ -15,9 +15,9 @@ from targets.dtypes import item_size
 from targets.target import Target
 
 from .builder import Builder
+from .code_rows import _fold
 from .dot import load_vector
 from .loops import span
-from .quantize_rows import _fold
 from .reading import Rows
 from .stage import Const, Stage
 from .tensor import Index, Tensor, as_expr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 
 from tvm import tirx
@@ -10,12 +11,12 @@ from targets.target import Target
 
 from .builder import Builder
 from .dot import QUAD, store_vector
+from .half_rows import HalfRows, code_results
 from .loops import GRAIN
 from .nibbles import splat
-from .quantize_rows import _fold, _rounded
 from .registry import Call
-from .rounding import LEAST_SCALE
-from .tensor import product
+from .rounding import LEAST_SCALE, MAGIC, MAGIC_BITS
+from .tensor import as_expr, product
 
 
 class CodeRows:
@@ -34,8 +35,9 @@ class CodeRows:
         self.codes = b.arg(call.results[0], (self.rows, self.depth))
         self.scales = b.arg(call.results[1], (self.rows, self.blocks))
         self.offsets = b.arg(call.results[2], (self.rows, self.depth // self.each))
-        more = call.results[3] if len(call.results) > 3 else None
+        more = call.results[3] if code_results(call) > 3 else None
         self.scaled = None if more is None else b.arg(more, (self.rows, self.blocks))
+        self.halves = HalfRows(b, call, self.rows)
 
     @staticmethod
     def take(call: Call) -> bool:
@@ -47,6 +49,23 @@ class CodeRows:
     def places(self) -> range:
         """Where the vectors of a block start in it."""
         return range(0, self.block, self.lanes)
+
+    def put(self, row: tirx.Expr, make: Callable[[tirx.Expr], list[tirx.Expr]]) -> None:
+        """Stores a row; make(at) gives block `at` as float32 vectors."""
+        b = self.b
+
+        def as_codes() -> None:
+            with b.serial(tirx.const(self.blocks, "int64"), "block") as at:
+                block = as_expr(at, "int64")
+                self.store(row, block, make(block))
+
+        def as_halves() -> None:
+            with b.serial(tirx.const(self.blocks, "int64"), "block") as at:
+                first = as_expr(at, "int64") * self.block
+                for i, part in zip(self.places(), make(as_expr(at, "int64")), strict=True):
+                    self.halves.store(row, first + i, part)
+
+        self.halves.instead(as_halves, as_codes)
 
     def store(self, row: tirx.Expr, at: tirx.Expr, parts: list[tirx.Expr]) -> None:
         """Block `at` of a row, given as float32 vectors: see compiler/ops/blocked.py's QuantizeRows."""
@@ -69,3 +88,21 @@ class CodeRows:
             b.store(self.offsets, (row, at * (self.block // self.each) + i), part * tirx.const(-2 * QUAD, "int32"))
         if self.scaled is not None:
             b.store(self.scaled, (row, at), reduce(lambda p, q: p + q, sums).astype("float32") * scale)
+
+
+def _rounded(value: tirx.Expr, lanes: int) -> tirx.Expr:
+    """Rounded to the nearest whole number, ties to even, as int32; |value| is at most 127 and a rounding."""
+    held = tirx.min(tirx.max(value, splat(-128.0, "float32", lanes)), splat(127.0, "float32", lanes))
+    bits = tirx.reinterpret(f"int32x{lanes}", held + splat(MAGIC, "float32", lanes))
+    return bits - splat(MAGIC_BITS, "int32", lanes)
+
+
+def _fold(b: Builder, vector: tirx.Expr, lanes: int, combine: Callable[..., tirx.Expr]) -> tirx.Expr:
+    """One number of all lanes: halves combined until one lane is left."""
+    while lanes > 1:
+        lanes //= 2
+        low, high = (
+            tirx.Shuffle([vector], [tirx.const(start + i, "int32") for i in range(lanes)]) for start in (0, lanes)
+        )
+        vector = b.let(combine(low, high))
+    return vector

@@ -17,10 +17,10 @@ from targets.target import Target
 from . import vmath
 from .builder import Builder
 from .chosen_rows import SERIAL, mark
+from .code_rows import _fold
 from .dot import load_vector
 from .gated_codes import ACTIVE as GATED
 from .loops import span
-from .quantize_rows import _fold
 from .reading import Rows
 from .stage import Const, Leaf, Stage
 from .tensor import Tensor, as_expr

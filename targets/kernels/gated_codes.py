@@ -13,8 +13,8 @@ from .builder import Builder
 from .code_rows import CodeRows
 from .dot import load_vector
 from .registry import Call, template
-from .stage import Stage
-from .tensor import as_expr, same_shape
+from .stage import Leaf, Stage
+from .tensor import Index, same_shape
 
 
 @template("edgert.GatedCodes")
@@ -24,20 +24,28 @@ def gated_codes(call: Call, target: Target) -> list[Stage] | None:
         return None
     if not same_shape(call.need(0).shape, call.need(1).shape):
         return None
+    return [gated_stage(call, target, (call.need(0), call.need(1)))]
+
+
+def gated_stage(call: Call, target: Target, operands: tuple[Leaf, Leaf], runs: Index = 1) -> Stage:
+    """The stage, of gate and up as they lie in `operands`. runs: 1, or 0 to skip it."""
     name = str(call.attrs["activation"])
     b = Builder(f"{name}_gated_codes_f32s8_g{call.attrs['block']}_{target.isa}")
     out = CodeRows(b, call, target)
-    gate, up = (b.arg(call.need(i), (out.rows, out.depth)) for i in (0, 1))
-    with b, b.parallel(out.rows, max(1, out.grain // COST)) as row, b.serial(out.blocks, "block") as at:
-        made = b.local((out.block,), "float32")
-        first = b.let(as_expr(at, "int64") * out.block)
-        for i in out.places():
-            with b.vector(out.lanes) as v:
-                k = first + i + v
-                b.store(made, i + v, ACTIVE[name](b, b.let(gate[row, k])) * up[row, k])
-        parts = [load_vector(made, tirx.const(i, "int32"), count=out.lanes) for i in out.places()]
-        out.store(row, as_expr(at, "int64"), [b.let(part) for part in parts])
-    return [b.stage()]
+    gate, up = (b.arg(leaf, (out.rows, out.depth)) for leaf in operands)
+    with b, b.parallel(out.rows * runs, max(1, out.grain // COST)) as row:
+
+        def block(at: tirx.Expr) -> list[tirx.Expr]:
+            made = b.local((out.block,), "float32")
+            first = b.let(at * out.block)
+            for i in out.places():
+                with b.vector(out.lanes) as v:
+                    k = first + i + v
+                    b.store(made, i + v, ACTIVE[name](b, b.let(gate[row, k])) * up[row, k])
+            return [b.let(load_vector(made, tirx.const(i, "int32"), count=out.lanes)) for i in out.places()]
+
+        out.put(row, block)
+    return b.stage()
 
 
 def _silu(b: Builder, x: tirx.Expr) -> tirx.Expr:

@@ -49,7 +49,8 @@ def gemm_blocks(call: Call, target: Target) -> list[Stage] | None:
 class GemmBlocks:
     """One product under construction."""
 
-    def __init__(self, call: Call, target: Target, weights: BlockCodes) -> None:
+    def __init__(self, call: Call, target: Target, weights: BlockCodes, b: Builder | None = None) -> None:
+        """b: the kernel under construction that this product is a part of."""
         self.call, self.target, self.w, self.lanes = call, target, weights, weights.lanes
         self.rows = product(call.need(0).shape[:-1])
         self.dot = code_dot(target, self.lanes, weights.bits)
@@ -60,10 +61,17 @@ class GemmBlocks:
         self.tile = (16 if many else 4) // (1 if self.dot.registers == 1 else 2)
         if isinstance(self.rows, int):
             self.tile = max(1, min(self.rows, self.tile))
-        self.b = Builder(f"gemm_s8{weights.kind}_{self.tile}x1_{target.isa}")
+        self.b = b or Builder(f"gemm_s8{weights.kind}_{self.tile}x1_{target.isa}")
 
     def stage(self) -> Stage:
         """The kernel."""
+        self.operands()
+        with self.b:
+            self.walk()
+        return self.b.stage()
+
+    def operands(self) -> None:
+        """What the kernel reads and writes."""
         b, w = self.b, self.w
         self.left = b.arg(self.call.need(0), (self.rows, w.depth))
         self.left_scale = b.arg(self.call.need(1), (self.rows, w.blocks))
@@ -72,9 +80,6 @@ class GemmBlocks:
         self.offset = b.arg(sums, (self.rows, w.blocks * (2 if self.fine else 1)))
         self.scaled = sums.dtype == "float32"  # the sums times the row's scale, not the codes' times -8
         self.reader, self.tail = Reader(b, w), MatrixTail(b, self.call)
-        with b:
-            self.walk()
-        return b.stage()
 
     def walk(self) -> None:
         """Emits the parallel loop."""

@@ -4,10 +4,12 @@ A task is four panels of 16 columns times up to 64 rows. Of a panel so many bloc
 buffer, zero points taken off; unpacked quads are the rows of a right tile as they are. Then, for up to 16 rows at once,
 one multiplication makes a block's sums, while those of the block before are scaled and added up in 16 registers.
 
-Rows from gemm_blocks_bf16.LEAST on are multiplied as bfloat16 instead, which spares the scaling.
+Rows from half_rows.LEAST on are multiplied as bfloat16 instead, which spares the scaling.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
@@ -17,17 +19,21 @@ from . import amx, gemm_blocks_bf16
 from .aligned import vector_local
 from .amx import COLS, ROW, ROWS, SIDE, SUMS
 from .block_codes import LINE, QUADS, STEP, SUPER, BlockCodes
+from .builder import Builder
 from .dot import load_vector, store_vector
 from .gemm_blocks import AHEAD, SINGLE, Case, GemmBlocks
+from .gemm_blocks_bf16 import Bf16Task
 from .gemm_tasks import known_rows
+from .half_rows import LEAST as MANY
 from .nibbles import splat
 from .registry import Call
 from .stage import Stage, Temp
 from .tails import unravel
-from .tensor import Index, as_expr, product, simplify
+from .tensor import Index, Tensor, as_expr, product, simplify
 from .tiles import Tile
 from .tiles_emit import prefetch, store_tile
 
+TILES = 8  # number of the input that has rows as bfloat16, where there is one
 LEAST = 8  # rows from which on this is faster than vpdpbusd
 BAND = 64  # rows of a task: enough to unpack a panel for
 MOST_BLOCKS = 18  # unpacked at once: 9 KB
@@ -37,24 +43,31 @@ HEIGHTS = (8, 16)  # rows of tiles for a number of rows known only at run time
 
 def amx_blocks(call: Call, target: Target, weights: BlockCodes) -> list[Stage] | None:
     """The stage; None where AMX is not there or does not pay."""
-    rows = known_rows(product(call.need(0).shape[:-1]))
-    if target.tiles != "amx" or weights.lanes != SIDE or rows < LEAST:
-        return None
-    if weights.bits == 8 and weights.zero != 128:  # codes less zero point are to be signed bytes
-        return None
     most = product(call.need(0).shape[:-1])
-    if isinstance(most, int) and most < gemm_blocks_bf16.LEAST:
+    if not takes(target, most, weights.bits, weights.zero):
+        return None
+    if len(call.inputs) > TILES and (tiles := call.inputs[TILES]) is not None:
+        return [AmxBlocks(call, target, weights, tiles).stage()]
+    if isinstance(most, int) and most < MANY:
         return [AmxBlocks(call, target, weights, None).stage()]
-    runs = 1 if isinstance(most, int) else tirx.Select(most >= gemm_blocks_bf16.LEAST, _long(1), _long(0))
+    runs = 1 if isinstance(most, int) else tirx.Select(most >= MANY, _long(1), _long(0))
     first, halves = gemm_blocks_bf16.bf16_rows(call, target, weights, runs)
     return [first, AmxBlocks(call, target, weights, halves).stage()]
+
+
+def takes(target: Target, rows: Index, bits: int, zero: int) -> bool:
+    """Whether this is how so many rows are multiplied with such weights."""
+    # codes less zero point are to be signed bytes
+    return target.tiles == "amx" and known_rows(rows) >= LEAST and (bits < 8 or zero == 128)
 
 
 class AmxBlocks(GemmBlocks):
     """One product under construction. halves: its rows as bfloat16, filled where there are enough of them."""
 
-    def __init__(self, call: Call, target: Target, weights: BlockCodes, halves: Temp | None) -> None:
-        super().__init__(call, target, weights)
+    def __init__(
+        self, call: Call, target: Target, weights: BlockCodes, halves: Temp | Tensor | None, b: Builder | None = None
+    ) -> None:  # fmt: skip
+        super().__init__(call, target, weights, b)
         self.halves = halves
         self.heights = (min(self.rows, SIDE),) if isinstance(self.rows, int) else HEIGHTS
         chunks = -(-weights.blocks // MOST_BLOCKS)
@@ -69,36 +82,61 @@ class AmxBlocks(GemmBlocks):
 
     def walk(self) -> None:
         """Emits the parallel loop."""
-        b, rows, w = self.b, self.rows, self.w
-        wide = None if self.halves is None else gemm_blocks_bf16.Bf16Task(self, self.halves)
+        wide = None if self.halves is None else Bf16Task((self, self), self.halves)
+        self.run(wide, [self])
+
+    def run(self, wide: Bf16Task | None, products: Sequence[AmxBlocks]) -> None:
+        """Emits the parallel loop of products of the same rows with as many weights."""
+        b, rows = self.b, self.rows
         self.configure(wide is not None)
-        b.reading.span(self.reader.const, self.groups, SINGLE * w.panel_bytes)
-        if wide is None or not isinstance(rows, int):
-            self.unpacked = vector_local(b, (self.chunk * QUADS, ROW), "int8")
-            self.made = vector_local(b, (2 * w.parts * SIDE, SIDE), "int32")
-            self.factors = vector_local(b, (self.chunk * self.each, SIDE), "float32")
-            self.totals = vector_local(b, (BAND, SIDE), "float32")
+        for one in products:
+            b.reading.span(one.reader.const, one.groups, SINGLE * one.w.panel_bytes)
+            if wide is None or not isinstance(rows, int):
+                one.locals()
         size: Index = BAND
         if wide is not None:
             wide.locals()
-            size = tirx.Select(rows >= gemm_blocks_bf16.LEAST, _long(gemm_blocks_bf16.BAND), _long(BAND))
+            size = tirx.Select(rows >= MANY, _long(gemm_blocks_bf16.BAND), _long(BAND))
         bands = simplify((rows + (size - 1)) // size)
         if wide is not None:  # a task of fewer panels, so that threads get even shares
-            bands = simplify(bands * tirx.Select(rows >= gemm_blocks_bf16.LEAST, _long(SHARES), _long(1)))
+            bands = simplify(bands * tirx.Select(rows >= MANY, _long(SHARES), _long(1)))
         with b.parallel(simplify(self.groups * bands)) as p:
             group, band = unravel(b, p, [self.groups, bands])
-            cases: list[Case] = [
-                (rows >= h, lambda h=h: self.task(b.let(band * BAND), group, h))  # type: ignore[misc]
-                for h in sorted(self.heights, reverse=True)
-            ]
+            cases: list[Case] = [] if wide is not None and isinstance(rows, int) else self.cases(products, group, band)
             if wide is not None:
                 first = b.let(tirx.truncdiv(band, _long(SHARES)) * gemm_blocks_bf16.BAND)
                 panel = b.let(group * SINGLE + tirx.truncmod(band, _long(SHARES)) * gemm_blocks_bf16.PAIR)
-                cases.insert(0, (rows >= gemm_blocks_bf16.LEAST, lambda: wide.task(first, panel)))
-            if not isinstance(rows, int):
-                cases += self.few(group, LEAST - 1)
+                cases.insert(0, (rows >= MANY, lambda: wide.task(first, panel)))
             self.by_rows(cases)
         self.by_rows([(rows >= LEAST, lambda: amx.release(b))])
+
+    def locals(self) -> None:
+        """What a task of few rows needs of memory."""
+        b, w = self.b, self.w
+        self.unpacked = vector_local(b, (self.chunk * QUADS, ROW), "int8")
+        self.made = vector_local(b, (2 * w.parts * SIDE, SIDE), "int32")
+        self.factors = vector_local(b, (self.chunk * self.each, SIDE), "float32")
+        self.totals = vector_local(b, (BAND, SIDE), "float32")
+
+    def cases(self, products: Sequence[AmxBlocks], group: tirx.Expr, band: tirx.Expr) -> list[Case]:
+        """Tasks of few rows, one product after the other."""
+        b, rows = self.b, self.rows
+
+        def in_turn(*tasks: Callable[[], None]) -> Callable[[], None]:
+            def run() -> None:
+                for task in tasks:
+                    task()
+
+            return run
+
+        cases: list[Case] = [
+            (rows >= h, in_turn(*[lambda one=one, h=h: one.task(b.let(band * BAND), group, h) for one in products]))
+            for h in sorted(self.heights, reverse=True)
+        ]
+        if not isinstance(rows, int):
+            for same in zip(*(one.few(group, LEAST - 1) for one in products), strict=True):
+                cases.append((same[0][0], in_turn(*[task for _, task in same])))
+        return cases
 
     def configure(self, wide: bool) -> None:
         """The tiles' shapes."""
@@ -108,7 +146,7 @@ class AmxBlocks(GemmBlocks):
         cases: list[Case] = [(rows >= LEAST, lambda: amx.configure(b, table, entry))]
         if wide:
             halves = b.arg(amx.configurations(ROW, [(SIDE, SIDE)]))
-            cases.insert(0, (rows >= gemm_blocks_bf16.LEAST, lambda: amx.configure(b, halves, 0)))
+            cases.insert(0, (rows >= MANY, lambda: amx.configure(b, halves, 0)))
         self.by_rows(cases)
 
     def task(self, first: tirx.Expr, group: tirx.Expr, height: int) -> None:

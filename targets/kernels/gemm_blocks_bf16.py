@@ -26,14 +26,13 @@ from .nibbles import splat
 from .registry import Call
 from .stage import Stage, Temp
 from .tails import unravel
-from .tensor import Index, as_expr, product, simplify
+from .tensor import Index, Tensor, as_expr, product, simplify
 from .tiles import Tile
 from .tiles_emit import prefetch_write, store_tile
 
 if TYPE_CHECKING:
     from .gemm_blocks_amx import AmxBlocks
 
-LEAST = BLOCK  # rows from which on this is faster than tiles of bytes
 BAND = 256  # rows of a task
 MOST_BLOCKS = 20  # of 32 steps, unpacked at once: 40 KB
 PAIR = 2  # panels unpacked at once
@@ -68,10 +67,12 @@ class Bf16Task:
     they do in the rows that follow, where each 32 are stored while the next are multiplied.
     """
 
-    def __init__(self, k: AmxBlocks, rows: Temp) -> None:
-        self.k, self.b, self.w = k, k.b, k.w
-        self.left = k.b.arg(rows)
-        unit = SUPER // STEP if self.w.super_scale is not None else 1
+    def __init__(self, sides: tuple[AmxBlocks, AmxBlocks], rows: Temp | Tensor) -> None:
+        """sides: the product of the left and of the right one of two panels."""
+        self.sides, (self.k, _) = sides, sides
+        self.b, self.w = self.k.b, self.k.w
+        self.left = self.b.arg(rows)
+        unit = SUPER // STEP if any(k.w.super_scale is not None for k in sides) else 1
         # equal chunks: the fewest that divide the depth
         self.chunk = max(n for n in range(unit, MOST_BLOCKS + 1, unit) if self.w.blocks % n == 0)
         self.chunks = self.w.blocks // self.chunk
@@ -82,6 +83,10 @@ class Bf16Task:
         """What a task needs of memory."""
         self.unpacked = vector_local(self.b, (self.chunk * PAIR * SIDE, SIDE), "uint32")
         self.totals = vector_local(self.b, (BLOCK if self.chunks == 1 else BAND, BLOCK), "float32")
+
+    def panel(self, panel: tirx.Expr, p: int) -> tirx.Expr:
+        """The left (p = 0) and right (1) panel of a task that is named by the left one."""
+        return panel + p
 
     def task(self, first: tirx.Expr, panel: tirx.Expr) -> None:
         """Up to BAND rows from `first` times two panels."""
@@ -129,19 +134,20 @@ class Bf16Task:
     def unpack(self, i: tirx.Expr, block: tirx.Expr, panel: tirx.Expr) -> None:
         """Block number i of unpacked = a block as pairs of bfloat16, of both panels."""
         for p in range(PAIR):
-            with self.b.when(panel + p < self.w.panels):
-                self.unpack_panel(self.b.let((i * PAIR + p) * SIDE), block, self.b.let(panel + p))
+            one = self.b.let(self.panel(panel, p))
+            with self.b.when(one < self.w.panels):
+                self.unpack_panel(self.sides[p], self.b.let((i * PAIR + p) * SIDE), block, one)
 
-    def unpack_panel(self, line: tirx.Expr, block: tirx.Expr, panel: tirx.Expr) -> None:
-        """unpacked from `line` on = a block of a panel.
+    def unpack_panel(self, k: AmxBlocks, line: tirx.Expr, block: tirx.Expr, panel: tirx.Expr) -> None:
+        """unpacked from `line` on = a block of a panel of k's.
 
         A code becomes 2^bits + code where it lies at the top of a float's mantissa, 2^bits its exponent.
         """
-        b, w, k = self.b, self.w, self.k
+        b, w = self.b, k.w
         factors = k.reader.super_factors(panel, tirx.truncdiv(block, _long(SUPER // STEP)))
         shared = []
         for part in range(w.parts):
-            scale, least = self.weight(panel, b.let(block * w.parts + part), factors)
+            scale, least = _weight(k, panel, b.let(block * w.parts + part), factors)
             start = scale * splat(-float(1 << w.bits), "float32", SIDE)
             shared.append((scale, b.let(start if least is None else least + start)))
         if w.bits == 4:
@@ -163,17 +169,6 @@ class Bf16Task:
                 values.append(tirx.call_llvm_pure_intrin(f"float32x{SIDE}", "llvm.fma", number, scale, start))
             for j in range(0, QUAD, 2):
                 store_vector(b, self.unpacked, pairs(*values[j : j + 2]), line + (q * QUAD + j) // 2, _int(0))
-
-    def weight(
-        self, panel: tirx.Expr, row: tirx.Expr, factors: dict[str, tirx.Expr]
-    ) -> tuple[tirx.Expr, tirx.Expr | None]:  # fmt: skip
-        """Scale and, where there is one, minimum of a block of weights: these are scale * code + minimum."""
-        b, w = self.b, self.w
-        scale = self.k.factor("scale", panel, row, factors)
-        if w.minimum is None:
-            return scale, b.let(scale * splat(-float(w.zero), "float32", SIDE)) if w.zero else None
-        least = self.k.factor("minimum", panel, row, factors)
-        return scale, least if w.super_minimum is None else b.let(splat(0.0, "float32", SIDE) - least)
 
     def multiply(
         self, row: tirx.Expr, line: tirx.Expr, block: tirx.Expr,
@@ -248,6 +243,18 @@ class Bf16Task:
             if rest:
                 with b.when(tirx.EQ(panel + p, _long(whole))):
                     piece(p, rest)
+
+
+def _weight(
+    k: AmxBlocks, panel: tirx.Expr, row: tirx.Expr, factors: dict[str, tirx.Expr]
+) -> tuple[tirx.Expr, tirx.Expr | None]:  # fmt: skip
+    """Scale and, where there is one, minimum of a block of weights: these are scale * code + minimum."""
+    w = k.w
+    scale = k.factor("scale", panel, row, factors)
+    if w.minimum is None:
+        return scale, k.b.let(scale * splat(-float(w.zero), "float32", SIDE)) if w.zero else None
+    least = k.factor("minimum", panel, row, factors)
+    return scale, least if w.super_minimum is None else k.b.let(splat(0.0, "float32", SIDE) - least)
 
 
 def _int(i: int) -> tirx.Expr:

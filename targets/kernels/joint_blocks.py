@@ -20,15 +20,19 @@ EACH = 7  # inputs of one product: sums; codes, scale, minimum, super scale, sup
 
 @template("edgert.JointBlocks")
 def joint_blocks(call: Call, target: Target) -> list[Stage] | None:
-    """codes int8 [..., K] and scales; for each product sums, a weight's five operands and a bias, or None.
+    """codes int8 [..., K] and scales; for each product sums, a weight's five operands and a bias, or None; tiles
+    at last where there are any.
 
     Every product as GemmBlocks by itself would be: see compiler/ops/decoder_rows.py.
     """
     made: list[list[Stage]] = []
+    halves = call.inputs[-1:] if call.attrs.get("tiles") else []
     for inputs, attrs, out, result in zip(*parts(call.inputs, call.attrs), call.outputs, call.results, strict=True):
         *operands, bias = inputs
         final = out if bias is None else _biased(out, bias)
-        stages = stages_for(Call("edgert.GemmBlocks", attrs, operands, [out], final, [result], call.config), target)
+        stages = stages_for(
+            Call("edgert.GemmBlocks", attrs, [*operands, *halves], [out], final, [result], call.config), target
+        )
         if stages is None:
             return None
         made.append(stages)

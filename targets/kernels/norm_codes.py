@@ -37,9 +37,11 @@ def norm_codes(call: Call, target: Target) -> list[Stage] | None:
         variance = variance * tirx.const(1 / depth, "float32")
         epsilon = tirx.const(float(call.attrs["epsilon"]), "float32")
         factor = tirx.Broadcast(b.let(tirx.const(1.0, "float32") / tirx.sqrt(variance + epsilon)), lanes)
-        with b.serial(tirx.const(out.blocks, "int64"), "block") as at:
+
+        def normal(at: tirx.Expr) -> list[tirx.Expr]:
             starts = [b.let(at * out.block + i) for i in out.places()]
             parts = [load_vector(source, row, s, count=lanes) * factor for s in starts]
-            parts = [b.let(p * load_vector(weight, s, count=lanes)) for p, s in zip(parts, starts, strict=True)]
-            out.store(row, at, parts)
+            return [b.let(p * load_vector(weight, s, count=lanes)) for p, s in zip(parts, starts, strict=True)]
+
+        out.put(row, normal)
     return [b.stage()]

@@ -12,7 +12,7 @@ from tvm import tirx
 from compiler.codegen.jit import compile_stages, run_stages, stage_arrays
 from compiler.ops.registry import Node, find
 from targets.kernels.block_codes import BlockCodes
-from targets.kernels.gemm_blocks_bf16 import LEAST
+from targets.kernels.half_rows import LEAST
 from targets.kernels.nest import lower_nest
 from targets.kernels.registry import Call, stages_for
 from targets.kernels.stage import Const
