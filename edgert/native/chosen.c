@@ -97,27 +97,35 @@ void chosen_close(edgert_stream *s) {
 }
 
 int32_t chosen_fetch(edgert_stream *s) {
-  if (s->paused || s->range_next >= s->range_count) return 0;
+  if (s->paused || s->failed || s->range_next >= s->range_count) return 0;
   stream_range range = s->reads[s->range_next++];
   s->busy++;
   pthread_mutex_unlock(&s->lock);
   int32_t wrong = ring_read(s, range.offset, range.to, range.bytes, range.least);
   pthread_mutex_lock(&s->lock);
   s->figures.read_bytes += range.bytes;
-  s->figures.chosen_bytes += range.bytes;
   s->figures.reads++;
-  s->figures.chosen_reads++;
   s->range_done++;
+  s->progress_ns = edgert_now_ns();
   s->busy--;
   pthread_cond_broadcast(&s->ready);
   return wrong ? -1 : 1;
 }
 
-/* Under the lock; each read has a time limit of its own. */
-static void finish_reads(edgert_stream *s) {
-  while (chosen_fetch(s)) continue;
-  while (s->range_done < s->range_count) pthread_cond_wait(&s->ready, &s->lock);
+/* Under the lock: waits for the reads under way. 0 when right; otherwise some may not have ended. */
+static int32_t finish_reads(edgert_stream *s) {
+  int64_t start = edgert_now_ns();
+  while (s->range_done < s->range_count && !s->failed) {
+    if (!ring_await(s, start)) continue;
+    int64_t at = s->plan.start + s->reads[0].offset;
+    pthread_mutex_unlock(&s->lock);
+    stream_fail(s, "weights at byte %lld of the file did not come within %.1f s", (long long)at, s->plan.timeout_ms / 1e3);
+    pthread_mutex_lock(&s->lock);
+  }
+  s->figures.wait_ns += edgert_now_ns() - start;
+  if (s->failed) return 1;
   s->range_count = s->range_next = s->range_done = 0;
+  return 0;
 }
 
 static void begin_reads(edgert_stream *s, const stream_range *ranges, int64_t count) {
@@ -127,28 +135,41 @@ static void begin_reads(edgert_stream *s, const stream_range *ranges, int64_t co
   pthread_cond_broadcast(&s->space);
 }
 
-void chosen_wait(edgert_stream *s) {
-  int64_t start = edgert_now_ns();
+static void count_reads(edgert_stream *s, const stream_range *ranges, int64_t count) {
+  for (int64_t i = 0; i < count; i++) s->figures.chosen_bytes += ranges[i].bytes;
+  s->figures.chosen_reads += count;
+}
+
+int32_t chosen_wait(edgert_stream *s) {
   pthread_mutex_lock(&s->lock);
-  finish_reads(s);
-  s->figures.wait_ns += edgert_now_ns() - start;
+  int32_t wrong = finish_reads(s);
   pthread_mutex_unlock(&s->lock);
+  return wrong;
 }
 
 void chosen_read_ahead(edgert_stream *s, const stream_range *ranges, int64_t count) {
   pthread_mutex_lock(&s->lock);
+  count_reads(s, ranges, count);
   begin_reads(s, ranges, count);
   pthread_mutex_unlock(&s->lock);
 }
 
 int32_t chosen_read_all(edgert_stream *s, const stream_range *ranges, int64_t count) {
-  int64_t start = edgert_now_ns();
+  int32_t wrong = chosen_wait(s);
+  if (wrong) return wrong;
+  chosen_read_ahead(s, ranges, count);
+  return chosen_wait(s);
+}
+
+int32_t chosen_read_one(edgert_stream *s, int64_t offset, uint8_t *to, int64_t n, int64_t least) {
+  stream_range range = {offset, n, least, to};
   pthread_mutex_lock(&s->lock);
-  finish_reads(s);
-  begin_reads(s, ranges, count);
-  finish_reads(s);
-  s->figures.wait_ns += edgert_now_ns() - start;
-  int32_t wrong = s->failed;
+  int32_t wrong = finish_reads(s);
+  if (!wrong) {
+    begin_reads(s, &range, 1);
+    while (!s->reader_count && chosen_fetch(s) > 0) continue; /* all else stays in memory: nobody but us reads */
+    wrong = finish_reads(s);
+  }
   pthread_mutex_unlock(&s->lock);
   return wrong;
 }
@@ -187,11 +208,7 @@ static int32_t learn(edgert_stream *s, chosen_table *t, const int32_t *rows, int
     if (at == l->segment_count || begin < about->offset || begin + t->about->used > about->offset + about->size)
       return stream_fail(s, "row %d at byte %lld of the weights crosses a segment's end", rows[i], (long long)begin), 1;
     uint8_t *to = staged(s, t, about->offset);
-    if (ring_read(s, about->offset, to, pages(about->size), about->size) || ring_check(s, at, to)) return 1;
-    pthread_mutex_lock(&s->lock);
-    s->figures.read_bytes += pages(about->size);
-    s->figures.reads++;
-    pthread_mutex_unlock(&s->lock);
+    if (chosen_read_one(s, about->offset, to, pages(about->size), about->size) || ring_check(s, at, to)) return 1;
     for (int64_t r = (about->offset - t->about->offset) / t->about->bytes; r < t->about->extent; r++) {
       int64_t place = t->about->offset + r * t->about->bytes;
       if (place + t->about->used > about->offset + about->size) break;

@@ -175,8 +175,7 @@ int32_t experts_step(edgert_stream *s, edgert_ctx *ctx, int64_t number, edgert_r
   const edgert_lookup *about = t->about;
   const int32_t *rows;
   int64_t count = chosen_rows(s, ctx, about, n, &rows);
-  if (count < 0) return 1;
-  chosen_wait(s);
+  if (count < 0 || chosen_wait(s)) return 1;
   for (int64_t from = 0, to; from < count || from == 0; from = to) { /* the first task also prepares the result */
     int64_t some = count ? bring(s, t, rows + from, count - from) : 0;
     if (count && !some) return 1;

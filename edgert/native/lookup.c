@@ -104,20 +104,16 @@ static const uint8_t *block_at(edgert_stream *s, row_table *t, int64_t block) {
   int64_t start = offset / PAGE * PAGE, least = offset + bytes - start, n = pages(least);
   t->block[least_used] = -1;
   if (atomic_load(&t->known[block])) {
-    if (ring_read(s, start, slot, n, least)) return NULL;
+    if (chosen_read_one(s, start, slot, n, least)) return NULL;
     if (edgert_mix(slot + offset % PAGE, bytes) != t->marks[block])
       return stream_fail(s, "segment %lld of the weights, at byte %lld of the file, is damaged", (long long)segment,
                          (long long)(s->plan.start + offset)), NULL;
   } else { /* the first time its whole segment, which has a SHA-256 */
     n = pages(about->size);
-    if (ring_read(s, about->offset, s->scratch, n, about->size) || ring_check(s, segment, s->scratch)) return NULL;
+    if (chosen_read_one(s, about->offset, s->scratch, n, about->size) || ring_check(s, segment, s->scratch)) return NULL;
     memcpy(slot + offset % PAGE, s->scratch + (offset - about->offset), (size_t)bytes);
   }
-  pthread_mutex_lock(&s->lock);
-  s->figures.read_bytes += n;
-  s->figures.reads++;
   s->figures.lookup_reads++;
-  pthread_mutex_unlock(&s->lock);
   t->block[least_used] = block;
   t->used[least_used] = ++t->clock;
   return slot + offset % PAGE;

@@ -204,6 +204,13 @@ int32_t ring_stop(edgert_stream *s) {
   return 0;
 }
 
+int32_t ring_await(edgert_stream *s, int64_t start) {
+  int64_t last = start > s->progress_ns ? start : s->progress_ns; /* nothing was asked of the device between the runs */
+  int64_t left = s->plan.timeout_ms * MS - (edgert_now_ns() - last);
+  if (left > 0) wait_ready(s, left);
+  return left <= 0;
+}
+
 const uint8_t *ring_wait(edgert_stream *s, int64_t n) {
   ring_job *job = &s->jobs[n % s->slots];
   pthread_mutex_lock(&s->lock);
@@ -213,18 +220,13 @@ const uint8_t *ring_wait(edgert_stream *s, int64_t n) {
       check(s, job);
       continue;
     }
-    int64_t now = edgert_now_ns(), since = now - s->progress_ns;
-    if (!start) start = now;
-    if (start > s->progress_ns) since = now - start; /* nothing was asked of the device between the runs */
-    int64_t left = s->plan.timeout_ms * MS - since;
-    if (left <= 0) {
-      const edgert_segment *about = &s->layout.segments[s->sequence[n % s->job_count]];
-      pthread_mutex_unlock(&s->lock);
-      stream_fail(s, "segment %d of the weights, at byte %lld of the file, did not come within %.1f s",
-                  s->sequence[n % s->job_count], (long long)(s->plan.start + about->offset), s->plan.timeout_ms / 1e3);
-      return NULL;
-    }
-    wait_ready(s, left);
+    if (!start) start = edgert_now_ns();
+    if (!ring_await(s, start)) continue;
+    const edgert_segment *about = &s->layout.segments[s->sequence[n % s->job_count]];
+    pthread_mutex_unlock(&s->lock);
+    stream_fail(s, "segment %d of the weights, at byte %lld of the file, did not come within %.1f s",
+                s->sequence[n % s->job_count], (long long)(s->plan.start + about->offset), s->plan.timeout_ms / 1e3);
+    return NULL;
   }
   if (start) s->figures.wait_ns += edgert_now_ns() - start;
   const uint8_t *at = s->failed ? NULL : s->ring + job->at;

@@ -100,6 +100,8 @@ int32_t ring_start(edgert_stream *s);
 void ring_reset(edgert_stream *s, int32_t again);
 /* Ends the readers; 1 when one is in a read that does not end. */
 int32_t ring_stop(edgert_stream *s);
+/* Under the lock: waits for a change. 1 once nothing has come for the plan's time, nor been waited for since `start`. */
+int32_t ring_await(edgert_stream *s, int64_t start);
 /* Waits for job n: where it lies, or NULL when it failed. */
 const uint8_t *ring_wait(edgert_stream *s, int64_t n);
 /* Gives up the run's jobs below n, unread if nobody has begun. 0 when right. */
@@ -125,11 +127,13 @@ int32_t chosen_fill(edgert_stream *s, int64_t bytes);
 void chosen_drop(edgert_stream *s);
 /* Under the lock: reads a range, where there is one that nobody has begun. 0 when there is none. */
 int32_t chosen_fetch(edgert_stream *s);
-/* Reads `count` ranges with the readers' help. 0 when right. */
+/* Has the readers bring `count` ranges. 0 when right. */
 int32_t chosen_read_all(edgert_stream *s, const stream_range *ranges, int64_t count);
-/* Has them read meanwhile; waits until that is done. */
+/* As ring_read, within the plan's time. */
+int32_t chosen_read_one(edgert_stream *s, int64_t offset, uint8_t *to, int64_t n, int64_t least);
+/* Has them read meanwhile; waits until that is done: 0 when right. */
 void chosen_read_ahead(edgert_stream *s, const stream_range *ranges, int64_t count);
-void chosen_wait(edgert_stream *s);
+int32_t chosen_wait(edgert_stream *s);
 /* How many of a step's n tasks have a row that it chose, and where those stand; -1 where they do not ascend. */
 int64_t chosen_rows(edgert_stream *s, const edgert_ctx *ctx, const edgert_lookup *about, int64_t n, const int32_t **rows);
 /* Counts rows that a step asked for, and those of them that were not in memory. */

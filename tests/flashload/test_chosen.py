@@ -3,6 +3,7 @@ bit; and language models that leave out what adds least."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import edgert
+from edgert import budget, runner
 from edgert.artifact import write as write_artifact
 from edgert.cli import main
 from edgert.errors import EdgertError
@@ -27,6 +29,7 @@ from flashload.plan import Plan
 from flashload.sparsity import limits_of
 from targets import get_target
 from tests.decoder.small import CASES, write
+from tests.flashload import faulty
 from tests.flashload.networks import _folder
 from tests.llm.made import byte_metadata
 from tests.llm.small_models import VOCAB
@@ -71,9 +74,9 @@ def relu() -> Path:
     return out
 
 
-def _opened(kept: float, gap: int = 0) -> edgert.runner.Model:
+def _opened(kept: float, gap: int = 0, source: faulty.Open | None = None) -> edgert.runner.Model:
     """With room for a share of the rows, and everything else in memory."""
-    model = edgert.load(relu(), threads=2, dram="1G")
+    model = runner.load(relu(), 2, dram="1G", source=source)
     memory, stream = model.memory, model.artifact.spec.stream
     assert memory is not None and stream is not None
     size = stream.streamed_bytes + int(kept * LAYERS * NEURONS * (4 * WIDTH + 4))
@@ -118,6 +121,20 @@ def test_only_what_is_not_zero_is_read(rows: np.ndarray) -> None:
     assert wide["chosen_reads"] < least["chosen_reads"] / 3
     assert wide["chosen_bytes"] > 2 * least["chosen_bytes"]
     assert window["chosen_bytes"] < 0.6 * least["chosen_bytes"]
+
+
+def test_a_device_that_says_nothing_ends_the_run(rows: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "TIMEOUT_MS", 200)
+    with edgert.load(relu(), threads=1) as model:
+        stream = model.artifact.spec.stream
+        assert stream is not None
+        place = model.artifact.weights_offset + stream.lookups[0].offset
+        right = model.run({"x": rows})["y1"]
+    with _opened(0.0, source=faulty.Faulty(faulty.STALL_AT, place, 1)) as model:
+        with pytest.raises(EdgertError, match=r"weights at byte \d+ of the file did not come within 0\.2 s"):
+            model.run({"x": rows})
+        time.sleep(2)  # as long as the device takes
+        np.testing.assert_array_equal(model.run({"x": rows})["y1"], right)
 
 
 def test_a_row_that_changes_on_the_disk_ends_the_run(rows: np.ndarray, tmp_path: Path) -> None:
