@@ -16,13 +16,14 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks import flash_report, flash_runs, flash_speculation, llama_cpp
+from benchmarks import flash_python, flash_report, flash_runs, flash_speculation, llama_cpp
 from benchmarks.cases import FOLDER
 from benchmarks.flash_reading import Reading
 from benchmarks.flash_report import Row
 from benchmarks.flash_runs import MIB, UNLIMITED, Run
 from benchmarks.llm import say
 from benchmarks.readme import README, update
+from edgert import exe
 from edgert.artifact import Artifact
 from edgert.cli.errors import run_safely
 from edgert.errors import EdgertError
@@ -34,14 +35,16 @@ from tests import cgroup
 
 BUDGETS = {"smollm2": (160, 120, 100, 80, 64, 48), "gemma3": (256, 192, 128), "minilm": (80, 60, 40)}
 TOKENS = {"smollm2": 160, "gemma3": 64}
-SPECULATION = "speculation"  # among the models: SmolLM2 with guesses
+SPECULATION, PYTHON = "speculation", "python"  # among the models: SmolLM2 with guesses, and through Python
 ENCODED = 32  # tokens of MiniLM's text
 BLOCK, READERS = 512 << 10, 6  # of edgert/native/weights.c
 PICTURE = README.with_name("docs") / "flash.svg"
 
 
 @click.command()
-@click.option("--models", default=",".join([*BUDGETS, SPECULATION]), show_default=True, help="Only these, with commas.")
+@click.option(
+    "--models", default=",".join([*BUDGETS, SPECULATION, PYTHON]), show_default=True, help="Only these, with commas."
+)
 @click.option("--budgets", default="", help="Only these, in MiB, with commas.")
 @click.option("--resume", is_flag=True, help="Leave out what is kept already.")
 @click.option("--alone", is_flag=True, help="Leave llama.cpp out.")
@@ -60,6 +63,11 @@ def main(models: str, budgets: str, resume: bool, alone: bool, results: str, rea
         found = flash_speculation.measure(edge, program, _streamed(edge))
         say(found.text)
         guessed.write_text(json.dumps(dataclasses.asdict(found)))
+    through = kept.with_suffix(f".{PYTHON}.json")
+    if PYTHON in names and not (resume and through.is_file()):
+        python = flash_python.measure(prepare("smollm2", ("edge",))[1])
+        say(flash_python.text(python))
+        through.write_text(json.dumps([dataclasses.asdict(row) for row in python]))
     for name in names:
         wanted = [int(b) * MIB for b in budgets.split(",")] if budgets else [b * MIB for b in BUDGETS.get(name, ())]
         left = [b for b in (None, *wanted) if not (resume and (name, b) in rows)] if wanted else []
@@ -80,6 +88,8 @@ def main(models: str, budgets: str, resume: bool, alone: bool, results: str, rea
     text += flash_report.table(ordered)
     if (with_guesses := flash_speculation.load(guessed)) is not None:
         text += f"\n{with_guesses.text}"
+    if python_rows := flash_python.load(through):
+        text += f"\n{flash_python.text(python_rows)}"
     print(text)
     if readme:
         PICTURE.write_text(flash_report.plot(ordered), encoding="utf-8")
@@ -173,12 +183,18 @@ def prepare(name: str, emits: tuple[str, ...] = ("edge", "exe")) -> tuple[Path, 
     edge, program = FOLDER / f"{name}.flash.edge", FOLDER / f"{name}.flash"
     options: dict[str, Any] = {"context": 512} if name in TOKENS else {"dims": {"seq": (1, 128)}}
     parts = [README.parent / part for part in ("compiler", "edgert", "flashload", "targets")]
-    newest = max(path.stat().st_mtime for part in parts for path in part.rglob("*.[pch]*"))
-    for out, emit in ((edge, "edge"), (program, "exe")):
-        if emit in emits and (not out.is_file() or out.stat().st_mtime < newest):
-            say(f"{name}: compiling {out}")
-            build(str(source), str(out), emit=emit, golden=False, **options)
-            os.utime(out)
+    files = (path for part in parts for path in part.rglob("*") if path.suffix in (".py", ".c", ".h"))
+    newest = max(path.stat().st_mtime for path in files)
+
+    def stale(out: Path) -> bool:
+        return not out.is_file() or out.stat().st_mtime < newest
+
+    if stale(edge):
+        say(f"{name}: compiling {edge}")
+        build(str(source), str(edge), golden=False, **options)
+        os.utime(edge)
+    if "exe" in emits and (stale(program) or program.stat().st_mtime < edge.stat().st_mtime):
+        exe.build(edge, program)
     return source, edge, program
 
 
