@@ -10,6 +10,8 @@
 #include "digest.h"
 #include "pool.h"
 
+enum { SCRATCH = (256 << 10) + 3 * 4096 }; /* of a part (manifest_stream.c) as coded.c decodes it */
+
 void damaged(const opened *o, const char *format, ...) {
   char text[512];
   va_list arguments;
@@ -129,5 +131,5 @@ static edgert_source *source(const session *s) {
 }
 
 weight_place opened_place(opened *o) {
-  return (weight_place){mapped, source, o->path, o->parts ? 0 : o->weights->data, o};
+  return (weight_place){mapped, source, o->path, o->parts ? 0 : o->weights->data, o->parts ? SCRATCH : 0, o};
 }

@@ -26,6 +26,7 @@ typedef struct {
   edgert_source *(*source)(const session *s); /* to read them from while the model runs; NULL with a reason in errno */
   const char *path;
   int64_t start; /* where they begin in the source */
+  int64_t scratch; /* bytes that who reads takes to decode them */
   void *with;
 } weight_place;
 

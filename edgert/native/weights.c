@@ -88,14 +88,15 @@ void open_weights(session *s, int64_t dram, int64_t later) {
   }
   const edgert_layout *layout = model->layout;
   madvise(s->arena, (size_t)model->arena_bytes, MADV_NOHUGEPAGE); /* what is not touched takes no memory */
-  int64_t resident = 0, all = 0, ring = least_ring(layout, INT64_MAX), readers = READERS * READER_BYTES;
+  int64_t resident = 0, all = 0, ring = least_ring(layout, INT64_MAX);
+  int64_t readers = READERS * (READER_BYTES + s->place.scratch);
   for (int64_t i = 0; i < layout->segment_count; i++) {
     int64_t size = pages(layout->segments[i].size);
     all += size;
     if (layout->segments[i].resident) resident += size;
   }
   int64_t margin = (5 << 18) + dram / 256; /* code that has not run yet; what the kernel keeps for this process */
-  int64_t taken = held() + later + margin + table_bytes(layout), left = dram - taken - resident;
+  int64_t taken = held() + later + margin + table_bytes(layout) + 2 * s->place.scratch, left = dram - taken - resident;
   edgert_streaming plan = {.start = s->place.start, .block_bytes = BLOCK, .threads = READERS,
                            .timeout_ms = TIMEOUT_MS, .gap_bytes = GAP};
   if (left >= all - resident) {
