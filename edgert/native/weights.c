@@ -89,7 +89,7 @@ void open_weights(session *s, int64_t dram, int64_t later) {
   const edgert_layout *layout = model->layout;
   madvise(s->arena, (size_t)model->arena_bytes, MADV_NOHUGEPAGE); /* what is not touched takes no memory */
   int64_t resident = 0, all = 0, ring = least_ring(layout, INT64_MAX);
-  int64_t readers = READERS * (READER_BYTES + s->place.scratch);
+  int64_t each = READER_BYTES + s->place.scratch, readers = READERS * each;
   for (int64_t i = 0; i < layout->segment_count; i++) {
     int64_t size = pages(layout->segments[i].size);
     all += size;
@@ -102,6 +102,7 @@ void open_weights(session *s, int64_t dram, int64_t later) {
   if (left >= all - resident) {
     plan.pinned_bytes = all - resident;
   } else {
+    for (; plan.threads > 1 && left < ring + readers; plan.threads--) readers -= each;
     if (left < ring + readers)
       fail(DOES_NOT_FIT, "needs at least %lld bytes (process, arena and buffers %lld, resident weights %lld, ring %lld), "
            "the budget is %lld", (long long)(taken + resident + ring + readers), (long long)(taken), (long long)resident,
