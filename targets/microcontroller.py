@@ -29,7 +29,6 @@ class Microcontroller(Target):
     zig_target: str = ""
     zig_cpu: str = ""
     float_abi: str = ""
-    abi: str = ""  # LLVM's -mabi, of RISC-V
     fma: bool = False
     board: str = ""
     llvm_options: tuple[str, ...] = ()
@@ -42,8 +41,6 @@ class Microcontroller(Target):
             spec["cl-opt"] = list(self.llvm_options)
         if self.float_abi:
             spec["mfloat-abi"] = self.float_abi
-        if self.abi:
-            spec["mabi"] = self.abi
         return spec
 
 

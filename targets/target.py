@@ -29,6 +29,7 @@ class Target:
     pointer_bytes: int = 8
     variant: str = ""  # its name behind a + (targets/several.py); none: its own
     alignment: int = 64  # of buffers: a cache line and an AVX-512 register
+    abi: str = ""  # LLVM's -mabi, of RISC-V
 
     def halves(self, elements: int) -> bool:
         """Whether so many float32 elements are stored as float16."""
@@ -49,4 +50,6 @@ class Target:
         spec: dict = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.cpu}
         if self.attrs:
             spec["mattr"] = list(self.attrs)
+        if self.abi:
+            spec["mabi"] = self.abi
         return spec

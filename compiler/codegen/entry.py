@@ -88,7 +88,9 @@ def entry_object(program: Program, target: Target, entry: str = ENTRY) -> bytes:
         llvm.initialize_all_asmprinters()
         module = llvm.parse_assembly(text)
         module.verify()
-        machine = llvm.Target.from_triple(target.triple).create_target_machine(cpu=target.cpu, opt=2, reloc="pic")
+        machine = llvm.Target.from_triple(target.triple).create_target_machine(
+            cpu=target.cpu, opt=2, reloc="pic", abiname=target.abi
+        )
         return machine.emit_object(module)
 
     return cached("entry", f"{target}\0{text}", make)

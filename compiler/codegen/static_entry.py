@@ -97,7 +97,7 @@ def static_entry_object(program: Program, target: Target, entry: str) -> bytes:
         module.verify()
         machine = llvm.Target.from_triple(target.triple).create_target_machine(
             cpu=target.cpu, features=",".join(target.attrs), opt=2, reloc="static", codemodel="default",
-            abiname=target.tvm().get("mabi", ""),
+            abiname=target.abi,
         )  # fmt: skip
         return machine.emit_object(module)
 

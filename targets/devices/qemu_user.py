@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from targets.errors import EdgertError, UsageError
 
 SCHEME = "qemu-user://"
-MACHINES = {"aarch64": "aarch64", "armv7": "arm"}  # as a target's triple names them -> as QEMU does
+MACHINES = {"aarch64": "aarch64", "armv7": "arm", "riscv64": "riscv64"}  # as a triple names them -> as QEMU does
+WIDEST = {"riscv64": "rv64"}  # the processor with most features, where that is not called max
 LIMIT = 1800  # seconds, after which a program is taken to hang
 
 
 @dataclass(frozen=True)
 class QemuUser:
-    """A processor by QEMU's name for it; `max` has every feature that QEMU knows."""
+    """A processor by QEMU's name for it; where the URI names none, the one with every feature that QEMU knows."""
 
     machine: str
     cpu: str = "max"
@@ -28,7 +29,7 @@ class QemuUser:
         if machine not in MACHINES:
             known = ", ".join(SCHEME + name for name in MACHINES)
             raise UsageError(f"device {uri!r}: there is no such machine; there is {known}")
-        return QemuUser(machine, cpu or "max")
+        return QemuUser(machine, cpu or WIDEST.get(machine, "max"))
 
     def missing(self) -> str:
         """Why it cannot be used here; empty where it can."""

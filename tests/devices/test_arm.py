@@ -1,4 +1,4 @@
-"""64-bit and 32-bit Arm under QEMU's user mode: integers equal to numpy's, floats to those of ONNX Runtime."""
+"""64-bit and 32-bit Arm and 64-bit RISC-V under QEMU's user mode: integers equal to numpy's, floats to ONNX Runtime's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DEVICE = "qemu-user://aarch64"
 UNLIKE = {
     (target.features, target.half): (name, target)
     for name, target in sorted(all_targets().items())
-    if target.family == "cpu" and target.triple.startswith(("aarch64", "armv7"))
+    if target.family == "cpu" and target.triple.startswith(("aarch64", "armv7", "riscv64"))
 }
 DEVICES = {name: f"qemu-user://{target.triple.split('-')[0]}" for name, target in UNLIKE.values()}
 pytestmark = [
