@@ -1,4 +1,4 @@
-"""64-bit and 32-bit Arm and 64-bit RISC-V under QEMU's user mode: integers equal to numpy's, floats to ONNX Runtime's."""
+"""64-bit and 32-bit Arm and 64-bit RISC-V under QEMU's user mode: integers as numpy's, floats as ONNX Runtime's."""
 
 from __future__ import annotations
 
