@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,8 @@ def _floats(rng: np.random.Generator, shape: tuple[int, ...], drawn: bool) -> np
 
 
 def make(
-    model: Path, manifest: Mapping[str, Any], notes: list[str], half: int = 0, half_sums: bool = False
+    model: Path, manifest: Mapping[str, Any], notes: list[str], half: int = 0, half_sums: bool = False,
+    whole: Container[str] = (),
 ) -> tuple[dict, dict, float]:  # fmt: skip
     """Golden inputs, ONNX Runtime's outputs for them, and the tolerance as a share of an output's range.
 
@@ -71,7 +72,7 @@ def make(
     floats are rounded to bytes on the way, a tie that falls the other way may move an answer a good deal: how far is
     measured, as the difference between ONNX Runtime with and without its integer kernels, and allowed twice. half: so
     many elements and more are stored as float16; what ONNX Runtime makes of weights rounded so is allowed twice too,
-    and HALF_SUMS times that where half_sums: products are added in float16.
+    and HALF_SUMS times that where half_sums: products are added in float16. whole: names of what stays float32.
     """
     import onnxruntime as ort
 
@@ -84,7 +85,7 @@ def make(
         if rounds:
             sessions.insert(0, _session(model, levels.ORT_ENABLE_ALL))
         if half:
-            sessions.append(_session(with_half_weights(model, half), levels.ORT_ENABLE_BASIC))
+            sessions.append(_session(with_half_weights(model, half, whole), levels.ORT_ENABLE_BASIC))
         wanted = {i.name for i in sessions[0].get_inputs()}
         pictures = any(len(a.shape) >= 3 and a.shape[-2] >= LINE for a in make_inputs(manifest).values())
         for drawn in (False, True)[: 1 + pictures]:

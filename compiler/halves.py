@@ -30,7 +30,7 @@ class Halves:
         fact = self.facts.values.get(name)
         if fact is None or fact.dtype != "float32" or name in self.full:
             return False
-        return self.target.halves(prod(largest(d) for d in fact.shape))
+        return self.target.stores_half(name, prod(largest(d) for d in fact.shape))
 
     def parts(self, parts: Places) -> Places:
         """Parts of values, of which the bytes were counted as float32, as they are stored; none if that differs."""

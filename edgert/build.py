@@ -16,6 +16,7 @@ import numpy as np
 
 from edgert import __version__
 from edgert.errors import UnsupportedModel, UsageError
+from edgert.halves import halves_text
 from edgert.placing import Placing
 from edgert.plans import plans
 from edgert.sparse import Sparsity
@@ -87,6 +88,7 @@ def compile(
     """
     try:
         from compiler import golden as golden_data
+        from compiler.mixed import mixed
         from compiler.pipeline import compile_model
         from compiler.tune import Records, Tuner
         from edgert.coding import coder_of, coding_text
@@ -168,12 +170,17 @@ def compile(
             done.manifest |= done.manifest.pop("programs")[kv]
         golden = False
     else:
-        done = compile_model(
-            Path(model), chosen, shapes, dims, tiles=tiles, debug_dump=dump, progress=progress,
+        made = partial(
+            compile_model, Path(model), shapes=shapes, dims=dims, tiles=tiles, debug_dump=dump, progress=progress,
             ram=arena_budget(chosen, placing), external=placing.weights_in == "external",
-            by_neuron=sparsity is not None,
-            others=[(t, Tuner(t, tune, Records(t), progress)) for t in others],
+            by_neuron=sparsity is not None, others=[(t, Tuner(t, tune, Records(t), progress)) for t in others],
         )  # fmt: skip
+        if isinstance(chosen, Gpu) and chosen.half:
+            chosen, done = mixed(Path(model), chosen, made)
+            if "halves" in done.manifest:
+                done.notes.append(f"float16: {halves_text(done.manifest['halves'])}")
+        else:
+            done = made(chosen)
     done.manifest["producer"] = {"edgert": __version__, **done.manifest["producer"]}
     if facts := _facts_beside(Path(model)):
         done.manifest["facts"] = facts
@@ -187,7 +194,7 @@ def compile(
     answers: dict[str, np.ndarray] = {}
     if golden:
         started_golden = time.perf_counter()
-        half = chosen.half, bool(chosen.half) and not isinstance(chosen, Gpu)
+        half = (chosen.half, False, chosen.whole) if isinstance(chosen, Gpu) else (chosen.half, bool(chosen.half))
         feeds, answers, tolerance = golden_data.make(Path(model), done.manifest, done.notes, *half)
         done.seconds["golden"] = round(time.perf_counter() - started_golden, 4)
         done.manifest["golden"] = {"tolerance": tolerance}

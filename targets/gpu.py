@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Container
+from dataclasses import dataclass, field, fields, replace
 
 from .target import HALF_FROM, Target
 
@@ -18,7 +19,7 @@ class Gpu(Target):
     item loads, computes and stores at once. tile: rows of a matrix product that an item computes. half: weights and
     values between kernels of at least so many elements are float16 in memory, computed with in float32; 0: none are.
     api: whose language kernels are written in; but for OpenCL they are given out as source, and all must be kernels.
-    types: that kernels compute with.
+    types: that kernels compute with. whole: names of values and weights in the model's file that stay float32.
     """
 
     family: str = "gpu"
@@ -28,11 +29,25 @@ class Gpu(Target):
     tile: int = 4
     api: str = "opencl"
     types: frozenset[str] = ON_GPU
+    whole: frozenset[str] = field(default=frozenset(), repr=False)  # of no account for a kernel that is the same
 
     @property
     def source_only(self) -> bool:
         """Whether nothing here runs what is compiled for it."""
         return self.api != "opencl"
+
+    def stores_half(self, name: str, elements: int) -> bool:
+        """Whether so many float32 elements of a value or weight of that name are stored as float16."""
+        return self.halves(elements) and stem_in(name, self.whole) is None
+
+
+def stem_in(name: str, known: Container[str]) -> str | None:
+    """The one of `known` that a value of the compiler is or comes from: it numbers and rearranges copies."""
+    while name not in known:
+        name = name.rpartition(".")[0]
+        if not name:
+            return None
+    return name
 
 
 def beside(host: Target, name: str, **more: int) -> dict[str, Gpu]:

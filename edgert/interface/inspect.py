@@ -10,6 +10,7 @@ from edgert.artifact import Artifact
 from edgert.atomic import write_atomic
 from edgert.cpu import architecture, triple_architecture
 from edgert.errors import EdgertError, UsageError
+from edgert.halves import halves_text
 from edgert.interface.bench import total_macs
 from edgert.interface.inputs import describe
 from edgert.interface.inspect_gguf import inspect_gguf
@@ -112,6 +113,9 @@ def _artifact(path: str, fixed: object, dram: int | None = None) -> Inspection:
         lines.append(f"  state   {state[0]['name']}: {describe(state[0])}, and {len(state) - 1} more")
     lines += [f"  dim     {dim['name']}: {dim['min']}..{dim['max']}" for dim in manifest["dims"]]
     lines.append(f"  file    {format_bytes(file_bytes)}, of it weights {format_bytes(manifest['weights_bytes'])}")
+    if isinstance(halves := manifest.get("halves"), dict):
+        data["halves"] = halves
+        lines.append(f"  float16 {halves_text(halves)}")
     if variants:
         data["variants"] = variants
         lines += [_variant_line(name, one) for name, one in data["variants"].items()]

@@ -9,11 +9,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import edgert
 from compiler.codegen.opencl_half import stored_halves
 from edgert.artifact import Artifact
+from edgert.cli import main
 from edgert.opencl.model import OpenClModel
 from targets import opencl_generic
 from tests.opencl.graphs import feeds, graph
@@ -65,6 +67,36 @@ def test_what_is_too_large_stays_finite(tmp_path: Path) -> None:
     with edgert.load(tmp_path / "m.edge") as model:
         (y,) = model.run({"x": x}).values()
     np.testing.assert_array_equal(y, np.arange(32)[None] == 7)
+
+
+def test_what_would_cost_too_much_stays_whole(tmp_path: Path) -> None:
+    """A difference of large numbers: their last digits are the answer."""
+    rng = np.random.default_rng(4)
+    weights = {
+        "large": 1000 + rng.standard_normal((32, 32)), "centre": np.eye(32) - 1 / 32,
+        "plain": rng.standard_normal((32, 32)) / 6,
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("MatMul", ["x", "large"], ["1"]), helper.make_node("MatMul", ["1", "centre"], ["2"]),
+        helper.make_node("MatMul", ["2", "plain"], ["y"]),
+    ]  # fmt: skip
+    ports = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 32])] for n in "xy"]
+    constants = [numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items()]
+    made = helper.make_graph(nodes, "cancels", *ports, constants)
+    source, path = tmp_path / "m.onnx", tmp_path / "m.edge"
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), source)
+    report = edgert.compile(source, path, target="opencl-fp16")
+    halves = report.manifest["halves"]
+    assert {"large", "1"} <= {*halves["float32"]} and "plain" not in halves["float32"]
+    assert halves["error"] <= 1e-2 < halves["error_all"] and 0 < halves["kept_bytes"] < halves["bytes"]
+    whole = sum(4 if name in halves["float32"] else 2 for name in weights) * 32 * 32
+    assert report.manifest["weights_bytes"] == whole
+    x = rng.random((2, 32)).astype(np.float32)
+    (wanted,) = onnxruntime.InferenceSession(source).run(None, {"x": x})
+    with edgert.load(path) as model:
+        np.testing.assert_allclose(model.run({"x": x})["y"], wanted, rtol=0, atol=1e-2 * np.ptp(wanted))
+    told = CliRunner().invoke(main, ["inspect", str(path)]).output
+    assert f"float16 large values and weights but {len(halves['float32'])} of {halves['values']}" in told
 
 
 def test_elements_within_indices_of_elements() -> None:

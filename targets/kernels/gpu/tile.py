@@ -104,7 +104,7 @@ def side_by_side(first: tirx.Expr, count: int) -> tirx.Expr:
 
 def packed(target: Gpu, shape: tuple[int, ...], make: Callable[[], np.ndarray], key: str, name: str) -> Const:
     """Weights as the target stores them; `make` gives them as float32."""
-    if not target.halves(math.prod(shape)):
+    if not target.stores_half(name, math.prod(shape)):
         return Const(shape, "float32", make, key, name)
     return Const(shape, "float16", lambda: as_halves(make()), f"{key}.half", name)
 
