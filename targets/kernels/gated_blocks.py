@@ -6,6 +6,9 @@ that gate and up of the same elements lie side by side while they are still in t
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 from tvm import tirx
 
 from targets.target import Target
@@ -14,11 +17,13 @@ from .amx import SIDE
 from .block_codes import BlockCodes
 from .builder import Builder
 from .dot import load_vector
-from .gated_codes import ACTIVE, gated_stage
+from .exp2 import exp2
+from .gated_codes import gated_stage
 from .gemm_blocks_amx import AmxBlocks
 from .gemm_blocks_bf16 import PAIR, Bf16Task
 from .half_rows import LEAST, HalfRows
 from .joint_blocks import parts
+from .nibbles import splat
 from .registry import Call, template
 from .stage import Stage
 from .tensor import Tensor, product
@@ -78,9 +83,31 @@ class _GatedTask(Bf16Task):
 
     def store(self, row: tirx.Expr, line: tirx.Expr, panel: tirx.Expr) -> None:
         """activation(gate) * up of a row of totals."""
-        b = self.b
-        made = b.local((SIDE,), "float32")
-        with b.vector(SIDE) as v:
-            gate = b.let(self.totals[line, v])
-            b.store(made, v, ACTIVE[self.activation](b, gate) * self.totals[line, v + SIDE])
-        self.out.store(row, panel * SIDE, b.let(load_vector(made, tirx.const(0, "int32"), count=SIDE)))
+        gate, up = (self.b.let(load_vector(self.totals, line, _int(i), count=SIDE)) for i in (0, SIDE))
+        steep = self.b.let(STEEP[self.activation](gate))
+        self.out.store(row, panel * SIDE, gate * up * _logistic(self.b, steep))
+
+
+def _logistic(b: Builder, x: tirx.Expr) -> tirx.Expr:
+    """1 / (1 + e^-x) of a vector, to be rounded to bfloat16: see exp2.py. The quotient by one of Newton's steps."""
+    one = _all(1.0)
+    below = b.let(exp2(b, b.let(tirx.min(x * _all(-math.log2(math.e)), _all(126.0)))) + one)
+    kind, zero, every = f"float32x{SIDE}", _all(0.0), tirx.const(-1, "int16")
+    near = b.let(tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx512.rcp14.ps.512", below, zero, every))
+    return near + near * (one - below * near)
+
+
+def _gelu_tanh(x: tirx.Expr) -> tirx.Expr:
+    return (x + x * x * x * _all(0.044715)) * _all(2 * 0.7978845608028654)
+
+
+def _all(value: float) -> tirx.Expr:
+    return splat(value, "float32", SIDE)
+
+
+def _int(i: int) -> tirx.Expr:
+    return tirx.const(i, "int32")
+
+
+# activation(x) = x / (1 + e^-STEEP(x)); (1 + tanh(y)) / 2 is the logistic function of 2y
+STEEP: dict[str, Callable[[tirx.Expr], tirx.Expr]] = {"silu": lambda x: x, "gelu_tanh": _gelu_tanh}
