@@ -52,8 +52,10 @@ class WidenedKernel(_Kernel):
         self.sums = b.arg(tap_sums(w, s.channels, self.lanes))
         self.zero = b.arg(zero)[(0,) * max(1, zero.ndim)].astype("int32")
         image, taps = self.image, self.taps
-        self.image = _Reader(lambda at: image[at].astype("int32") - self.zero)
-        self.taps = _Reader(lambda at: taps[at].astype("int32"))
+        # 16 bits hold a difference of bytes, and 64-bit Arm multiplies those into 32 bits at once
+        short = "int16" if target.dot == "smull" else "int32"
+        self.image = _Reader(lambda at: (image[at].astype(short) - self.zero.astype(short)).astype("int32"))
+        self.taps = _Reader(lambda at: taps[at].astype(short).astype("int32"))
 
     def start(self, channel: tirx.Expr) -> tirx.Expr:
         """zero times the sum of the weights."""
