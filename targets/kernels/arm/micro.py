@@ -18,6 +18,7 @@ import numpy as np
 from targets.dtypes import item_size
 from targets.target import Target
 
+from .loads import memory, pair, quad
 from .wide import FOUR, Wide
 
 ROWS = 8  # of a tile
@@ -171,11 +172,11 @@ class _Lanes:
 
     def loads(self) -> Iterator[str]:
         """Sums from memory, whose rows lie end to end."""
-        return _memory("ldp", "ldr", self.registers())
+        return memory("ldp", "ldr", self.registers())
 
     def stores(self, first: bool) -> Iterator[str]:
         """Sums to memory."""
-        return _memory("stp", "str", self.registers())
+        return memory("stp", "str", self.registers())
 
     def multiply(self, left: int, right: int, vector: int) -> Iterator[str]:
         """All rows, `left` on, times one vector of weights."""
@@ -188,23 +189,23 @@ class _Lanes:
         """Four steps. Rows of the next one are loaded while this one is multiplied, and pairs of weights ahead."""
         count, registers = TURN * self.vectors, ROWS // self.lanes
         every = 2 // registers  # steps that a pair of registers holds the rows of
-        yield _pair(0, "$1")
-        yield _pair(4, "$2")
-        yield _pair(6, "$2")
+        yield pair(0, "$1")
+        yield pair(4, "$2")
+        yield pair(6, "$2")
         for n in range(count):
             step, vector = divmod(n, self.vectors)
             following = step // every + 1
             if vector == 0 and step % every == 0 and following * every < TURN:
-                yield _pair(following % 2 * 2, "$1")
+                yield pair(following % 2 * 2, "$1")
             left = step // every % 2 * 2 + step % every
             yield from self.multiply(left, 4 + n % 4, vector)
             if n % 2 and n + 3 < count:
-                yield _pair(4 + (n - 1) % 4, "$2")
+                yield pair(4 + (n - 1) % 4, "$2")
 
     def step(self) -> Iterator[str]:
         """One step."""
-        yield _pair(0, "$1")
-        yield _pair(4, "$2")
+        yield pair(0, "$1")
+        yield pair(4, "$2")
         if self.vectors % 2:
             yield "ldr q6, [$2], #16"
         for j in range(self.vectors):
@@ -276,32 +277,15 @@ class _Matrix:
         """Four steps."""
         for n in range(TURN * self.across):
             if n % self.across == 0:
-                yield _quad(0, 4, "$1")
+                yield quad(0, 4, "$1")
             if n % 4 == 0:
-                yield _quad(4, 4, "$2")
+                yield quad(4, 4, "$2")
             yield from self.multiply(4 + n % 4, n % self.across)
 
     def step(self) -> Iterator[str]:
         """One step."""
-        yield _quad(0, 4, "$1")
+        yield quad(0, 4, "$1")
         for j in range(self.across):
             if j % 4 == 0:
-                yield _quad(4, min(4, self.across - j), "$2")
+                yield quad(4, min(4, self.across - j), "$2")
             yield from self.multiply(4 + j % 4, j)
-
-
-def _pair(register: int, pointer: str) -> str:
-    return f"ldp q{register}, q{register + 1}, [{pointer}], #32"
-
-
-def _quad(register: int, count: int, pointer: str) -> str:
-    """One instruction that fills up to four registers."""
-    names = ", ".join(f"v{register + i}.16b" for i in range(count))
-    return f"ld1 {{{names}}}, [{pointer}], #{16 * count}"
-
-
-def _memory(pair: str, single: str, registers: list[int]) -> Iterator[str]:
-    for place in range(0, len(registers) - 1, 2):
-        yield f"{pair} q{registers[place]}, q{registers[place + 1]}, [$0, #{place * 16}]"
-    if len(registers) % 2:
-        yield f"{single} q{registers[-1]}, [$0, #{(len(registers) - 1) * 16}]"
