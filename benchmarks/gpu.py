@@ -21,6 +21,8 @@ COLUMNS = (
     "model", "stored as", "weights KiB", "arena KiB", "kernels a run", "on the CPU", "99.9 % within", "all within",
 )  # fmt: skip
 
+ABOUT = "The last columns are how far answers are from ONNX Runtime's on the same file, as shares of an output's range:"
+
 
 def rows(folder: Path) -> list[list[object]]:
     """One row a model and way to store it."""
@@ -57,4 +59,4 @@ def row(case: Case, source: Path, folder: Path, label: str, target: str) -> list
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        update("gpu", markdown(COLUMNS, rows(Path(name))))
+        update("gpu", f"{ABOUT}\n\n{markdown(COLUMNS, rows(Path(name)))}")

@@ -20,8 +20,6 @@ pytestmark = [pytest.mark.registry, pytest.mark.slow]
 TOLERANCE = 1e-4
 # of the output's range, where values and weights are rounded to 11 bits: 5e-4 each, up to some fifty times in a row
 HALVES = 1e-2
-# the detector's steep edges make more of it: ONNX Runtime alone answers 4e-2 away with its weights rounded to float16
-STEEP = {"ppocr-det": 0.999}  # so large a share of the answers is held to HALVES
 
 
 # others are run by emulators and simulators: tests/devices, tests/models/test_runner.py, tests/mcu
@@ -50,7 +48,7 @@ def test_answers_equal_onnxruntimes(name: str, target: str, tmp_path: Path) -> N
                 assert got[output].shape == value.shape and got[output].dtype == value.dtype
                 span = float(np.ptp(value)) or float(np.abs(value).max()) or 1.0
                 errors = np.abs(got[output].astype(np.float64) - value) / span
-                error = float(np.quantile(errors, STEEP.get(name, 1) if half else 1))
+                error = float(errors.max())
                 assert error <= (HALVES if half else TOLERANCE), f"{name} {output}: {error:.2e} of the range"
 
 
