@@ -100,7 +100,7 @@ def count_onnxruntime(
 ) -> tuple[int, dict[str, np.ndarray]]:
     """Instructions of a run of ONNX Runtime, and its outputs."""
     given, out = folder / "in.npz", folder / "out.npz"
-    np.savez(given, **sample)
+    np.savez(given, allow_pickle=False, **sample)
     words = command(counter.emulator, processor, folder, [str(model), str(given), str(out), str(MORE)])
     marks = counter.count(words)[:-1]
     with np.load(out) as found:

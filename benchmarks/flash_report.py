@@ -71,7 +71,7 @@ def plot(rows: Sequence[Row]) -> str:
 
 
 def _panel(model: str, rows: Sequence[Row], x0: int) -> list[str]:
-    lines = {
+    lines: dict[str, list[tuple[int | None, float | None]]] = {
         "edgert": [(r.budget, r.edgert) for r in rows], "llama.cpp, mmap": [(r.budget, r.llama) for r in rows],
         "naive": [(r.budget, r.naive) for r in rows], "floor": [(r.budget, r.floor) for r in rows],
     }  # fmt: skip
@@ -94,8 +94,8 @@ def _panel(model: str, rows: Sequence[Row], x0: int) -> list[str]:
         for mantissa in (1, 2, 5):
             rate = mantissa * 10.0**exponent
             if low <= math.log(rate) <= high:
-                line = f'x1="{x0 + LEFT}" x2="{x0 + WIDTH - 12}" y1="{y(rate):.1f}" y2="{y(rate):.1f}"'
-                parts.append(f'<line {line} stroke="#ddd"/>')
+                ends = f'x1="{x0 + LEFT}" x2="{x0 + WIDTH - 12}" y1="{y(rate):.1f}" y2="{y(rate):.1f}"'
+                parts.append(f'<line {ends} stroke="#ddd"/>')
                 parts.append(f'<text x="{x0 + LEFT - 5}" y="{y(rate) + 4:.1f}" text-anchor="end">{rate:g}</text>')
     for name, line in lines.items():
         points = [(x(budget or 1), y(rate)) for budget, rate in line if rate]

@@ -9,7 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
+import edgert
 from edgert.interface.beside import beside_onnxruntime
+from edgert.interface.verify import verify
 from quant.contract import Options
 from quant.graph import Graph
 from quant.linear import linears
@@ -97,3 +99,11 @@ def test_int4(tmp_path: Path) -> None:
 def test_static_int8_has_integer_products_alone(tmp_path: Path) -> None:
     run = check(made("int8", tmp_path, 8), tmp_path, "u8s8")
     assert len(run.products()) >= 42 and run.on_floats() == []  # 6 attentions among them
+
+
+def test_an_artifact_whose_layers_round_each_block_finds_itself_right(tmp_path: Path) -> None:
+    """Ties that fall the other way move single elements far: what is allowed comes from several such runs."""
+    path = tmp_path / "m.edge"
+    edgert.compile(encoder()[0], path, dims={"seq": (1, 128)}, quant="int4x8")
+    result = verify(str(path))
+    assert result.passed and result.tolerance < 0.2  # weights rounded to other codes are 0.17 off and more

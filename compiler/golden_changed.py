@@ -1,13 +1,15 @@
-"""A model with its weights rounded to half precision, to see what that alone changes."""
+"""Models changed as rounding changes them, to see what that alone does to their answers."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from targets.kernels.storage import as_halves
+
+NUDGE = 1e-6  # of a value: float32 sums of some hundred terms in another order
 
 
 def with_half_weights(model: Path, least: int, whole: Container[str] = ()) -> bytes:
@@ -30,3 +32,22 @@ def with_half_weights(model: Path, least: int, whole: Container[str] = ()) -> by
             rounded = as_halves(numpy_helper.to_array(tensor)).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
     return loaded.SerializeToString()
+
+
+def nudged(model: Path, times: int) -> Iterator[bytes]:
+    """The ONNX file `model` so many times, its float32 vectors (biases, gains, scales) off by up to NUDGE of each.
+
+    Raises ValueError where that is more than one message holds (2 GB).
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    loaded = onnx.load(model)
+    vectors = [t for t in loaded.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) < 2]
+    plain = [numpy_helper.to_array(t) for t in vectors]
+    for seed in range(times):
+        rng = np.random.default_rng(seed)
+        for tensor, values in zip(vectors, plain, strict=True):
+            off = values * (1 + rng.uniform(-NUDGE, NUDGE, values.shape))
+            tensor.CopyFrom(numpy_helper.from_array(off.astype(np.float32), tensor.name))
+        yield loaded.SerializeToString()
