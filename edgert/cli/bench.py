@@ -40,7 +40,7 @@ def command(
     if device.startswith("sim://"):
         from edgert.interface.counted import count, counted_text
 
-        show(count(path, device, profile), as_json, counted_text)
+        show(count(path, device, profile, dict(shapes)), as_json, counted_text)
         return
     peers = [name.strip() for name in against.split(",") if name.strip()]
     result = bench(path, peers, model, seconds, dict(shapes), dict(dims), threads, device, dram)

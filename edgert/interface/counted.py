@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import click
 
-from edgert.interface.simulated import SimulatedModel, open_simulated
+from edgert.interface.model import open_model
+from edgert.interface.simulated import SimulatedModel
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,14 @@ class Counted:
     external_mb_s: float = 0.0  # how fast it is taken to be
 
 
-def count(path: str, device: str, profile: bool = False) -> Counted:
-    """One run of the firmware at `path` on its golden inputs (seeded ones where it has none)."""
+def count(
+    path: str, device: str, profile: bool = False, shapes: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+) -> Counted:
+    """One run of the firmware at `path`, or of a model compiled for it, on its golden inputs (else on seeded ones)."""
     from edgert.interface.bench import random_inputs
 
-    with open_simulated(path, device) as model:
+    with open_model(path, shapes, {}, None, device) as model:
+        assert isinstance(model, SimulatedModel)
         inputs = model.artifact.golden()[0] or random_inputs(model.manifest)
         steps = model.profile(inputs) if profile else []
         if not steps:

@@ -108,7 +108,9 @@ def open_simulated(path: str, uri: str) -> SimulatedModel:
     Raises UsageError for a core that does not run it, or a simulator that is not there.
     """
     golden: Recorded | Artifact
-    if Path(path).suffix.lower() == ".elf":
+    with open(path, "rb") as file:
+        firmware_alone = file.read(4) == b"\x7fELF"
+    if firmware_alone:
         firmware = Firmware.read(Path(path).read_bytes())
         if ".edgert.manifest" not in firmware.notes:
             raise EdgertError(f"{path}: this ELF file is no firmware made by edgert")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import edgert
+from edgert.interface.counted import count
 from edgert.interface.simulated import open_simulated
 from targets.devices.registry import cores
 from targets.devices.simulator import Run
@@ -104,3 +105,16 @@ def test_keywords_and_persons(core: str, tmp_path: Path) -> None:
         outputs, _ = on_device(path, f"sim://{core}", feeds)
         for got, want in zip(outputs, on_laptop(model, tmp_path, feeds), strict=True):
             assert np.array_equal(got.view(np.uint32), want.view(np.uint32))
+
+
+@pytest.mark.parametrize("given", ["model.onnx", "model.elf", "artifact.elf"])
+def test_what_is_counted_may_be_a_model_firmware_or_an_artifact_of_any_name(
+    given: str, tiny: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / given
+    if given.startswith("model.onnx"):
+        path.write_bytes(tiny.read_bytes())
+    else:
+        edgert.compile(tiny, path, target="cortex-m4", emit="elf" if given.startswith("model") else "edge")
+    counted = count(str(path), "sim://cortex-m4")
+    assert counted.instructions > counted.macs > 0
