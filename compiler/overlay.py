@@ -5,8 +5,11 @@ MCUFormer (Liang et al., 2023) calls it token overwriting: nothing reads a token
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from heapq import merge
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
 
 from compiler.program import Buffer, Program, Step
 
@@ -23,31 +26,56 @@ def lay_over(program: Program, whole: Buffer, chances: Sequence[Overwrite]) -> l
     """
     if whole.space != "arena":
         return None
-    first = next(i for i, step in enumerate(program.steps) if _written(step, whole))
-    later = {id(b.root()[0]): b.root()[0] for step in program.steps[first:] for b in step.buffers}
-    for under in later.values():
+    uses = _uses(program)
+    first = next(use.step for use in uses[id(whole)] if use.written)
+    later = [next((use for use in found if use.step >= first), None) for found in uses.values()]
+    for under in [use.root for use in sorted(filter(None, later))]:
         if under is whole or under.space != "arena" or under.bytes != whole.bytes:
             continue
-        taken = _checked(program, whole, under, chances)
+        taken = _checked(program, uses[id(whole)], uses[id(under)], chances)
         if taken is not None:
             whole.home, whole.at = under, 0
             return taken
     return None
 
 
-def _checked(program: Program, whole: Buffer, under: Buffer, chances: Sequence[Overwrite]) -> list[Overwrite] | None:
+class _Use(NamedTuple):
+    """A buffer of a step, by its number among the step's: the bytes it has in `root`."""
+
+    step: int
+    number: int
+    buffer: Buffer
+    root: Buffer
+    span: Range
+    written: bool
+
+
+def _uses(program: Program) -> dict[int, list[_Use]]:
+    """By the id of what buffers lie in, in order."""
+    found: dict[int, list[_Use]] = defaultdict(list)
+    for i, step in enumerate(program.steps):
+        for number, buffer in enumerate(step.buffers):
+            root, at = buffer.root()
+            found[id(root)].append(_Use(i, number, buffer, root, (at, at + buffer.bytes), number in step.writes))
+    return found
+
+
+def _checked(
+    program: Program, whole: list[_Use], under: list[_Use], chances: Sequence[Overwrite]
+) -> list[Overwrite] | None:
     """The chances to take where no byte of `under` is read after its place got a new one; None where one is."""
     stored: list[Range] = []
     taken: list[Overwrite] = []
-    for step in program.steps:
-        new = [_range(buffer) for buffer in _written(step, whole)]
-        old = [b for b in step.buffers if b.root()[0] is under]
-        if any(_meet(_range(b), span) for b in old for span in stored):
+    for i, both in groupby(merge(whole, under, key=lambda use: use.step), key=lambda use: use.step):
+        here = list(both)
+        new = [use.span for use in here if use.root is whole[0].root and use.written]
+        old = [use for use in here if use.root is under[0].root]
+        if any(_meet(use.span, span) for use in old for span in stored):
             return None
-        if _written(step, under) and (stored or new):
+        if any(use.written for use in old) and (stored or new):
             return None
-        for read in [b for b in old if any(_meet(_range(b), span) for span in new)]:
-            chance = _chance(step, read, whole, chances)
+        for read in [use.buffer for use in old if any(_meet(use.span, span) for span in new)]:
+            chance = _chance(program.steps[i], read, whole[0].root, chances)
             if chance is None or len(old) > 1:
                 return None
             taken.append(chance)
@@ -63,16 +91,6 @@ def _chance(step: Step, read: Buffer, whole: Buffer, chances: Sequence[Overwrite
             if root is whole and at == read.root()[1]:
                 return chance
     return None
-
-
-def _written(step: Step, root: Buffer) -> list[Buffer]:
-    """What `step` writes within `root`."""
-    return [step.buffers[w] for w in sorted(step.writes) if step.buffers[w].root()[0] is root]
-
-
-def _range(buffer: Buffer) -> Range:
-    _, at = buffer.root()
-    return at, at + buffer.bytes
 
 
 def _meet(a: Range, b: Range) -> bool:

@@ -26,8 +26,9 @@ def pictures(side: int, count: int) -> list[dict[str, np.ndarray]]:
 
 
 def quantized(folder: Path, size: str) -> Path:
-    small = {"width": 64, "layers": 2, "heads": 2} if size == "small" else {}
-    model = vit(folder / "vit.onnx", SIDES[size], **small)
+    # of DeiT-Tiny's twelve layers four: they are alike, and what a plan costs to find grows with them
+    shape = {"width": 64, "layers": 2, "heads": 2} if size == "small" else {"layers": 4}
+    model = vit(folder / "vit.onnx", SIDES[size], **shape)
     quantize(model, folder / "vit.int8.onnx", "int8", pictures(SIDES[size], 8), Options())
     return folder / "vit.int8.onnx"
 
@@ -61,7 +62,7 @@ def test_the_residual_stream_stays_in_one_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_deit_tiny_in_320_kib(tmp_path: Path) -> None:
+def test_layers_of_deit_tiny_in_320_kib(tmp_path: Path) -> None:
     model = quantized(tmp_path, "deit-tiny")
     whole, split = beside(model, 320 << 10, pictures(224, 3))
     assert split["arena_bytes"] <= 320 << 10 < whole["arena_bytes"]
