@@ -41,7 +41,7 @@ def load(artifact: Path) -> dict[str, float]:
     """Seconds that a load takes in a new process whose driver has nothing cached, and the model's distinct kernels."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "POCL_CACHE_DIR": cache}
-        command = [sys.executable, "-c", LOAD, artifact]
+        command = [sys.executable, "-c", LOAD, str(artifact)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
