@@ -89,6 +89,7 @@ class AmxBlocks(GemmBlocks):
         """Emits the parallel loop of products of the same rows with as many weights."""
         b, rows = self.b, self.rows
         self.configure(wide is not None)
+        alike = len({one.w.parts for one in products}) == 1
         for one in products:
             b.reading.span(one.reader.const, one.groups, SINGLE * one.w.panel_bytes)
             if wide is None or not isinstance(rows, int):
@@ -102,7 +103,8 @@ class AmxBlocks(GemmBlocks):
             bands = simplify(bands * tirx.Select(rows >= MANY, _long(SHARES), _long(1)))
         with b.parallel(simplify(self.groups * bands)) as p:
             group, band = unravel(b, p, [self.groups, bands])
-            cases: list[Case] = [] if wide is not None and isinstance(rows, int) else self.cases(products, group, band)
+            narrow = wide is None or not isinstance(rows, int)
+            cases: list[Case] = self.cases(products, group, band, alike) if narrow else []
             if wide is not None:
                 first = b.let(tirx.truncdiv(band, _long(SHARES)) * gemm_blocks_bf16.BAND)
                 panel = b.let(group * SINGLE + tirx.truncmod(band, _long(SHARES)) * gemm_blocks_bf16.PAIR)
@@ -118,8 +120,8 @@ class AmxBlocks(GemmBlocks):
         self.factors = vector_local(b, (self.chunk * self.each, SIDE), "float32")
         self.totals = vector_local(b, (BAND, SIDE), "float32")
 
-    def cases(self, products: Sequence[AmxBlocks], group: tirx.Expr, band: tirx.Expr) -> list[Case]:
-        """Tasks of few rows, one product after the other."""
+    def cases(self, products: Sequence[AmxBlocks], group: tirx.Expr, band: tirx.Expr, alike: bool) -> list[Case]:
+        """Tasks of few rows, one product after the other. alike: whether their tiles are, which are set up already."""
         b, rows = self.b, self.rows
 
         def in_turn(*tasks: Callable[[], None]) -> Callable[[], None]:
@@ -129,9 +131,16 @@ class AmxBlocks(GemmBlocks):
 
             return run
 
+        def task(one: AmxBlocks, height: int) -> Callable[[], None]:
+            def run() -> None:
+                if not alike:
+                    amx.configure(b, one.shapes(), one.heights.index(height))
+                one.task(b.let(band * BAND), group, height)
+
+            return run
+
         cases: list[Case] = [
-            (rows >= h, in_turn(*[lambda one=one, h=h: one.task(b.let(band * BAND), group, h) for one in products]))
-            for h in sorted(self.heights, reverse=True)
+            (rows >= h, in_turn(*[task(one, h) for one in products])) for h in sorted(self.heights, reverse=True)
         ]
         if not isinstance(rows, int):
             for same in zip(*(one.few(group, LEAST - 1) for one in products), strict=True):
@@ -141,13 +150,17 @@ class AmxBlocks(GemmBlocks):
     def configure(self, wide: bool) -> None:
         """The tiles' shapes."""
         b, rows = self.b, self.rows
-        table = b.arg(amx.configurations(STEP // self.w.parts, [(h, h) for h in self.heights]))
+        table = self.shapes()
         entry = 0 if isinstance(rows, int) else tirx.Select(rows >= SIDE, _long(1), _long(0))
         cases: list[Case] = [(rows >= LEAST, lambda: amx.configure(b, table, entry))]
         if wide:
             halves = b.arg(amx.configurations(ROW, [(SIDE, SIDE)]))
             cases.insert(0, (rows >= MANY, lambda: amx.configure(b, halves, 0)))
         self.by_rows(cases)
+
+    def shapes(self) -> tirx.Var:
+        """The table of the tiles' shapes, one for each height."""
+        return self.b.arg(amx.configurations(STEP // self.w.parts, [(h, h) for h in self.heights]))
 
     def task(self, first: tirx.Expr, group: tirx.Expr, height: int) -> None:
         """Up to 64 rows from `first` times the panels of a group, in tiles of `height` rows."""

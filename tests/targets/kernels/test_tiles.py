@@ -84,7 +84,7 @@ def test_definition() -> None:
 
 
 @pytest.mark.parametrize("target", AMX)
-@pytest.mark.parametrize("names", [("q4_1", "q4_1"), ("q5_0", "q8_0"), ("q4_k", "q4_k")])
+@pytest.mark.parametrize("names", [("q4_1", "q4_1"), ("q5_0", "q8_0"), ("q4_k", "q4_k"), ("q6_k", "q8_0")])
 @pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
 def test_gated_products(target: Target, names: tuple[str, str], activation: str) -> None:
     seq, k, n = tirx.Var("seq", "int64"), 256, 160
@@ -94,19 +94,21 @@ def test_gated_products(target: Target, names: tuple[str, str], activation: str)
         None if t is None else leaf(t.data()[::-1].copy(), f"up {t.name}", None, True) for t in other.leaves
     ]
     other.real = other.real[::-1]
-    sums = 0 if weights[0].kind.minimum else TILE
-    x, outs = [*Rows(1, k, sums, seq).feeds], [*results(seq, n, TILE), tiles_of(seq, n, "out")]
+    sums = [0 if w.kind.minimum else min(TILE, w.kind.size) for w in weights]  # each has its own
+    leaves, outs = [[*Rows(1, k, each, seq).feeds] for each in sums], [*results(seq, n, TILE), tiles_of(seq, n, "out")]
     left = tiles_of(seq, k)
-    operands = [[x[2], *w.leaves, *[None] * (6 - len(w.leaves))] for w in weights]
+    operands = [[x[2], *w.leaves, *[None] * (6 - len(w.leaves))] for x, w in zip(leaves, weights, strict=True)]
     attrs = {name: [w.attrs[name] for w in weights] for name in ("bits", "size", "zero")}
     attrs |= {"block": TILE, "sums": TILE, "activation": activation, "tiles": 1}
-    inputs = [*x[:2], *operands[0], *operands[1], left]
+    inputs = [*leaves[0][:2], *operands[0], *operands[1], left]
     stages = stages_for(Call("edgert.GatedBlocks", attrs, inputs, outs, outs[0], outs), target)
     assert stages is not None
     prepare = compile_stages(stages, target)
-    for m in (1, 7, 20, LEAST, 130, 290):
-        rows, dims = Rows(m, k, sums), {"seq": m}
-        feeds = {id(t): a for t, a in zip(x, rows.feeds.values(), strict=True)} | {id(left): packed(rows.real)}
+    for m in (1, 7, 9, 20, LEAST, 130, 290):
+        several, dims = [Rows(m, k, each) for each in sums], {"seq": m}
+        rows, feeds = several[0], {id(left): packed(several[0].real)}
+        for x, made in zip(leaves, several, strict=True):
+            feeds |= {id(t): a for t, a in zip(x, made.feeds.values(), strict=True)}
         arrays = stage_arrays(stages, feeds, outs, dims)
         prepare(arrays, dims)()
         many = m >= LEAST
