@@ -18,7 +18,7 @@ from compiler.program import Buffer, Program, Step
 from flashload.layout import LEAST, PAGE, Layout, Weight, cut, lay_out
 from targets.dtypes import item_size
 from targets.kernels.reach import holds
-from targets.kernels.reading import Reading, Span
+from targets.kernels.reading import Reading, Rows, Span
 from targets.kernels.stage import Stage
 from targets.kernels.tensor import extent
 from targets.target import Target
@@ -39,9 +39,10 @@ def lay_weights(programs: Sequence[Program], target: Target) -> Layout | None:
             if not all(_true(step.stage, span, program, checked) for span in step.stage.reading.spans):
                 step.stage.reading = Reading()
             spans = [(span, buffer) for span, buffer in _spans(step) if buffer.bytes >= LEAST]
-            if (table := _table(step)) is not None:
-                alone = table[1] >= LEAST and table[1] % PAGE == 0  # experts, which stay one by one
-                pieces.setdefault(id(table[0]), table[1] if alone else cut([table[1]]) * table[1])
+            tables = _tables(step)
+            for table, size in tables:
+                alone = size >= LEAST and size % PAGE == 0  # experts, which stay one by one
+                pieces.setdefault(id(table), size if alone else cut([each for _, each in tables]) * size)
             for span, buffer in spans:
                 beside = [other.bytes for other, _ in spans if (other.first, other.units) == (span.first, span.units)]
                 pieces.setdefault(id(buffer), cut(beside) * span.bytes)
@@ -61,7 +62,7 @@ def _uses(buffer: Buffer, programs: Sequence[Program]) -> int:
     """The most steps of a program that read more of a weight than single rows."""
 
     def reads(step: Step) -> bool:
-        return buffer in step.buffers and (_table(step) or (None,))[0] is not buffer
+        return buffer in step.buffers and all(table is not buffer for table, _ in _tables(step))
 
     return max(sum(reads(step) for step in program.steps) for program in programs)
 
@@ -72,25 +73,24 @@ def stream_entry(program: Program, programs: Sequence[Program], layout: Layout) 
     visits: list[list[Any]] = []
     lookups: list[dict[str, Any]] = []
     for number, step in enumerate(program.steps):
-        looked_up = _lookup(step)
-        if looked_up is not None:
-            lookups.append({"step": number, **looked_up})
+        looked_up = _lookups(step)
+        if looked_up:
+            lookups += [{"step": number, **table} for table in looked_up]
         elif any(id(buffer) in parts for buffer in step.buffers):
             visits += [[number, *visit] for visit in _visits(step, parts, layout)]
     return {"weights": len(parts), "visits": visits, "lookups": lookups, "arena": arena_pages(program)}
 
 
-def _table(step: Step) -> tuple[Buffer, int] | None:
-    """The table of which a step reads single rows, and the bytes of those that lie together."""
-    rows = step.stage.reading.rows
-    pairs = zip(step.stage.operands, step.buffers, strict=True)
-    return None if rows is None else next((buffer, rows.bytes) for leaf, buffer in pairs if leaf is rows.leaf)
+def _tables(step: Step) -> list[tuple[Buffer, int]]:
+    """The tables of which a step reads single rows, and the bytes of those that lie together."""
+    pairs = list(zip(step.stage.operands, step.buffers, strict=True))
+    return [(buffer, rows.bytes) for rows in step.stage.reading.tables for leaf, buffer in pairs if leaf is rows.leaf]
 
 
 def _beside_rows(step: Step) -> list[Buffer]:
     """What a step reads whole beside rows that it chooses, which stays in memory."""
-    rows, table = step.stage.reading.rows, _table(step)
-    return [] if rows is None or not rows.chosen else [b for b in step.buffers if table is None or b is not table[0]]
+    rows, tables = step.stage.reading.rows, [table for table, _ in _tables(step)]
+    return [] if rows is None or not rows.chosen else [b for b in step.buffers if all(t is not b for t in tables)]
 
 
 def _spans(step: Step) -> Iterator[tuple[Span, Buffer]]:
@@ -143,19 +143,23 @@ def _between(unit: int, span: tuple[int, int, int, Buffer], parts: dict[int, ran
     return size > 0 and any(layout.segments[segment].offset == at for segment in parts[id(buffer)])
 
 
-def _lookup(step: Step) -> dict[str, Any] | None:
-    """What a step says of the table that it reads single rows of, where that is one that can be streamed."""
-    rows = step.stage.reading.rows
-    if rows is None:
-        return None
+def _lookups(step: Step) -> list[dict[str, Any]]:
+    """What a step says of the tables that it reads single rows of and that can be streamed, where nothing else can."""
+    tables = [table for table, _ in _tables(step)]
+    if any(buffer.base >= 0 and all(table is not buffer for table in tables) for buffer in step.buffers):
+        return []
     of = {id(leaf): buffer for leaf, buffer in zip(step.stage.operands, step.buffers, strict=True)}
+    return [_lookup(rows, of) for rows in step.stage.reading.tables if of[id(rows.leaf)].base >= 0]
+
+
+def _lookup(rows: Rows, of: dict[int, Buffer]) -> dict[str, Any]:
     table, (indices, at) = of[id(rows.leaf)], of[id(rows.indices)].root()
-    if table.base < 0 or any(buffer.base >= 0 and buffer is not table for buffer in step.buffers):
-        return None
-    more = {"chosen": 1, "used": rows.used} if rows.chosen else {}
+    more: dict[str, Any] = {"chosen": 1, "used": rows.used} if rows.chosen else {}
     if rows.ahead is not None:
         ahead, inside = of[id(rows.ahead)].root()
         more["ahead"] = ahead.offset + inside
+    if rows.ends:
+        more["ends"] = 1
     place = {"io": indices.index, "at": at} if indices.space == "io" else {"io": -1, "at": indices.offset + at}
     return {
         "weight": table.base, "offset": table.offset, "size": table.bytes, "extent": rows.extent,

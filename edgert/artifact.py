@@ -21,7 +21,7 @@ from edgert.artifact_parts import Buffer, complete, encode, write_weights
 from edgert.atomic import atomic_file
 from edgert.coding import Coder, decoded, spooled
 from edgert.digest import check_digests, sha256
-from edgert.errors import EdgertError, UsageError
+from edgert.errors import EdgertError, NoProgram, UsageError
 from edgert.zipformat import PAGE, Entry, directory, layout, local_header, parse
 
 MANIFEST, CODE, WEIGHTS = "manifest.json", "code", "weights.bin"
@@ -163,11 +163,11 @@ class Artifact:
             raise ValueError(f"{WEIGHTS} does not start on a page")
 
     def select(self, program: str) -> None:
-        """Be the program of that name, of an artifact with several. Raises UsageError where there is none."""
+        """Be the program of that name, of an artifact with several. Raises NoProgram where there is none."""
         others, member = self.manifest.get("programs"), _PROGRAM.format(program)
         if member not in self._entries:
             named = ", ".join(map(str, others)) if isinstance(others, list) and others else "none"
-            raise UsageError(f"{self.path} has no program {program!r}; further ones are: {named}")
+            raise NoProgram(f"{self.path} has no program {program!r}; further ones are: {named}")
         self._become(member, f"program {program}")
 
     def choose(self, features: Collection[str]) -> None:

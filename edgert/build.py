@@ -96,6 +96,7 @@ def compile(
         from edgert.llm.build import FIRST
         from edgert.llm.build_exported import model_in
         from edgert.llm.found import compiler_of
+        from edgert.llm.text_model import LIKELIEST
         from edgert.mcu.budget import arena_budget
         from edgert.mcu.tiles import tiles_of
         from edgert.quantized import quantized_copy
@@ -168,6 +169,8 @@ def compile(
             if kv not in done.manifest.get("programs", {}):
                 raise UnsupportedModel(f"{Path(model).name}: no cache of {kv} for heads of its size: leave --kv out")
             done.manifest |= done.manifest.pop("programs")[kv]
+        elif emit != "edge":  # a program only ever takes the likeliest token
+            done.manifest |= done.manifest.pop("programs", {}).get(LIKELIEST, {})
         golden = False
     else:
         made = partial(

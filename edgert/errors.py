@@ -2,4 +2,8 @@
 
 from targets.errors import DoesNotFit, EdgertError, UnsupportedModel, UsageError
 
-__all__ = ["DoesNotFit", "EdgertError", "UnsupportedModel", "UsageError"]
+__all__ = ["DoesNotFit", "EdgertError", "NoProgram", "UnsupportedModel", "UsageError"]
+
+
+class NoProgram(UsageError):
+    """An artifact that lacks the program asked for."""

@@ -160,9 +160,10 @@ def _tables(
     sizes = f"{spec.arena_bytes}, {spec.weights_bytes}, {', '.join(map(str, counts))}"
     lines.append(f"const edgert_model edgert_the_model = {{{_c(spec.name)}, features, {sizes},")
     tables, layout = layout_tables(spec.stream, len(spec.segments))
-    ends = manifest.get("decoder", {}).get("ends", [])
+    decoder = manifest.get("decoder", {})
+    ends, vocab = decoder.get("ends", []), int(decoder.get("vocab", 0))
     made_for = _c(manifest["target"]["name"])
-    lines.append(f"  {tolerance!r}, dims, inputs, outputs, steps, {layout}, ends, {len(ends)}, {made_for}}};")
+    lines.append(f"  {tolerance!r}, dims, inputs, outputs, steps, {layout}, ends, {len(ends)}, {made_for}, {vocab}}};")
     lines[-2:-2] = [tables, _array("int64_t", "ends", list(map(str, ends)))]
     return "\n".join(lines) + "\n", "\n".join(assembler) + "\n"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flashload.visits import Stream
 
 FIELDS = ("step", "weight", "offset", "size", "extent", "rows", "bytes", "io", "at", "item_bytes",
-          "chosen", "used", "ahead")  # fmt: skip
+          "chosen", "used", "ahead", "ends")  # fmt: skip
 
 
 def layout_tables(stream: Stream | None, segments: int) -> tuple[str, str]:

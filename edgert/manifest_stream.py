@@ -12,6 +12,7 @@ from flashload.visits import Lookup, Stream, Visit
 MOST = 1 << 46
 KEYS = {"step", "weight", "offset", "size", "extent", "rows", "bytes", "io", "at", "item_bytes"}
 CHOSEN = {"chosen", "used"}  # of rows that a step chooses
+ENDS = {"ends"}  # of rows that a step chooses without further promises
 AHEAD = {"ahead"}  # of those, where what the next one chooses is foretold
 
 
@@ -39,10 +40,10 @@ def parse_stream(value: Any, segments: Sequence[Segment], steps: int, inputs: in
     total = segments[-1].offset + segments[-1].size if segments else 0
     for number, entry in enumerate(_list(value["lookups"], "stream.lookups")):
         where = f"stream.lookups[{number}]"
-        if not isinstance(entry, dict) or entry.keys() not in (KEYS, KEYS | CHOSEN, KEYS | CHOSEN | AHEAD):
+        if not isinstance(entry, dict) or entry.keys() not in (KEYS, KEYS | ENDS, KEYS | CHOSEN, KEYS | CHOSEN | AHEAD):
             raise ValueError(f"{where} is not an object of {', '.join(sorted(KEYS))}")
         limits = {"step": steps - 1, "weight": weights - 1, "io": inputs - 1, "at": arena_bytes, "item_bytes": 8}
-        limits |= {"chosen": 1, "extent": 1 << 31, "ahead": arena_bytes}
+        limits |= {"chosen": 1, "extent": 1 << 31, "ahead": arena_bytes, "ends": 1}
         least = {"io": -1, "size": 1, "extent": 1, "rows": 1, "bytes": 1, "item_bytes": 4}
         found = {key: _whole(entry[key], least.get(key, 0), limits.get(key, MOST), f"{where}.{key}") for key in entry}
         table = Lookup(**found)

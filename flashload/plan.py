@@ -67,11 +67,12 @@ def plan(
     compute = (stream.resident_bytes + total) / (GEMV * profile.dram) if compute is None else compute
     if taken + total <= budget:
         depth, block = READS[-1]
-        rest = min(stream.table_only_bytes, budget - taken - total)
+        readers = depth * reader_bytes if any(table.ends for table in stream.lookups) else 0
+        rest = max(0, min(stream.table_only_bytes, budget - taken - total - readers))
         read, gap = stream.chosen_read(rest), gap_of(profile, depth, block)
         seconds, total = compute + read / profile.speed(block, depth), total + rest
         first = (stream.resident_bytes + total) / profile.speed(block, 1) + seconds
-        parts = {**always, "pinned weights": total}
+        parts = {**always, "pinned weights": total} | ({"readers": readers} if readers else {})
         return Plan(budget, parts, total, 0, block, depth, read, seconds, compute, first, profile.name, gap)
     found: list[Plan] = []
     rings = {stream.least_ring: 0, stream.small_ring: stream.large_bytes}  # and what has to stay for that

@@ -27,7 +27,8 @@ class Lookup:
 
     The indices, of `item_bytes`, are input number `io`, or, that being -1, at byte `at` of the arena. chosen: they
     ascend and end with `extent`; of a row's bytes, `used` are kept in memory. ahead: the byte of the arena where
-    the rows are that the next such table will likely be asked for; -1: nobody knows.
+    the rows are that the next such table will likely be asked for; -1: nobody knows. ends: the indices end with
+    `extent`; tasks from there on read none. A step with several tables has them one after the other.
     """
 
     step: int
@@ -43,6 +44,7 @@ class Lookup:
     chosen: int = 0
     used: int = 0
     ahead: int = -1
+    ends: int = 0
 
     @property
     def whole(self) -> bool:

@@ -7,7 +7,8 @@
     rows       int64 [want]               the tokens whose logits are wanted
     folded     int64 [2]                  with a cache that stores old rows anew: how many are, before and in this run
     cache.N    float16 [1, 2, groups, context, head_dim]    layer N's; the caller's: read, and extended by these tokens
-    logits     float32 [want, vocab]
+    logits     float32 [want, vocab]     or:
+    likeliest  int64 [want]               the first of the greatest logits
 
 standard.py writes the same model in ONNX's own operators; this graph has the compiler's: the products read integers in
 blocks, and attention reads the cache where it lies.
@@ -33,15 +34,20 @@ CONTEXT = -1  # stands for the symbolic dimension
 
 def to_graph(
     decoder: Decoder, weights: Mapping[str, Tensor], context: int | None = None, cache: str = "f16",
-    neurons: ByNeuron | None = None,
+    neurons: ByNeuron | None = None, likeliest: bool = False,
 ) -> ir.Model:  # fmt: skip
     """The graph. Weights are decoded when their bytes are asked for, a part at a time. `context`: the most positions.
 
     cache: how keys and values are stored (targets/kernels/cached_attention_formats.py); a format of several tensors has
-    the inputs cache.N, cache.N.1 and so on. neurons: which of them feed-forward layers leave out. Symbolic dimensions:
-    seq, want, context.
+    the inputs cache.N, cache.N.1 and so on. neurons: which of them feed-forward layers leave out. likeliest: gives
+    those instead of logits, of a decoder that `tells_likeliest`. Symbolic dimensions: seq, want, context.
     """
-    return _Graph(decoder, weights, context or decoder.context, cache, neurons).model()
+    return _Graph(decoder, weights, context or decoder.context, cache, neurons).model(likeliest)
+
+
+def tells_likeliest(decoder: Decoder, weights: Mapping[str, Tensor]) -> bool:
+    """Whether the likeliest tokens can be had without all logits."""
+    return not decoder.final_softcap and _Graph(decoder, weights, 1, "f16", None).in_planes
 
 
 class _Graph(Products):
@@ -50,6 +56,7 @@ class _Graph(Products):
     ) -> None:
         super().__init__(weights)
         self.neurons = neurons
+        self.head = "embedding" if decoder.tied else "head"
         self.decoder, self.context, self.cache = decoder, context, cache
         d = decoder
         parts = FORMATS[cache].shapes(1, d.kv_heads, CONTEXT, d.head_dim, d.heads // d.kv_heads)
@@ -70,25 +77,39 @@ class _Graph(Products):
             },
         }
 
-    def model(self) -> ir.Model:
+    def model(self, likeliest: bool = False) -> ir.Model:
         d = self.decoder
         x = self.embedding()
         for i in range(d.layers):
             x = self.layer(x, i)
         x = self.op("Gather", [x, self.inputs["rows"]], "wanted", axis=0)
-        head = "embedding" if d.tied else "head"
-        logits = self.linear(self.normed(x, "final_norm", head), head, "scores")
+        rows = self.normed(x, "final_norm", self.head)
+        result = self.likeliest(rows) if likeliest else self.logits(rows)
+        graph = ir.Graph(
+            list(self.inputs.values()), [result], nodes=self.nodes, initializers=list(self.initializers.values()),
+            name=d.name or d.architecture, opset_imports={"": OPSET, EDGERT: 1},
+        )  # fmt: skip
+        return ir.Model(graph, ir_version=IR_VERSION)
+
+    def likeliest(self, x: Rows) -> ir.Value:
+        """The first of the greatest logits."""
+        operands, attributes = self.blocks(self.head)
+        inputs = [*x.codes[:2], self.sums(x, self.head), *operands]
+        result = self.op("LikeliestBlocks", inputs, "likeliest", EDGERT, **attributes)
+        result.dtype, result.shape = ir.DataType.INT64, ir.Shape(("want",))
+        return result
+
+    def logits(self, x: Rows) -> ir.Value:
+        """All of them."""
+        d = self.decoder
+        logits = self.linear(x, self.head, "scores")
         if d.final_softcap:
             inner = self.op("Tanh", [self.scaled(logits, 1 / d.final_softcap, "scores.inner")], "scores.tanh")
             logits = self.scaled(inner, d.final_softcap, "scores.capped")
         logits = self.op("Identity", [logits], "result")
         logits.name = "logits"
         logits.dtype, logits.shape = ir.DataType.FLOAT, ir.Shape(("want", d.vocab))
-        graph = ir.Graph(
-            list(self.inputs.values()), [logits], nodes=self.nodes, initializers=list(self.initializers.values()),
-            name=d.name or d.architecture, opset_imports={"": OPSET, EDGERT: 1},
-        )  # fmt: skip
-        return ir.Model(graph, ir_version=IR_VERSION)
+        return logits
 
     def layer(self, x: ir.Value, i: int) -> ir.Value:
         d, at = self.decoder, f"layers.{i}"

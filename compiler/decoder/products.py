@@ -28,6 +28,8 @@ class Rows:
 class Products(Nodes):
     """Adds what reads weights."""
 
+    head = ""  # the name of the output layer's
+
     def quantized(self, x: ir.Value, *readers: str) -> Rows:
         """Rows as floats, and as integers for the products with these weights: made once for all of them."""
         if not any(self.weights[reader].quantized for reader in readers):
@@ -113,7 +115,16 @@ class Products(Nodes):
         operands = [codes, *(part(of) for of in factors)]
         while operands[-1] is None:
             operands.pop()
-        return operands, {"bits": first.bits, "size": first.size, "zero": first.zero}
+        planes = {"planes": 1} if name == self.head and self.in_planes else {}
+        return operands, {"bits": first.bits, "size": first.size, "zero": first.zero, **planes}
+
+    @property
+    def in_planes(self) -> bool:
+        """Whether the output layer's weights are kept in two planes (targets/kernels/planes.py)."""
+        if not self.weights[self.head].quantized:
+            return False
+        first = _blocks(self.weights[self.head], slice(0, 1))
+        return (first.bits, first.size) == (8, 32) and not _has_minimum(first) and first.super_scale is None
 
 
 def _has_minimum(blocks: Blocks) -> bool:

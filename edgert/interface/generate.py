@@ -109,7 +109,7 @@ def generate(
     # The user wrote the whole prompt of a single text, so control tokens written out in it are meant
     apart = EncodedApart(artifact, request.prompt or "") if request.lines is None else None
     kv = request.kv if request.kv_evict == "oldest" else QUERIES
-    with open_text_model(artifact, threads, kv, request.dram) as model:
+    with open_text_model(artifact, threads, kv, request.dram, _only_likeliest(request)) as model:
         if apart is not None:
             ids = apart.ids()
             ids = model.tokenizer.encode(request.prompt or "", special=True) if ids is None else ids
@@ -130,6 +130,13 @@ def _refuse(request: Request) -> None:
         raise UsageError("give either --json-schema or --regex, not both")
     if request.speculate != "none" and request.options.sampling.temperature > 0:
         raise UsageError(f"--speculate {request.speculate} is for --temperature 0, where guesses can come true")
+
+
+def _only_likeliest(request: Request) -> bool:
+    """Whether nobody looks at logits but for the greatest."""
+    constrained = request.json_schema is not None or request.regex is not None
+    learns = request.speculate not in ("none", "lookup")
+    return request.options.sampling.takes_likeliest and not constrained and not learns
 
 
 def _constraint(model: TextModel, request: Request) -> Constraint | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgert import cpu
 from edgert.errors import UsageError
 from edgert.llm.self_check import MEMBER
-from edgert.llm.text_model import CONFIG, TEXTS, TOKENIZER
+from edgert.llm.text_model import CONFIG, LIKELIEST, TEXTS, TOKENIZER
 from edgert.llm.token_texts import pack_texts
 from edgert.llm.tokenizer import Tokenizer
 from edgert.llm.tokenizer_gguf import tokenizer_from_gguf
@@ -43,7 +43,8 @@ def compile_decoder(
 ) -> tuple[Compiled, dict[str, bytes]]:
     """The compiled model and the members that hold its tokenizer and, unless not `golden`, right answers.
 
-    caches: further ways to store keys and values, each a program of the artifact over the same weights.
+    caches: further ways to store keys and values, each a program of the artifact over the same weights. One more is
+    LIKELIEST, where the output layer allows it.
 
     requantize: a scheme of compiler.gguf.requantize for weights of more bits.
 
@@ -53,7 +54,7 @@ def compile_decoder(
     """
     from compiler.decoder import open_gguf
     from compiler.decoder.golden import make
-    from compiler.decoder.graph import to_graph
+    from compiler.decoder.graph import tells_likeliest, to_graph
     from compiler.decoder.thresholds import calibrate
     from compiler.gguf.requantize import requantized
     from compiler.pipeline import compile_model
@@ -80,6 +81,8 @@ def compile_decoder(
         neurons, cost = calibrate(decoder, opened.weights, cut, sparsity.share, sparsity.hot)
         spent = round(time.perf_counter() - started, 4)
     graphs = {cache: to_graph(decoder, opened.weights, most, cache, neurons) for cache in (FIRST, *caches)}
+    if tells_likeliest(decoder, opened.weights):
+        graphs[LIKELIEST] = to_graph(decoder, opened.weights, most, FIRST, neurons, likeliest=True)
     done = compile_model(
         path, target, None, dims, decoder.name or path.stem, tiles, debug_dump, progress,
         graph=graphs.pop(FIRST), variants=graphs,
@@ -89,7 +92,12 @@ def compile_decoder(
         part["state"] = [tensor["name"] for tensor in part["inputs"] if tensor["name"].startswith("cache.")]
         # a run whose logits nobody wants has no tasks in its output layer, which then need not be read
         part["dims"] = [{**dim, "min": 0} if dim["name"] == "want" else dim for dim in part["dims"]]
-        part["decoder"] = {**_facts(decoder, most), "ends": config["end_ids"], **cache_facts(cache)}
+        own = cache_facts(FIRST if cache == LIKELIEST else cache)
+        part["decoder"] = {
+            **_facts(decoder, most),
+            "ends": config["end_ids"],
+            **own,
+        }
     if cost is not None:
         done.manifest["sparsity"] = asdict(cost)
         done.notes.append(str(cost))

@@ -33,6 +33,9 @@ class CachedEngine:
         what the cache needs where that is not free.
         """
         self.model, facts, self._rows_reserved = model, decoder_facts(model), 0
+        self._output = str(model.artifact.spec.outputs[0].name)
+        self.tells_likeliest = self._output != "logits"
+        """Whether it gives, in place of the logits of a token, the id of the likeliest one."""
         most = int(facts["context"])
         self.context = most if context is None else context
         if not 1 <= self.context <= most:
@@ -55,7 +58,8 @@ class CachedEngine:
         self._state = {t.name: np.zeros(shapes[t.name], t.dtype) for t in state}
         self.vocab, self.chunk, self.wanted = (int(facts[name]) for name in ("vocab", "chunk", "wanted"))
         self._rows = CacheRows(self._state, facts, self.context, self.policy)
-        self._logits = np.empty((self.wanted, self.vocab), np.float32)
+        width = () if self.tells_likeliest else (self.vocab,)
+        self._logits = np.empty((self.wanted, *width), np.int64 if self.tells_likeliest else np.float32)
         at_once = self.policy.at_once(self.context)
         self.chunk, self.wanted = min(self.chunk, at_once), min(self.wanted, at_once)
         folding = self._rows.folding
@@ -118,7 +122,9 @@ class CachedEngine:
         return logits
 
     def score(self, ids: Ids) -> np.ndarray:
-        """Append and commit `ids`: logits [n, vocab] after each, a copy."""
+        """Append and commit `ids`: logits [n, vocab] after each, a copy. Raises UsageError where it has none."""
+        if self.tells_likeliest:
+            raise UsageError("this engine tells the likeliest tokens, and no logits")
         ids = self._checked(ids)
         self._reserve_logits(len(ids) + self.wanted, self.vocab)
         parts = []
@@ -198,7 +204,7 @@ class CachedEngine:
         """Counts rows of logits, what else goes in and out is small, in a budget where there is one."""
         if self.model.memory is not None and rows > self._rows_reserved:
             self._rows_reserved = rows
-            self.model.memory.reserve("inputs and outputs", rows * vocab * 4)
+            self.model.memory.reserve("inputs and outputs", rows * (8 if self.tells_likeliest else vocab * 4))
 
     def _make_room(self, ids: np.ndarray) -> None:
         self.position = self._rows.make_room(self.position, len(ids))
@@ -226,7 +232,7 @@ class CachedEngine:
             "seen": np.ascontiguousarray(seen),
             "rows": np.array(rows, np.int64), **self._folded, **self._state,
         }  # fmt: skip
-        return self.model.run(given, {"logits": self._logits})["logits"]
+        return self.model.run(given, {self._output: self._logits})[self._output]
 
 
 class _Few:
@@ -236,7 +242,7 @@ class _Few:
         self.ids, self.positions, self.depth = (np.arange(count, dtype=np.int64) for _ in range(3))
         seen = np.tri(count, dtype=np.uint8)
         given = {"ids": self.ids, "positions": self.positions, "past": engine._past, "seen": seen, "rows": self.depth}
-        self.bound = engine.model.bind(given | engine._folded | engine._state, {"logits": engine._logits})
+        self.bound = engine.model.bind(given | engine._folded | engine._state, {engine._output: engine._logits})
 
 
 def decoder_facts(model: Model) -> dict[str, Any]:

@@ -14,7 +14,10 @@ class Engine(Protocol):
 
     Logits are float32 over the vocabulary; they may be a view of the engine's memory that the next call overwrites,
     so whoever keeps or changes them copies first. Ids are checked by the caller. A call that would pass `context`
-    raises DoesNotFit and changes nothing."""
+    raises DoesNotFit and changes nothing.
+
+    An engine may tell, in place of the logits [vocab] of a token, the id of the greatest, the lowest of equals, or -1
+    where they are not numbers: then `prefill` and `decode` give an int64 and `verify` int64 [n]."""
 
     @property
     def vocab(self) -> int:

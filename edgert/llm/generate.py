@@ -10,7 +10,7 @@ import numpy as np
 
 from edgert.errors import DoesNotFit, UsageError
 from edgert.llm.engine_api import Engine
-from edgert.llm.sampling import Sampler, SamplingOptions
+from edgert.llm.sampling import Sampler, SamplingOptions, told
 from edgert.llm.speculate import Draft, Drafter, check
 from edgert.llm.speculate_pace import Pace
 from edgert.llm.statistics import Statistics
@@ -161,7 +161,7 @@ class Generation:
         """The next token, taken into the context, with `_finish` if it ends the text."""
         if self.constraint is not None:
             logits = self.constraint.mask(logits)
-        token = self._sampler.sample(logits, self._context)
+        token = self._sampler.sample(logits, self._context) if np.ndim(logits) else told(int(logits))
         self._context.append(token)
         self._chosen += 1
         if self.constraint is not None:

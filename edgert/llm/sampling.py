@@ -44,6 +44,18 @@ class SamplingOptions:
             if not good:
                 raise UsageError(f"{name} {getattr(self, name)} is out of range")
 
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether the token is always the one of the greatest logit as the model gives it."""
+        return self.temperature == 0 and (self.repeat_penalty == 1 or self.repeat_last == 0)
+
+
+def told(token: int) -> int:
+    """The likeliest token that an engine told in place of logits. Raises EdgertError where it told of none."""
+    if token < 0:
+        raise EdgertError("no token can follow: the model's results are not finite numbers")
+    return token
+
 
 class Sampler:
     """Options with the random state of one generation: the same seed and logits give the same tokens."""

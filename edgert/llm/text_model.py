@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from typing import Any, Self
 
-from edgert.errors import EdgertError, UsageError
+from edgert.errors import EdgertError, NoProgram, UsageError
 from edgert.llm.cache import Policy
 from edgert.llm.chat import ChatTemplate
 from edgert.llm.encode_apart import TOKENIZER
@@ -16,6 +17,7 @@ from edgert.runner import Model, load
 
 CONFIG, TEXTS = "tokenizer.config.json", "tokenizer.texts"  # members of the artifact, beside TOKENIZER
 QUERIES = "f16q"  # the program whose cache keeps the latest queries, for HeavyHitters
+LIKELIEST = "likeliest"  # the program that gives no logits but the likeliest tokens; its cache is KV[0]
 KV = ("f16", "i8", "i4", "i2")  # an artifact's programs by how they store keys and values; the first is the main one
 
 
@@ -56,12 +58,17 @@ class TextModel:
 
 
 def open_text_model(
-    path: str | os.PathLike[str], threads: int | None = None, kv: str = KV[0], dram: int | str | None = None
-) -> TextModel:
+    path: str | os.PathLike[str], threads: int | None = None, kv: str = KV[0], dram: int | str | None = None,
+    only_likeliest: bool = False,
+) -> TextModel:  # fmt: skip
     """The language model at `path`, an artifact; `kv`: how the cache stores keys and values, one of KV; `dram`: a
-    budget for the whole process, as for edgert.load.
+    budget for the whole process, as for edgert.load. only_likeliest: the engine may tell the likeliest tokens in place
+    of logits, which is faster, where the artifact can.
 
     Raises what edgert.load and TextModel raise, UsageError where the artifact has no such cache."""
+    if only_likeliest and kv == KV[0]:
+        with contextlib.suppress(NoProgram):
+            return TextModel(load(path, threads, dram, LIKELIEST))
     try:
         return TextModel(load(path, threads, dram, None if kv == KV[0] else kv))
     except UsageError as error:

@@ -161,17 +161,21 @@ int32_t chosen_read_all(edgert_stream *s, const stream_range *ranges, int64_t co
   return chosen_wait(s);
 }
 
-int32_t chosen_read_one(edgert_stream *s, int64_t offset, uint8_t *to, int64_t n, int64_t least) {
-  stream_range range = {offset, n, least, to};
+int32_t chosen_read_some(edgert_stream *s, const stream_range *ranges, int64_t count) {
   pthread_mutex_lock(&s->lock);
   int32_t wrong = finish_reads(s);
   if (!wrong) {
-    begin_reads(s, &range, 1);
+    begin_reads(s, ranges, count);
     while (!s->reader_count && chosen_fetch(s) > 0) continue; /* all else stays in memory: nobody but us reads */
     wrong = finish_reads(s);
   }
   pthread_mutex_unlock(&s->lock);
   return wrong;
+}
+
+int32_t chosen_read_one(edgert_stream *s, int64_t offset, uint8_t *to, int64_t n, int64_t least) {
+  stream_range range = {offset, n, least, to};
+  return chosen_read_some(s, &range, 1);
 }
 
 int64_t chosen_rows(edgert_stream *s, const edgert_ctx *ctx, const edgert_lookup *about, int64_t n, const int32_t **rows) {

@@ -58,7 +58,8 @@ decoder make_decoder(session *s, int64_t context, int64_t prompt, int64_t more, 
   *d.want = guesses + 1;
   d.least = model->dims[want].min;
   s->dims[places] = context;
-  d.vocab = result->shape[result->rank - 1].extent;
+  d.tells = result->rank == 1;
+  d.vocab = model->vocab;
   for (int64_t i = 0; i < model->input_count; i++) {
     d.buffer_bytes += bytes_now(s, &model->inputs[i]);
     if (!strncmp(model->inputs[i].name, "cache.", 6)) d.cache_bytes += bytes_now(s, &model->inputs[i]);
@@ -66,7 +67,7 @@ decoder make_decoder(session *s, int64_t context, int64_t prompt, int64_t more, 
   d.buffer_bytes += bytes_now(s, result);
   check_free(model->arena_bytes + d.buffer_bytes, "arena, KV cache and buffers");
   for (int64_t i = 0; i < model->input_count; i++) s->io[i] = anonymous(bytes_now(s, &model->inputs[i]), "an input");
-  s->io[model->input_count] = d.logits = anonymous(bytes_now(s, result), "the logits");
+  s->io[model->input_count] = d.result = anonymous(bytes_now(s, result), "the result");
   d.ids = s->io[input_named(model, "ids")];
   d.positions = s->io[input_named(model, "positions")];
   d.past = s->io[input_named(model, "past")];
@@ -90,7 +91,12 @@ static void fold(decoder *d, int64_t more) {
 }
 
 static int64_t likeliest(const decoder *d, int64_t row) {
-  const float *logits = d->logits + row * d->vocab;
+  if (d->tells) {
+    int64_t id = ((const int64_t *)d->result)[row];
+    if (id < 0) fail(FAILED, "no token can follow: the model's results are not finite numbers");
+    return id;
+  }
+  const float *logits = (const float *)d->result + row * d->vocab;
   int64_t best = 0;
   for (int64_t i = 1; i < d->vocab; i++)
     if (logits[i] > logits[best]) best = i;

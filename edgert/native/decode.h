@@ -9,7 +9,8 @@ enum { MOST_GUESSES = 7 }; /* with the token before them 8: so many in a row get
 typedef struct {
   session *s;
   int64_t *ids, *positions, *past, *rows; /* the program's inputs; [chunk] of ids and positions */
-  float *logits;                          /* [guesses + 1, vocab] */
+  void *result;                           /* float [guesses + 1, vocab], the logits; or int64 [guesses + 1] */
+  int32_t tells;                          /* 1: the result is the likeliest tokens themselves */
   int64_t *seq, *want;                    /* in s->dims */
   int64_t *folded;                        /* input of caches that store old rows anew: how many are, before and in a run */
   int64_t window;                         /* rows that those keep as they are */

@@ -54,8 +54,7 @@ static id_list id_numbers(const char *option, const char *text, int64_t vocab) {
 }
 
 decode_options parse_decode_options(int count, char **words, const edgert_model *model) {
-  const edgert_tensor *result = model->outputs;
-  int64_t vocab = result->shape[result->rank - 1].extent, most = (int64_t)1 << 40;
+  int64_t vocab = model->vocab, most = (int64_t)1 << 40;
   decode_options given = {.threads = core_count(), .max_tokens = 256, .ends = {(int64_t *)model->ends, model->end_count}};
   int ignore_end = 0;
   for (int i = 1; i < count; i++) {

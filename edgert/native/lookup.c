@@ -5,7 +5,7 @@
 #include "digest.h"
 #include "stream_parts.h"
 
-enum { SLOTS = 32 };
+enum { SLOTS = 32, BATCH = 16, TABLES = 2 }; /* a batch's blocks stay until it is done */
 
 /* Rows lie in blocks, which are read and checked as one. */
 typedef struct row_table {
@@ -86,60 +86,128 @@ static int64_t segment_of(const edgert_stream *s, int64_t offset, int64_t bytes)
   return low && offset + bytes <= found->offset + found->size ? low - 1 : -1;
 }
 
+/* The slot that holds a block, or -1. */
+static int slot_of(row_table *t, int64_t block) {
+  for (int i = 0; i < SLOTS; i++)
+    if (t->block[i] == block) return t->used[i] = ++t->clock, i;
+  return -1;
+}
+
+/* The slot used longest ago, which holds nothing from now on. */
+static int free_slot(row_table *t) {
+  int found = 0;
+  for (int i = 1; i < SLOTS; i++)
+    if (t->used[i] < t->used[found]) found = i;
+  t->block[found] = -1;
+  t->used[found] = ++t->clock;
+  return found;
+}
+
+static int32_t damaged(edgert_stream *s, int64_t segment, int64_t offset) {
+  stream_fail(s, "segment %lld of the weights, at byte %lld of the file, is damaged", (long long)segment,
+              (long long)(s->plan.start + offset));
+  return 1;
+}
+
 /* The bytes of a block, checked; NULL when they cannot be had. */
 static const uint8_t *block_at(edgert_stream *s, row_table *t, int64_t block) {
   int64_t bytes = block_bytes(t, block), offset = t->about->offset + block * t->about->bytes;
-  int64_t segment = segment_of(s, offset, bytes), least_used = 0;
+  int64_t segment = segment_of(s, offset, bytes);
   if (segment < 0) return stream_fail(s, "rows at byte %lld of the weights cross a segment's end", (long long)offset), NULL;
   const edgert_segment *about = &s->layout.segments[segment];
   if (s->where[segment]) return s->where[segment] + (offset - about->offset);
-  for (int i = 0; i < SLOTS; i++) {
-    if (t->block[i] == block) {
-      t->used[i] = ++t->clock;
-      return t->slots + i * t->room + offset % PAGE;
-    }
-    if (t->used[i] < t->used[least_used]) least_used = i;
-  }
-  uint8_t *slot = t->slots + least_used * t->room;
+  int at = slot_of(t, block);
+  if (at >= 0) return t->slots + at * t->room + offset % PAGE;
+  at = free_slot(t);
+  uint8_t *slot = t->slots + at * t->room;
   int64_t start = offset / PAGE * PAGE, least = offset + bytes - start, n = pages(least);
-  t->block[least_used] = -1;
   if (atomic_load(&t->known[block])) {
     if (chosen_read_one(s, start, slot, n, least)) return NULL;
-    if (edgert_mix(slot + offset % PAGE, bytes) != t->marks[block])
-      return stream_fail(s, "segment %lld of the weights, at byte %lld of the file, is damaged", (long long)segment,
-                         (long long)(s->plan.start + offset)), NULL;
+    if (edgert_mix(slot + offset % PAGE, bytes) != t->marks[block]) return damaged(s, segment, offset), NULL;
   } else { /* the first time its whole segment, which has a SHA-256 */
     n = pages(about->size);
     if (chosen_read_one(s, about->offset, s->scratch, n, about->size) || ring_check(s, segment, s->scratch)) return NULL;
     memcpy(slot + offset % PAGE, s->scratch + (offset - about->offset), (size_t)bytes);
   }
   s->figures.lookup_reads++;
-  t->block[least_used] = block;
-  t->used[least_used] = ++t->clock;
+  t->block[at] = block;
   return slot + offset % PAGE;
+}
+
+/* Index i, counted from the table's begin; -1 where that is not in it, its extent where the indices end. */
+static int64_t index_at(const edgert_lookup *about, const uint8_t *indices, int64_t i) {
+  int64_t index;
+  if (about->item_bytes == 8) memcpy(&index, indices + 8 * i, 8);
+  else {
+    int32_t small;
+    memcpy(&small, indices + 4 * i, 4);
+    index = small;
+  }
+  if (about->ends) return index < 0 || index > about->extent ? -1 : index;
+  if (index < 0) index += about->extent;
+  return index < 0 || index >= about->extent ? -1 : index;
+}
+
+/* Reads what of `some` rows, of each table, is not at hand but known, at once. 0 when right. */
+static int32_t bring(edgert_stream *s, row_table *tables, int64_t count, const int64_t *rows, int64_t some) {
+  struct {
+    row_table *t;
+    int64_t block;
+    int slot;
+  } missing[BATCH * TABLES];
+  stream_range ranges[BATCH * TABLES];
+  int64_t found = 0;
+  for (int64_t k = 0; k < count * some; k++) {
+    row_table *t = &tables[k % count];
+    int64_t block = rows[k / count] / t->about->rows, bytes = block_bytes(t, block);
+    int64_t offset = t->about->offset + block * t->about->bytes, segment = segment_of(s, offset, bytes);
+    if (segment < 0 || s->where[segment] || !atomic_load(&t->known[block]) || slot_of(t, block) >= 0) continue;
+    int slot = free_slot(t);
+    t->block[slot] = block;
+    int64_t start = offset / PAGE * PAGE, least = offset + bytes - start;
+    missing[found].t = t;
+    missing[found].block = block;
+    missing[found].slot = slot;
+    ranges[found++] = (stream_range){start, pages(least), least, t->slots + slot * t->room};
+  }
+  int32_t wrong = found && chosen_read_some(s, ranges, found);
+  for (int64_t k = 0; k < found; k++) {
+    row_table *t = missing[k].t;
+    int64_t block = missing[k].block, offset = t->about->offset + block * t->about->bytes;
+    if (!wrong && edgert_mix(ranges[k].to + offset % PAGE, block_bytes(t, block)) != t->marks[block])
+      wrong = damaged(s, segment_of(s, offset, 1), offset);
+    if (wrong) t->block[missing[k].slot] = -1;
+    s->figures.lookup_reads++;
+  }
+  return wrong;
 }
 
 int32_t lookup_step(edgert_stream *s, edgert_ctx *ctx, const edgert_lookup *about, edgert_range run, void *with,
                     int64_t n) {
-  row_table *t = &s->tables[about - s->layout.lookups];
+  row_table *tables = &s->tables[about - s->layout.lookups];
   const uint8_t *indices = about->io >= 0 ? ctx->io[about->io] : ctx->arena + about->at;
-  for (int64_t i = 0; i < n; i++) {
-    int64_t index;
-    if (about->item_bytes == 8) memcpy(&index, indices + 8 * i, 8);
-    else {
-      int32_t small;
-      memcpy(&small, indices + 4 * i, 4);
-      index = small;
+  int64_t count = 1, rows[BATCH], left = s->layout.lookup_count - (about - s->layout.lookups);
+  while (count < TABLES && count < left && about[count].step == about->step) count++;
+  for (int64_t i = 0, some; i < n; i += some) {
+    int ended = 0;
+    for (some = 0; some < BATCH && i + some < n && !ended; some++) {
+      rows[some] = index_at(about, indices, i + some);
+      if (rows[some] < 0)
+        return stream_fail(s, "index number %lld is not in a table of %lld rows", (long long)(i + some), (long long)about->extent), 1;
+      if (rows[some] == about->extent) ended = 1, some--;
     }
-    if (index < 0) index += about->extent;
-    if (index < 0 || index >= about->extent)
-      return stream_fail(s, "index %lld is not in a table of %lld rows", (long long)index, (long long)about->extent), 1;
-    int64_t block = index / about->rows;
-    const uint8_t *at = block_at(s, t, block);
-    if (!at) return 1;
-    s->bases[about->weight] = at - (about->offset + block * about->bytes);
-    run(with, i, i + 1);
+    if (bring(s, tables, count, rows, some)) return 1;
+    for (int64_t r = 0; r < some; r++) {
+      for (int64_t k = 0; k < count; k++) {
+        int64_t block = rows[r] / tables[k].about->rows;
+        const uint8_t *at = block_at(s, &tables[k], block);
+        if (!at) return 1;
+        s->bases[tables[k].about->weight] = at - (tables[k].about->offset + block * tables[k].about->bytes);
+      }
+      run(with, i + r, i + r + 1);
+    }
+    s->figures.lookups += some;
+    if (ended) break;
   }
-  s->figures.lookups += n;
   return 0;
 }

@@ -176,6 +176,8 @@ static void read_decoder(edgert_model *model, const item *top) {
     ends[model->end_count] = item_integer(&one, 0, INT64_MAX);
   }
   model->ends = ends;
+  item vocab = item_key(&decoder, "vocab");
+  model->vocab = item_integer(&vocab, 1, INT32_MAX);
 }
 
 void read_manifest(opened *o) {

@@ -111,8 +111,9 @@ static void read_lookups(const opened *o, const item *stream, edgert_layout *lay
       t.used = integer(&one, "used", 0, MOST);
     }
     if (json_get(entry, "ahead")) t.ahead = integer(&one, "ahead", 0, o->model.arena_bytes);
-    if (entry->count != 10 + 2 * !!json_get(entry, "chosen") + !!json_get(entry, "ahead")) item_fail(&one, "a table of a kind that this program knows");
-    if (t.chosen && (t.item_bytes != 4 || t.rows != 1 || t.used < 1 || t.used > t.bytes))
+    if (json_get(entry, "ends")) t.ends = integer(&one, "ends", 0, 1);
+    if (entry->count != 10 + !!json_get(entry, "ends") + 2 * !!json_get(entry, "chosen") + !!json_get(entry, "ahead")) item_fail(&one, "a table of a kind that this program knows");
+    if (t.chosen && (t.ends || t.item_bytes != 4 || t.rows != 1 || t.used < 1 || t.used > t.bytes))
       item_fail(&one, "a table whose rows are chosen one by one");
     if ((t.item_bytes != 4 && t.item_bytes != 8) || t.offset + t.size > o->model.weights_bytes ||
         (t.extent + t.rows - 1) / t.rows > (t.size + t.bytes - 1) / t.bytes)

@@ -51,6 +51,7 @@ typedef struct {
   const int64_t *ends; /* of a language model: the tokens that end a text */
   int64_t end_count;
   const char *target; /* that its code is for */
+  int64_t vocab;      /* of a language model: how many tokens there are */
 } edgert_model;
 
 extern const edgert_model edgert_the_model;

@@ -146,6 +146,8 @@ int32_t ring_start(edgert_stream *s) {
   pthread_attr_t attr;
   sigset_t all, before;
   int64_t wanted = s->job_count || s->chosen_tables || s->expert_tables ? s->plan.threads : 0;
+  for (int64_t i = 0; i < s->layout.lookup_count; i++)
+    if (s->layout.lookups[i].ends) wanted = s->plan.threads; /* of so many rows at once that readers pay */
   sigfillset(&all);
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, STACK);

@@ -40,6 +40,8 @@ typedef struct {
                                  * always run. Of a row's `bytes`, `used` are kept in memory */
   int64_t ahead;                /* of experts: the byte of the arena where those are that the next such table will likely
                                  * be asked for, or -1 */
+  int64_t ends;                 /* of rows that are not chosen: 1: the indices end with `extent`. Several tables of one
+                                 * step, of the same indices, stand one after the other */
 } edgert_lookup;
 
 typedef struct {

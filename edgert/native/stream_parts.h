@@ -129,6 +129,8 @@ void chosen_drop(edgert_stream *s);
 int32_t chosen_fetch(edgert_stream *s);
 /* Has the readers bring `count` ranges. 0 when right. */
 int32_t chosen_read_all(edgert_stream *s, const stream_range *ranges, int64_t count);
+/* The same of what is not counted as chosen, also where there are no readers. */
+int32_t chosen_read_some(edgert_stream *s, const stream_range *ranges, int64_t count);
 /* As ring_read, within the plan's time. */
 int32_t chosen_read_one(edgert_stream *s, int64_t offset, uint8_t *to, int64_t n, int64_t least);
 /* Has them read meanwhile; waits until that is done: 0 when right. */

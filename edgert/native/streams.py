@@ -14,7 +14,7 @@ from flashload import visits
 I64, PTR = ctypes.c_int64, ctypes.c_void_p
 MESSAGE_BYTES = 512
 LOOKUP = ("step", "weight", "offset", "size", "extent", "rows", "bytes", "io", "at", "item_bytes",
-          "chosen", "used", "ahead")  # fmt: skip
+          "chosen", "used", "ahead", "ends")  # fmt: skip
 STATS = ("pinned_bytes", "ring_bytes", "read_bytes", "reads", "wait_ns", "lookups", "lookup_reads",
          "chosen_rows", "chosen_missing", "chosen_bytes", "chosen_reads")  # fmt: skip
 

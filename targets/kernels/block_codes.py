@@ -32,11 +32,13 @@ from .packing import pack_panels
 from .stage import Const
 from .storage import halves_are_read
 from .tensor import Index, Tensor
+from .tiles_emit import prefetch
 
 STEP = 32  # neighbours along the depth that are unpacked together: those that a scale of the left side is for
 QUADS = STEP // QUAD
 SUPER = 256  # neighbours that share a super scale
 LINE = 64  # bytes
+AHEAD = 4096  # bytes of weights between what is read and what is asked for
 BITS = (4, 5, 6, 8)
 Vector: TypeAlias = tirx.Expr
 
@@ -65,6 +67,7 @@ class BlockCodes:
     super_minimum: Tensor | None
     lanes: int
     halves: bool  # whether the target converts float16
+    planes: bool = False  # kept in two: see planes.py
 
     @classmethod
     def of(cls, attrs: dict[str, Any], leaves: list[Tensor | None], target: Target) -> BlockCodes | None:
@@ -79,7 +82,7 @@ class BlockCodes:
             return None
         return cls(
             codes, bits, size, zero, scale, minimum, super_scale, super_minimum, target.lanes("int32"),
-            halves_are_read(target),
+            halves_are_read(target), bool(attrs.get("planes", 0)) and target.family == "cpu",
         )  # fmt: skip
 
     @property
@@ -109,8 +112,9 @@ class BlockCodes:
 
     @property
     def kind(self) -> str:
-        """For kernels' names: u4g32m with minima, u4g32 without; k where there are super scales."""
-        return f"u{self.bits}g{self.size}{'m' if self.minimum else ''}{'k' if self.super_scale else ''}"
+        """For kernels' names: u4g32m with minima, u4g32 without; k where there are super scales, p in planes."""
+        name = f"u{self.bits}g{self.size}{'m' if self.minimum else ''}{'k' if self.super_scale else ''}"
+        return f"{name}p" if self.planes else name
 
     # ---- in memory --------------------------------------------------------------------------------------------------
     @cached_property
@@ -142,11 +146,6 @@ class BlockCodes:
         last = list(self.layout.values())[-1]
         return -(-(last.start + last.rows * self.lanes * np.dtype(last.dtype).itemsize) // LINE) * LINE
 
-    @property
-    def line_bytes(self) -> int:
-        """Bytes of a panel for each step of 32, in whole cache lines: what to prefetch in a step."""
-        return -(-self.panel_bytes // self.blocks // LINE) * LINE
-
     def const(self) -> Const:
         """All panels, uint8 [panels, panel_bytes]."""
 
@@ -163,7 +162,8 @@ class BlockCodes:
         key = f"{names}:bits{self.bits}g{self.size}:panels{self.lanes}:{parts}"
         return Const((self.panels, self.panel_bytes), "uint8", make, key, f"{self.codes.name}_packed")
 
-    def _numbers(self, t: Tensor) -> np.ndarray:
+    def numbers(self, t: Tensor) -> np.ndarray:
+        """A leaf's numbers."""
         assert t.data is not None
         return np.asarray(t.data())
 
@@ -174,27 +174,30 @@ class BlockCodes:
             return "float32"
         if t.dtype == "float16":
             return "float16"
-        values = self._numbers(t)
+        values = self.numbers(t)
         with np.errstate(over="ignore"):
             return "float16" if (values == values.astype(np.float16)).all() else "float32"
 
     def _shared(self, t: Tensor) -> np.ndarray:
-        return pack_panels(np.ascontiguousarray(self._numbers(t).astype(self._dtype(t)).T), self.lanes)
+        return pack_panels(np.ascontiguousarray(self.numbers(t).astype(self._dtype(t)).T), self.lanes)
 
     def _low(self) -> np.ndarray:
-        codes = self._numbers(self.codes)
+        codes = self.numbers(self.codes)
         if self.bits < 8:
             return pack_nibbles(codes.T, self.lanes)
         words = np.ascontiguousarray(codes).view("<u4")  # four neighbours, [cols, depth / 4]
         return pack_panels(words.T, self.lanes)
 
     def _high(self) -> np.ndarray:
-        wide = self.bits - 4
-        codes = self._numbers(self.codes) >> 4
-        # [cols, words, quads of a word, QUAD]: quad i of a word has bits wide * i and on, in the byte of its place
-        quads = codes.reshape(self.cols, -1, 8 // wide, QUAD).astype(np.uint32)
-        shifts = np.arange(8 // wide, dtype=np.uint32)[:, None] * wide + 8 * np.arange(QUAD, dtype=np.uint32)
-        return pack_panels(np.bitwise_or.reduce(quads << shifts, axis=(2, 3)).T, self.lanes)
+        return pack_bits(self.numbers(self.codes) >> 4, self.bits - 4, self.lanes)
+
+
+def pack_bits(codes: np.ndarray, wide: int, lanes: int) -> np.ndarray:
+    """Codes [cols, depth] of `wide` bits, 8 / wide quads of neighbours in a word: [panels, words, lanes]."""
+    # [cols, words, quads of a word, QUAD]: quad i of a word has bits wide * i and on, in the byte of its place
+    quads = codes.reshape(len(codes), -1, 8 // wide, QUAD).astype(np.uint32)
+    shifts = np.arange(8 // wide, dtype=np.uint32)[:, None] * wide + 8 * np.arange(QUAD, dtype=np.uint32)
+    return pack_panels(np.bitwise_or.reduce(quads << shifts, axis=(2, 3)).T, lanes)
 
 
 class Reader:
@@ -205,6 +208,26 @@ class Reader:
         self.const = const = weights.const()
         self.data = b.arg(const)
         self.flat = b.arg(const, (weights.panels * weights.panel_bytes,))
+
+    def spans(self, units: int, each: int) -> None:
+        """Says that run i of `units` equal runs of tasks reads the panels from i * each on, `each` of them."""
+        self.b.reading.span(self.const, units, each * self.w.panel_bytes)
+
+    def streams(self) -> list[tuple[tirx.Var, int]]:
+        """What is read front to back, as bytes, and how many of them a panel has."""
+        return [(self.flat, self.w.panel_bytes)]
+
+    def ahead(self, panel: Index) -> Callable[[tirx.Expr], None]:
+        """Asks, given a step of 32, for what comes AHEAD bytes behind it."""
+        bases = [(flat, size, self.b.let(panel * size + AHEAD)) for flat, size in self.streams()]
+
+        def ask(block: tirx.Expr) -> None:
+            for flat, size, base in bases:
+                each = -(-size // self.w.blocks // LINE) * LINE  # of a step, in whole cache lines
+                for line in range(0, each, LINE):
+                    prefetch(self.b, flat, base + (block * each + line))
+
+        return ask
 
     def load(self, name: str, panel: Index, row: Index) -> Vector:
         """One row of a part, as it is stored."""

@@ -14,6 +14,7 @@ from .builder import Builder
 from .dot import QUAD, load_vector, store_vector
 from .loops import GRAIN
 from .nibbles import splat
+from .planes import LOW, ONE, PAIR, Lower, upper_of
 from .reading import Rows
 from .registry import Call, template
 from .stage import Stage
@@ -39,15 +40,20 @@ class _Gather:
 
     def __init__(self, call: Call, target: Target, weights: BlockCodes) -> None:
         self.call, self.target, self.w = call, target, weights
+        self.stored = upper_of(weights) if weights.planes else weights
+        self.lower = Lower(weights) if weights.planes else None
         self.b = Builder(f"gather_{weights.kind}f32_{target.isa}")
 
     def stage(self) -> Stage:
         """The kernel."""
         b, w, ids = self.b, self.w, self.call.need(0)
         rows, lanes = product(ids.shape), min(self.target.lanes("float32"), STEP)
-        numbers, table = b.arg(ids, (rows,)), w.const()
+        numbers, table = b.arg(ids, (rows,)), self.stored.const()
         self.data = b.arg(table)
-        b.reading.rows = Rows(table, ids, w.cols, w.lanes, w.panel_bytes)
+        b.reading.rows = Rows(table, ids, w.cols, w.lanes, self.stored.panel_bytes)
+        if self.lower is not None:
+            self.low = b.arg(self.lower.const)
+            b.reading.beside = Rows(self.lower.const, ids, w.cols, w.lanes, self.lower.panel_bytes)
         tail, tile = MatrixTail(b, self.call), Tile(1, STEP // lanes, lanes)
         with b, b.parallel(rows, max(1, GRAIN // w.depth)) as row:
             given = b.let(numbers[row].astype("int64"))
@@ -62,7 +68,7 @@ class _Gather:
 
     def _load(self, name: str, row: tirx.Expr) -> tirx.Expr:
         """This column's element in a row of a part."""
-        part = self.w.layout[name]
+        part = self.stored.layout[name]
         item = np.dtype(part.dtype).itemsize
         at = part.start + (row * self.w.lanes + self.lane) * item
         if part.dtype == "uint8":
@@ -72,14 +78,14 @@ class _Gather:
 
     def _factor(self, name: str, row: tirx.Expr, block: tirx.Expr) -> tirx.Expr:
         value = self._load(name, row).astype("float32")
-        if f"super {name}" in self.w.layout:
+        if f"super {name}" in self.stored.layout:
             more = self._load(f"super {name}", tirx.truncdiv(block, tirx.const(SUPER // STEP, "int64")))
             value = value * more.astype("float32")
         return self.b.let(value)
 
     def _quad(self, block: tirx.Expr, q: int) -> tirx.Expr:
         """Four neighbouring codes, as a vector of uint32."""
-        w = self.w
+        w = self.stored
         if w.bits == 8:
             return _bytes(self._load("low", block * QUADS + q), 0, 255)
         code = _bytes(self._load("low", block * (QUADS // 2) + q // 2), 4 * (q % 2), 15)
@@ -87,7 +93,18 @@ class _Gather:
             wide, each = w.bits - 4, 8 // (w.bits - 4)
             high = _bytes(self._load("high", block * wide + q // each), wide * (q % each), (1 << wide) - 1)
             code = code | tirx.shift_left(high, splat(4, "uint32", QUAD))
-        return code
+        return code if self.lower is None else tirx.shift_left(code, splat(LOW, "uint32", QUAD)) | self._low(block, q)
+
+    def _low(self, block: tirx.Expr, q: int) -> tirx.Expr:
+        """The lower plane's bits of a quad."""
+        assert self.lower is not None
+
+        def bits(start: int, row: tirx.Expr, shift: int, wide: int) -> tirx.Expr:
+            loaded = load_vector(self.low, self.panel, start + (row * self.w.lanes + self.lane) * 4, count=4)
+            return _bytes(self.b.let(tirx.reinterpret("uint32", loaded)), shift, (1 << wide) - 1)
+
+        pair = bits(0, block * 2 + q // 4, PAIR * (q % 4), PAIR)
+        return tirx.shift_left(pair, splat(ONE, "uint32", QUAD)) | bits(self.lower.ones, block, q, ONE)
 
     def _step(self, values: tirx.Var, block: tirx.Expr) -> None:
         """values = 32 neighbours of the row."""

@@ -14,21 +14,21 @@ from tvm import tirx
 
 from targets.target import Target
 
-from .block_codes import LINE, QUADS, STEP, SUPER, BlockCodes, Reader
+from .block_codes import QUADS, STEP, SUPER, BlockCodes
 from .builder import Builder
 from .code_dot import code_dot
 from .dot import QUAD, load_vector, load_words, store_vector
 from .gemm_tasks import known_rows, row_tiles
 from .nibbles import splat
 from .panels import TASK_BYTES
+from .planes import reader_of
 from .registry import Call, template
 from .stage import Stage
 from .tails import MatrixTail, unravel
 from .tensor import product, same_dim, simplify
 from .tiles import Tile
-from .tiles_emit import prefetch, store_tile
+from .tiles_emit import store_tile
 
-AHEAD = 4096  # bytes of weights between what is read and what is asked for
 SINGLE = 4  # panels of a task
 FEW = 8  # rows up to which each number has code of its own
 Case: TypeAlias = tuple[tirx.Expr | bool, Callable[[], None]]
@@ -79,7 +79,7 @@ class GemmBlocks:
         self.fine = not same_dim(sums.shape[-1], w.blocks)  # sums of 16 neighbours, not of 32
         self.offset = b.arg(sums, (self.rows, w.blocks * (2 if self.fine else 1)))
         self.scaled = sums.dtype == "float32"  # the sums times the row's scale, not the codes' times -8
-        self.reader, self.tail = Reader(b, w), MatrixTail(b, self.call)
+        self.reader, self.tail = reader_of(b, w), MatrixTail(b, self.call)
 
     def walk(self) -> None:
         """Emits the parallel loop."""
@@ -88,7 +88,7 @@ class GemmBlocks:
         band = min(fit, -(-known_rows(rows) // tile)) * tile
         bands = simplify((rows + (band - 1)) // band)
         grain = max(1, TASK_BYTES // (w.panel_bytes * SINGLE)) if rows == 1 else 1
-        b.reading.span(self.reader.const, self.groups, SINGLE * w.panel_bytes)
+        self.reader.spans(self.groups, SINGLE)
         with b.parallel(simplify(self.groups * bands), grain) as p:
             group, part = unravel(b, p, [self.groups, bands])
 
@@ -162,11 +162,11 @@ class GemmBlocks:
     def sum(self, total: tirx.Var, count: int, first: tirx.Expr, panel: tirx.Expr, ahead: bool) -> None:
         """total += `count` rows from `first` times the columns of a panel."""
         b, w = self.b, self.w
-        base = b.let(panel * w.panel_bytes + AHEAD)
+        ask = self.reader.ahead(panel) if ahead else None
 
         def step(block: tirx.Expr, factors: dict[str, tirx.Expr]) -> None:
-            for line in range(0, w.line_bytes if ahead else 0, LINE):
-                prefetch(b, self.reader.flat, base + (block * w.line_bytes + line))
+            if ask is not None:
+                ask(block)
             self.block(total, count, first, panel, block, factors)
 
         if w.super_scale is None:

@@ -18,10 +18,10 @@ from targets.target import Target
 from . import amx, gemm_blocks_bf16
 from .aligned import vector_local
 from .amx import COLS, ROW, ROWS, SIDE, SUMS
-from .block_codes import LINE, QUADS, STEP, SUPER, BlockCodes
+from .block_codes import QUADS, STEP, SUPER, BlockCodes
 from .builder import Builder
 from .dot import load_vector, store_vector
-from .gemm_blocks import AHEAD, SINGLE, Case, GemmBlocks
+from .gemm_blocks import SINGLE, Case, GemmBlocks
 from .gemm_blocks_bf16 import Bf16Task
 from .gemm_tasks import known_rows
 from .half_rows import LEAST as MANY
@@ -31,7 +31,7 @@ from .stage import Stage, Temp
 from .tails import unravel
 from .tensor import Index, Tensor, as_expr, product, simplify
 from .tiles import Tile
-from .tiles_emit import prefetch, store_tile
+from .tiles_emit import store_tile
 
 TILES = 8  # number of the input that has rows as bfloat16, where there is one
 LEAST = 8  # rows from which on this is faster than vpdpbusd
@@ -91,7 +91,7 @@ class AmxBlocks(GemmBlocks):
         self.configure(wide is not None)
         alike = len({one.w.parts for one in products}) == 1
         for one in products:
-            b.reading.span(one.reader.const, one.groups, SINGLE * one.w.panel_bytes)
+            one.reader.spans(one.groups, SINGLE)
             if wide is None or not isinstance(rows, int):
                 one.locals()
         size: Index = BAND
@@ -195,11 +195,10 @@ class AmxBlocks(GemmBlocks):
     def unpack(self, panel: tirx.Expr, first: tirx.Expr) -> None:
         """unpacked = a chunk of blocks from `first` on, as signed bytes."""
         b, w = self.b, self.w
-        base = b.let(panel * w.panel_bytes + AHEAD)
+        ask = self.reader.ahead(panel)
         with b.serial(_long(self.chunk), "block") as i:
             block = b.let(first + as_expr(i, "int64"))
-            for line in range(0, w.line_bytes, LINE):
-                prefetch(b, self.reader.flat, base + (block * w.line_bytes + line))
+            ask(block)
             for q, code in enumerate(self.reader.codes(panel, block, 0, QUADS)):
                 if w.zero:
                     code = code - splat(w.zero - 256 if w.zero > 127 else w.zero, "int8", ROW)

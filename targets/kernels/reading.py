@@ -27,7 +27,8 @@ class Rows:
 
     chosen: the indices, int32, ascend and those behind the last row are `extent`: such tasks read none. Only one thread
     runs the tasks, in order, and always the first; of a row's `bytes`, `used` are read. ahead: rows that the next such
-    stage is likely to choose of its table, in the same form."""
+    stage is likely to choose of its table, in the same form. ends: the indices, int32, end with `extent` as well, but
+    nothing else of that holds."""
 
     leaf: Leaf
     indices: Leaf
@@ -37,6 +38,7 @@ class Rows:
     chosen: bool = False
     used: int = 0
     ahead: Leaf | None = None
+    ends: bool = False
 
 
 @dataclass(eq=False)
@@ -47,6 +49,12 @@ class Reading:
     units: int = 0
     spans: list[Span] = field(default_factory=list)
     rows: Rows | None = None
+    beside: Rows | None = None  # of a second table, whose rows the same indices name
+
+    @property
+    def tables(self) -> list[Rows]:
+        """Those of which single rows are read."""
+        return [rows for rows in (self.rows, self.beside) if rows is not None]
 
     def span(self, leaf: Const, units: int, size: int) -> None:
         """Says that run number i of `units` reads only bytes [i * size, (i + 1) * size) of `leaf`."""
