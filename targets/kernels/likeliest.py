@@ -18,11 +18,11 @@ from targets.target import Target
 from .block_codes import STEP, BlockCodes, Reader
 from .builder import Builder
 from .chosen_rows import SERIAL, mark
+from .code_rows import _fold
 from .dot import load_vector, store_vector
 from .gemm_blocks import GemmBlocks, Shared
 from .nibbles import splat
 from .planes import LOW, PlanesReader, upper_of
-from .quantize_rows import _fold
 from .reading import Rows
 from .registry import Call
 from .stage import Stage, Temp
