@@ -79,23 +79,22 @@ def make(
     """
     import onnxruntime as ort
 
-    levels = ort.GraphOptimizationLevel
     rounds = _rounds(model)
     names = [o["name"] for o in manifest["outputs"]]
     found: list[tuple[float, float, dict, dict]] = []
     try:
-        sessions = [_session(model, levels.ORT_ENABLE_BASIC)]
+        sessions = [session(model)]
         if rounds:
-            sessions.insert(0, _session(model, levels.ORT_ENABLE_ALL))
-            sessions += [_session(changed, levels.ORT_ENABLE_BASIC) for changed in nudged(model, NUDGED)]
+            sessions.insert(0, session(model, ort.GraphOptimizationLevel.ORT_ENABLE_ALL))
+            sessions += [session(changed) for changed in nudged(model, NUDGED)]
         if half:
-            sessions.append(_session(with_half_weights(model, half, whole), levels.ORT_ENABLE_BASIC))
+            sessions.append(session(with_half_weights(model, half, whole)))
         wanted = {i.name for i in sessions[0].get_inputs()}
         pictures = any(len(a.shape) >= 3 and a.shape[-2] >= LINE for a in make_inputs(manifest).values())
         for drawn in (False, True)[: 1 + pictures]:
             feeds = make_inputs(manifest, drawn)
             given = {k: v for k, v in feeds.items() if k in wanted}
-            runs = [dict(zip(names, session.run(names, given), strict=True)) for session in sessions]
+            runs = [dict(zip(names, one.run(names, given), strict=True)) for one in sessions]
             floats = [name for name in names if runs[0][name].dtype.kind == "f" and runs[0][name].size]
             span = min((_span(runs[0][name]) for name in floats), default=1.0)
             noise = [max((_distance(runs[0][name], run[name]) for name in floats), default=0.0) for run in runs[1:]]
@@ -114,12 +113,13 @@ def make(
     return feeds, answers, tolerance
 
 
-def _session(model: Path | bytes, level: Any) -> Any:
+def session(model: Path | bytes, level: Any = None) -> Any:
+    """The ONNX file, or its bytes, in ONNX Runtime; level: of its optimizations, the basic ones unless given."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    options.graph_optimization_level = level
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC if level is None else level
     given = model if isinstance(model, bytes) else str(model)
     return ort.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,16 +23,23 @@ def with_half_weights(model: Path, least: int, whole: Container[str] = ()) -> by
     from onnx import numpy_helper
 
     loaded = onnx.load(model)
-    graph = loaded.graph
-    values = [
-        (node.output[0], a.t) for node in graph.node if node.op_type == "Constant" for a in node.attribute
-        if a.name == "value"
-    ]  # fmt: skip
-    for name, tensor in [*((t.name, t) for t in graph.initializer), *values]:
-        if name not in whole and tensor.data_type == onnx.TensorProto.FLOAT and np.prod(tensor.dims) >= least:
+    for name, tensor in float_constants(loaded):
+        if name not in whole and np.prod(tensor.dims) >= least:
             rounded = as_halves(numpy_helper.to_array(tensor)).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
     return loaded.SerializeToString()
+
+
+def float_constants(model: Any) -> Iterator[tuple[str, Any]]:
+    """Names and tensors of all float32 constants of an ONNX model: initializers and what `Constant` nodes give."""
+    import onnx
+
+    graph = model.graph
+    constants = [node for node in graph.node if node.op_type == "Constant"]
+    values = [(node.output[0], a.t) for node in constants for a in node.attribute if a.name == "value"]
+    for name, tensor in [*((t.name, t) for t in graph.initializer), *values]:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            yield name, tensor
 
 
 def nudged(model: Path, times: int) -> Iterator[bytes]:

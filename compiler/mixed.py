@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compiler.codegen.cache import cached
-from compiler.golden import make_inputs
+from compiler.golden import make_inputs, session
+from compiler.golden_changed import float_constants
 from targets.gpu import Gpu, stem_in
 
 if TYPE_CHECKING:
@@ -98,16 +99,7 @@ def _needed(sites: Sequence[_Site], probe: _Probe) -> tuple[list[_Site], float]:
 
 
 def _weights(model: Any, target: Gpu) -> list[_Site]:
-    import onnx
-
-    found = [
-        (tensor.name, int(np.prod(tensor.dims)))
-        for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT
-    ]  # fmt: skip
-    for node in model.graph.node:
-        for a in node.attribute:
-            if node.op_type == "Constant" and a.name == "value" and a.t.data_type == onnx.TensorProto.FLOAT:
-                found.append((node.output[0], int(np.prod(a.t.dims))))
+    found = [(name, int(np.prod(tensor.dims))) for name, tensor in float_constants(model)]
     return [_Site(name, 2 * count) for name, count in found if target.halves(count)]
 
 
@@ -138,15 +130,9 @@ class _Probe:
     """The model with a switch at each of `names`."""
 
     def __init__(self, model: Any, manifest: Mapping[str, Any], names: Sequence[str]) -> None:
-        import onnxruntime as ort
-
         self.names = names
         self.outputs = [o["name"] for o in manifest["outputs"] if "float" in o["dtype"]]
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        switched = _switched(model, names).SerializeToString()
-        self.session = ort.InferenceSession(switched, options, providers=["CPUExecutionProvider"])
+        self.session = session(_switched(model, names).SerializeToString())
         wanted = {i.name for i in self.session.get_inputs()}
         pictures = (False, True) if any(len(i["shape"]) >= 3 for i in manifest["inputs"]) else (False,)
         self.feeds = [

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from flashload.visits import Stream
+from dataclasses import astuple
 
-FIELDS = ("step", "weight", "offset", "size", "extent", "rows", "bytes", "io", "at", "item_bytes",
-          "chosen", "used", "ahead", "ends")  # fmt: skip
+from flashload.visits import Stream
 
 
 def layout_tables(stream: Stream | None, segments: int) -> tuple[str, str]:
@@ -19,7 +18,7 @@ def layout_tables(stream: Stream | None, segments: int) -> tuple[str, str]:
         first += len(v.pieces)
     pieces = [f"{{{segment}, {weight}}}" for v in stream.visits for segment, weight in v.pieces]
     parts = [f"{{{s.offset}, {s.size}, {int(s.resident)}, {{0}}}}" for s in stream.segments]
-    lookups = ["{" + ", ".join(str(getattr(table, name)) for name in FIELDS) + "}" for table in stream.lookups]
+    lookups = ["{" + ", ".join(map(str, astuple(table))) + "}" for table in stream.lookups]
     lines = [f"static edgert_segment segments[] = {{{', '.join(parts)}}};"]
     for kind, name, rows in (
         ("edgert_visit", "visits", visits), ("edgert_piece", "pieces", pieces), ("edgert_lookup", "lookups", lookups),

@@ -29,6 +29,8 @@ class Lookup:
     ascend and end with `extent`; of a row's bytes, `used` are kept in memory. ahead: the byte of the arena where
     the rows are that the next such table will likely be asked for; -1: nobody knows. ends: the indices end with
     `extent`; tasks from there on read none. A step with several tables has them one after the other.
+
+    The numbers stand in the order of edgert/native/stream.h.
     """
 
     step: int

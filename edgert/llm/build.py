@@ -93,11 +93,7 @@ def compile_decoder(
         # a run whose logits nobody wants has no tasks in its output layer, which then need not be read
         part["dims"] = [{**dim, "min": 0} if dim["name"] == "want" else dim for dim in part["dims"]]
         own = cache_facts(FIRST if cache == LIKELIEST else cache)
-        part["decoder"] = {
-            **_facts(decoder, most),
-            "ends": config["end_ids"],
-            **own,
-        }
+        part["decoder"] = {**_facts(decoder, most), "ends": config["end_ids"], **own}
     if cost is not None:
         done.manifest["sparsity"] = asdict(cost)
         done.notes.append(str(cost))

@@ -10,18 +10,9 @@ from pathlib import Path
 NATIVE = Path(__file__).resolve().parent
 LIBRARY = "libedgert.so"
 SOURCES = (
-    "runtime.c",
-    "pool.c",
-    "stream.c",
-    "stays.c",
-    "ring.c",
-    "lookup.c",
-    "chosen.c",
-    "experts.c",
-    "source.c",
-    "digest.c",
+    "runtime.c", "pool.c", "stream.c", "stays.c", "ring.c", "lookup.c", "chosen.c", "experts.c", "source.c", "digest.c",
     "mix.c",
-)
+)  # fmt: skip
 OPENCL = ("opencl_api.c", "opencl.c", "opencl_run.c")
 LIBRARY_ONLY = ("throttle.c", "reads.c", "coding.c", "coded.c", *OPENCL)  # not in programs of `--emit exe`
 # glibc 2.17 is what manylinux2014 promises, so the wheel runs on any Linux of the last decade.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields
 from typing import Any
 
 from edgert.errors import EdgertError
@@ -13,8 +14,6 @@ from flashload import visits
 
 I64, PTR = ctypes.c_int64, ctypes.c_void_p
 MESSAGE_BYTES = 512
-LOOKUP = ("step", "weight", "offset", "size", "extent", "rows", "bytes", "io", "at", "item_bytes",
-          "chosen", "used", "ahead", "ends")  # fmt: skip
 STATS = ("pinned_bytes", "ring_bytes", "read_bytes", "reads", "wait_ns", "lookups", "lookup_reads",
          "chosen_rows", "chosen_missing", "chosen_bytes", "chosen_reads")  # fmt: skip
 
@@ -40,7 +39,7 @@ class Piece(ctypes.Structure):
 class Lookup(ctypes.Structure):
     """edgert_lookup."""
 
-    _fields_ = tuple((name, I64) for name in LOOKUP)
+    _fields_ = tuple((field.name, I64) for field in fields(visits.Lookup))
 
 
 class Layout(ctypes.Structure):
@@ -142,7 +141,7 @@ def _tables(entry: visits.Stream, digests: Sequence[str]) -> list[Any]:
         Segment(s.offset, s.size, int(s.resident), (ctypes.c_uint8 * 32)(*bytes.fromhex(digest)))
         for s, digest in zip(entry.segments, digests, strict=True)
     ]
-    lookups = [Lookup(*(getattr(table, name) for name in LOOKUP)) for table in entry.lookups]
+    lookups = [Lookup(*astuple(table)) for table in entry.lookups]
     rows: tuple[tuple[Any, list[Any]], ...] = (
         (Segment, segments), (Visit, found), (Piece, pieces), (Lookup, lookups),
     )  # fmt: skip

@@ -15,7 +15,7 @@ from targets.dtypes import item_size
 from targets.target import Target
 
 from .builder import Builder
-from .code_rows import _fold
+from .code_rows import fold
 from .dot import load_vector
 from .loops import span
 from .reading import Rows
@@ -133,7 +133,7 @@ def _dot(
         b.store(total, lane, total[lane] + weight * x[t, first + lane])
 
     _weights(b, data, row, part, lanes, add)
-    return _fold(b, b.let(load_vector(total, tirx.const(0, "int32"), count=lanes)), lanes, lambda p, q: p + q)
+    return fold(b, b.let(load_vector(total, tirx.const(0, "int32"), count=lanes)), lanes, lambda p, q: p + q)
 
 
 def _add(

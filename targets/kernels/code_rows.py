@@ -72,7 +72,7 @@ class CodeRows:
         b, lanes = self.b, self.lanes
         sizes = [tirx.max(part, splat(0.0, "float32", lanes) - part) for part in parts]
         most = reduce(lambda p, q: b.let(tirx.max(p, q)), sizes)
-        largest = _fold(b, most, lanes, tirx.max)
+        largest = fold(b, most, lanes, tirx.max)
         scale = b.let(tirx.max(largest / tirx.const(127.0, "float32"), tirx.const(LEAST_SCALE, "float32")))
         b.store(self.scales, (row, at), scale)
         totals: list[tirx.Expr] = []
@@ -83,7 +83,7 @@ class CodeRows:
                 totals[-1] = b.let(totals[-1] + whole)
             else:
                 totals.append(whole)
-        sums = [b.let(_fold(b, total, lanes, lambda p, q: p + q)) for total in totals]
+        sums = [b.let(fold(b, total, lanes, lambda p, q: p + q)) for total in totals]
         for i, part in enumerate(sums):
             b.store(self.offsets, (row, at * (self.block // self.each) + i), part * tirx.const(-2 * QUAD, "int32"))
         if self.scaled is not None:
@@ -97,7 +97,7 @@ def _rounded(value: tirx.Expr, lanes: int) -> tirx.Expr:
     return bits - splat(MAGIC_BITS, "int32", lanes)
 
 
-def _fold(b: Builder, vector: tirx.Expr, lanes: int, combine: Callable[..., tirx.Expr]) -> tirx.Expr:
+def fold(b: Builder, vector: tirx.Expr, lanes: int, combine: Callable[..., tirx.Expr]) -> tirx.Expr:
     """One number of all lanes: halves combined until one lane is left."""
     while lanes > 1:
         lanes //= 2

@@ -17,7 +17,7 @@ from targets.target import Target
 from . import vmath
 from .builder import Builder
 from .chosen_rows import SERIAL, mark
-from .code_rows import _fold
+from .code_rows import fold
 from .dot import load_vector
 from .gated_codes import ACTIVE as GATED
 from .loops import span
@@ -132,4 +132,4 @@ def _dot(
     with b.serial(rest, "r") as r:
         at = whole * lanes + as_expr(r)
         b.store(total, zero, total[zero] + data[(*row, start + at)] * x[t, at])
-    return b.let(_fold(b, b.let(load_vector(total, zero, count=lanes)), lanes, lambda p, q: p + q))
+    return b.let(fold(b, b.let(load_vector(total, zero, count=lanes)), lanes, lambda p, q: p + q))

@@ -18,7 +18,7 @@ from targets.target import Target
 from .block_codes import STEP, BlockCodes, Reader
 from .builder import Builder
 from .chosen_rows import SERIAL, mark
-from .code_rows import _fold
+from .code_rows import fold
 from .dot import load_vector, store_vector
 from .gemm_blocks import GemmBlocks, Shared
 from .nibbles import splat
@@ -105,7 +105,7 @@ class _Bounds(GemmBlocks):
         self.sum(total, count, first, panel, ahead)
         for i in range(count):  # columns beyond the last have scales of 0: their bound of 0 is one too many at most
             whole = b.let(load_vector(total, _int(i), _int(0), count=lanes))
-            b.store(self.out, (first + i, panel), _fold(b, whole, lanes, tirx.max))
+            b.store(self.out, (first + i, panel), fold(b, whole, lanes, tirx.max))
 
     def shared(self, panel: tirx.Expr, block: tirx.Expr, factors: dict[str, tirx.Expr]) -> Shared:
         """See GemmBlocks."""

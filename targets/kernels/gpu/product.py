@@ -24,7 +24,7 @@ def gemm(call: Call, target: Target) -> list[Stage] | None:
     """A [..., M, K] x constant B [K, N] (transB: [N, K]), float32; B is padded to whole vectors."""
     a, w = call.need(0), call.need(1)
     assert isinstance(target, Gpu)
-    if w.data is None or {a.dtype, w.dtype} != {"float32"} or _empty(a, w):
+    if w.data is None or {a.dtype, w.dtype} != {"float32"} or empty(a, w):
         return None
     swapped = bool(call.attrs.get("transB", 0))
     depth, cols = (int(s) for s in (w.shape[::-1] if swapped else w.shape))
@@ -45,14 +45,15 @@ def matmul(call: Call, target: Target) -> list[Stage] | None:
     """A [..., M, K] (transA: [..., K, M]) x B [..., K, N] (transB: [..., N, K]), float32; batches broadcast."""
     a, w = call.need(0), call.need(1)
     assert isinstance(target, Gpu)
-    if {a.dtype, w.dtype} != {"float32"} or min(a.ndim, w.ndim, call.outputs[0].ndim) < 2 or _empty(a, w):
+    if {a.dtype, w.dtype} != {"float32"} or min(a.ndim, w.ndim, call.outputs[0].ndim) < 2 or empty(a, w):
         return None
     *batch, rows, _ = call.outputs[0].shape
     swapped = bool(call.attrs.get("transA", 0)), bool(call.attrs.get("transB", 0))
     return _stages(call, target, "matmul", batch, (rows,), a, w, *swapped)
 
 
-def _empty(*tensors: Tensor) -> bool:
+def empty(*tensors: Tensor) -> bool:
+    """Whether one of them has no elements."""
     return any(isinstance(size, int) and size == 0 for t in tensors for size in t.shape)
 
 

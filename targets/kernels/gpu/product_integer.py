@@ -14,7 +14,7 @@ from ..registry import Call, template
 from ..stage import Stage
 from ..tensor import product
 from .grid import Grid, place_of
-from .product import _empty
+from .product import empty
 from .tile import Tile, kept, rows_of
 from .words import ByteSums, takes_bytes, word_const
 
@@ -24,7 +24,7 @@ def gemm_integer(call: Call, target: Target) -> list[Stage] | None:
     """A [..., M, K] bytes x B [K, N] (transB: [N, K]) constant int8, summed in int32, with the tail behind it."""
     a, w = call.need(0), call.need(1)
     assert isinstance(target, Gpu)
-    if not takes_bytes(a, w, target) or _empty(a, w):
+    if not takes_bytes(a, w, target) or empty(a, w):
         return None
     swapped = bool(call.attrs.get("transB", 0))
     depth, cols = (int(s) for s in (w.shape[::-1] if swapped else w.shape))
