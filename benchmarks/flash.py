@@ -18,7 +18,6 @@ import numpy as np
 
 from benchmarks import flash_python, flash_report, flash_runs, flash_speculation, llama_cpp
 from benchmarks.cases import FOLDER
-from benchmarks.flash_reading import Reading
 from benchmarks.flash_report import Row
 from benchmarks.flash_runs import MIB, UNLIMITED, Run
 from benchmarks.llm import say
@@ -27,9 +26,9 @@ from edgert import exe
 from edgert.artifact import Artifact
 from edgert.cli.errors import run_safely
 from edgert.errors import EdgertError
-from flashload.plan import play
+from edgert.llm.text_model import LIKELIEST
 from flashload.profile import FlashProfile
-from flashload.visits import chosen, ring_jobs
+from flashload.visits import Stream
 from targets import host_features
 from tests import cgroup
 
@@ -37,7 +36,6 @@ BUDGETS = {"smollm2": (160, 120, 100, 80, 64, 48), "gemma3": (256, 192, 128), "m
 TOKENS = {"smollm2": 160, "gemma3": 64}
 SPECULATION, PYTHON = "speculation", "python"  # among the models: SmolLM2 with guesses, and through Python
 ENCODED = 32  # tokens of MiniLM's text
-BLOCK, READERS = 512 << 10, 6  # of edgert/native/weights.c
 PICTURE = README.with_name("docs") / "flash.svg"
 
 
@@ -103,8 +101,7 @@ class _Model:
         self.name = name
         self.source, self.edge, self.program = prepare(name)
         artifact = Artifact.open(self.edge)
-        assert artifact.spec.stream is not None
-        self.stream, self.weights = artifact.spec.stream, artifact.spec.weights_bytes
+        self.stream, self.weights = _stream(self.edge), artifact.spec.weights_bytes
         self.place = (artifact.weights_offset, self.weights)
         self.layers = flash_runs.layers_of(dict(artifact.manifest))
         self.naive = flash_runs.naive_program(FOLDER)
@@ -126,7 +123,7 @@ class _Model:
         simple = flash_runs.naive(self.naive, self.edge, self.place, self.layers, compute, limit)
         return Row(
             self.name, budget, self.weights, max(flash.sequential.values()), run.rate,
-            self._predicted(run, compute), llama, simple.rate,
+            dict(run.facts).get("predicted", 0), llama, simple.rate,
             flash_runs.floor(self.stream.resident_bytes + self.stream.streamed_bytes, limit, flash, compute), run.peak,
             run.ids == self.resident.ids, run.note,
         )  # fmt: skip
@@ -136,26 +133,24 @@ class _Model:
             return flash_runs.edgert_decoding(self.program, budget, TOKENS[self.name])
         return flash_runs.edgert_encoding(self.program, budget, _texts(self.edge), 20)
 
-    def _predicted(self, run: Run, compute: float) -> float:
-        """Passes a second by the planner's model of the queue, for what the program had pinned, from how long computing
-        and how long reading takes alone; 0: it did not say."""
-        facts = dict(run.facts)
-        if "pinned_bytes" not in facts:
-            return 0
-        pinned, ring = int(facts["pinned_bytes"]) - self.stream.resident_bytes, int(facts["ring_bytes"])
-        jobs = ring_jobs(self.stream, chosen(self.stream, pinned))
-        if not sum(map(sum, jobs)):
-            return 1 / compute
-        reading = Reading(self.edge, pinned, ring, BLOCK, READERS)
-        speed = reading.speed()
-        reading.close()
-        return 1 / play(jobs, [compute / len(jobs)] * len(jobs), ring, speed, READERS)
+
+def _part(edge: Path) -> str | None:
+    """Of a language model the program that `edgert compile --emit exe` takes, where there is that choice."""
+    return LIKELIEST if LIKELIEST in Artifact.open(edge).manifest.get("programs", {}) else None
+
+
+def _stream(edge: Path) -> Stream:
+    """What the program reads."""
+    artifact, part = Artifact.open(edge), _part(edge)
+    if part is not None:
+        artifact.select(part)
+    assert artifact.spec.stream is not None
+    return artifact.spec.stream
 
 
 def _streamed(edge: Path) -> int:
-    """Bytes of weights that a floor counts."""
-    stream = Artifact.open(edge).spec.stream
-    assert stream is not None
+    """Bytes of weights that a floor counts: those that each token needs."""
+    stream = _stream(edge)
     return stream.resident_bytes + stream.streamed_bytes
 
 
@@ -194,7 +189,7 @@ def prepare(name: str, emits: tuple[str, ...] = ("edge", "exe")) -> tuple[Path, 
         build(str(source), str(edge), golden=False, **options)
         os.utime(edge)
     if "exe" in emits and (stale(program) or program.stat().st_mtime < edge.stat().st_mtime):
-        exe.build(edge, program)
+        exe.build(edge, program, _part(edge))
     return source, edge, program
 
 

@@ -59,8 +59,9 @@ def edgert_decoding(
     if done.returncode:
         return Run(0, done.peak, _why(done))
     data = json.loads(done.stdout)
-    facts = tuple((k, float(v)) for k, v in data.items() if isinstance(v, int | float))
-    return Run(data["tokens_per_second"], done.peak, "", tuple(data["ids"]), facts)
+    facts = [(k, float(v)) for k, v in data.items() if isinstance(v, int | float)]
+    facts += [("predicted", rate) for key, rate in facts if key == "predicted_runs_per_second"]
+    return Run(data["tokens_per_second"], done.peak, "", tuple(data["ids"]), tuple(facts))
 
 
 def edgert_encoding(program: Path, budget: int, inputs: Sequence[str], runs: int) -> Run:
@@ -69,7 +70,9 @@ def edgert_encoding(program: Path, budget: int, inputs: Sequence[str], runs: int
     done = _limited([str(program), *words, "--threads", "1", "--time", str(runs), "--json"], budget, program)
     if done.returncode:
         return Run(0, done.peak, _why(done))
-    return Run(1e3 / json.loads(done.stdout.splitlines()[-1])["median_ms"], done.peak)
+    data = json.loads(done.stdout.splitlines()[-1])
+    facts = (("predicted", 1e3 / data["predicted_ms"]),) if "predicted_ms" in data else ()
+    return Run(1e3 / data["median_ms"], done.peak, facts=facts)
 
 
 def llama_decoding(driver: Path, gguf: Path, budget: int) -> Run:

@@ -121,11 +121,12 @@ class Stream:
         found = sum(table.extent * CHOSEN for table in rows)
         found += sum(table.bytes + table.extent * EXPERT for table in self.lookups if table.whole)
         found += max((up(t.size, PAGE) + PAGE + t.extent * RANGE for t in rows), default=0)
-        for table in (table for table in self.lookups if not table.chosen):
-            blocks, end = -(-table.size // table.bytes), table.offset + table.size
-            inside = [s.size for s in self.segments if s.offset < end and table.offset < s.offset + s.size]
-            found += SLOTS * (up(table.bytes, PAGE) + PAGE) + 9 * blocks + up(max(inside, default=0), PAGE)
-        return found
+        tables = {(t.offset, t.size, t.bytes) for t in self.lookups if not t.chosen}  # steps share what they look up
+        for _, size, each in tables:
+            found += SLOTS * (up(each, PAGE) + PAGE) + 9 * -(-size // each)
+        parts = [(offset, offset + size) for offset, size, _ in tables]
+        whole = (s.size for s in self.segments for begin, end in parts if s.offset < end and begin < s.offset + s.size)
+        return found + up(max(whole, default=0), PAGE)
 
 
 SLOTS = 32  # of lookup.c

@@ -11,7 +11,7 @@ NATIVE = Path(__file__).resolve().parent
 LIBRARY = "libedgert.so"
 SOURCES = (
     "runtime.c", "pool.c", "stream.c", "stays.c", "ring.c", "lookup.c", "chosen.c", "experts.c", "source.c", "digest.c",
-    "mix.c",
+    "mix.c", "predict.c",
 )  # fmt: skip
 OPENCL = ("opencl_api.c", "opencl.c", "opencl_run.c")
 LIBRARY_ONLY = ("throttle.c", "reads.c", "coding.c", "coded.c", *OPENCL)  # not in programs of `--emit exe`

@@ -51,6 +51,7 @@ static void generate(decoder *d, const decode_options *given, generated *out) {
     if (d->guesses) count += guess(out->text, given->prompt.count + out->tokens, ids + 1, room < d->guesses ? room : d->guesses);
     attempt(d, ids, count, next);
     out->runs++;
+    predict_run(d->s);
     d->position++;
     for (; held + 1 < count && ids[held + 1] == next[held]; held++, d->position++)
       if (ends(d, given, out, next[held])) break;
@@ -74,6 +75,9 @@ static void print_json(const decoder *d, const decode_options *given, const gene
     edgert_stream_stats f = edgert_stream_figures(d->s->stream);
     printf(", \"pinned_bytes\": %lld, \"ring_bytes\": %lld, \"read_bytes\": %lld, \"wait_seconds\": %.6f",
            (long long)f.pinned_bytes, (long long)f.ring_bytes, (long long)f.read_bytes, f.wait_ns / 1e9);
+    double predicted = predicted_seconds(d->s);
+    if (predicted > 0 && g->runs)
+      printf(", \"predicted_runs_per_second\": %.3f, \"runs_per_second\": %.3f", 1 / predicted, g->runs / decode);
   }
   printf("}\n");
 }
@@ -100,7 +104,7 @@ int run_decoder(session *s, int count, char **words) {
   generate(&d, &given, &out);
   if (given.json) print_json(&d, &given, &out);
   else putchar('\n');
-  if (given.dram && !given.json) print_streaming(s);
+  if (given.dram && !given.json) print_streaming(s, out.runs ? (out.end - out.prefilled) / 1e9 / (double)out.runs : 0);
   if (s->stream) edgert_stream_close(s->stream);
   return fflush(stdout) || ferror(stdout) ? FAILED : RIGHT;
 }

@@ -7,8 +7,9 @@
 
 enum { SLOTS = 32, BATCH = 16, TABLES = 2 }; /* a batch's blocks stay until it is done */
 
-/* Rows lie in blocks, which are read and checked as one. */
+/* Rows lie in blocks, which are read and checked as one. Steps that look up in the same table share what was read. */
 typedef struct row_table {
+  struct row_table *same; /* the first one of these rows, which has all that follows */
   const edgert_lookup *about;
   int64_t blocks, room; /* room: bytes of a slot, whole pages around a block */
   uint64_t *marks;      /* [blocks] edgert_mix */
@@ -23,6 +24,14 @@ static int64_t block_bytes(const row_table *t, int64_t block) {
   return left < t->about->bytes ? left : t->about->bytes;
 }
 
+int64_t lookup_first(const edgert_layout *l, int64_t lookup) {
+  const edgert_lookup *about = &l->lookups[lookup], *other = l->lookups;
+  while (other->chosen != about->chosen || other->offset != about->offset || other->size != about->size ||
+         other->bytes != about->bytes)
+    other++;
+  return other - l->lookups;
+}
+
 int32_t lookup_open(edgert_stream *s) {
   const edgert_layout *l = &s->layout;
   int64_t most = 0;
@@ -31,7 +40,8 @@ int32_t lookup_open(edgert_stream *s) {
   for (int64_t i = 0; i < l->lookup_count; i++) {
     row_table *t = &s->tables[i];
     t->about = &l->lookups[i];
-    if (t->about->chosen) continue;
+    t->same = &s->tables[lookup_first(l, i)];
+    if (t->about->chosen || t->same != t) continue;
     t->blocks = (t->about->size + t->about->bytes - 1) / t->about->bytes;
     t->room = pages(t->about->bytes) + PAGE;
     t->marks = calloc((size_t)t->blocks, sizeof *t->marks);
@@ -158,8 +168,9 @@ static int32_t bring(edgert_stream *s, row_table *tables, int64_t count, const i
   stream_range ranges[BATCH * TABLES];
   int64_t found = 0;
   for (int64_t k = 0; k < count * some; k++) {
-    row_table *t = &tables[k % count];
-    int64_t block = rows[k / count] / t->about->rows, bytes = block_bytes(t, block);
+    const edgert_lookup *about = tables[k % count].about;
+    row_table *t = tables[k % count].same;
+    int64_t block = rows[k / count] / about->rows, bytes = block_bytes(t, block);
     int64_t offset = t->about->offset + block * t->about->bytes, segment = segment_of(s, offset, bytes);
     if (segment < 0 || s->where[segment] || !atomic_load(&t->known[block]) || slot_of(t, block) >= 0) continue;
     int slot = free_slot(t);
@@ -199,10 +210,11 @@ int32_t lookup_step(edgert_stream *s, edgert_ctx *ctx, const edgert_lookup *abou
     if (bring(s, tables, count, rows, some)) return 1;
     for (int64_t r = 0; r < some; r++) {
       for (int64_t k = 0; k < count; k++) {
-        int64_t block = rows[r] / tables[k].about->rows;
-        const uint8_t *at = block_at(s, &tables[k], block);
+        const edgert_lookup *table = tables[k].about;
+        int64_t block = rows[r] / table->rows;
+        const uint8_t *at = block_at(s, tables[k].same, block);
         if (!at) return 1;
-        s->bases[tables[k].about->weight] = at - (tables[k].about->offset + block * tables[k].about->bytes);
+        s->bases[table->weight] = at - (table->offset + block * table->bytes);
       }
       run(with, i + r, i + r + 1);
     }

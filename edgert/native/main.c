@@ -52,9 +52,9 @@ int run_tensors(session *s, int count, char **words) {
   if (given.stdio) write_frames(s);
   if (given.stdio && given.json) printf("{\"run_ms\": %.6f}\n", milliseconds);
   if (given.output) write_outputs(s, given.output);
-  if (given.runs) time_runs(s, &given);
+  double seconds = given.runs ? time_runs(s, &given) : 0;
   if (given.profile) print_profile(s, given.runs);
-  if (given.dram && !given.json) print_streaming(s);
+  if (given.dram && !given.json) print_streaming(s, seconds);
   if (s->stream) edgert_stream_close(s->stream);
   if (fflush(stdout) || ferror(stdout)) return FAILED;
   return good ? RIGHT : FAILED;

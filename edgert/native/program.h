@@ -43,6 +43,7 @@ struct session {
   int64_t *dims; /* [dim_slots] */
   int64_t *profile_ns; /* [step_count], or NULL */
   int64_t dram;        /* the budget where no option gives one, or 0 */
+  int64_t runs, predicted_ns, predictions; /* of a run each, together; how many */
 };
 
 /* What messages begin with. */
@@ -85,7 +86,11 @@ const uint8_t *map_file(const char *path, size_t *size);
  * runs. later: bytes that were made but not touched yet (the arena, outputs, a cache). Leaves when that does not fit. */
 void open_weights(session *s, int64_t dram, int64_t later);
 int64_t arena_touched(const session *s); /* bytes of the arena that runs use with the first dimension as it is now */
-void print_streaming(const session *s);
+/* Predicts from the run that was just made how long others like it take, the first few times; what that came to, in
+ * seconds, or 0 where nothing is streamed; prints what was read, and that beside what a run took. */
+void predict_run(session *s);
+double predicted_seconds(const session *s);
+void print_streaming(const session *s, double seconds);
 
 /* tensors.c: binds input `index` to .npy bytes (from `source`, for messages), or leaves with what does not fit. */
 void bind_input(session *s, int64_t index, const uint8_t *file, size_t size, const char *source, const char **owner);
@@ -103,7 +108,7 @@ int compare_golden(const session *s);
 
 /* timing.c: runs once, or leaves naming the step that failed; prints times. */
 void run_once(session *s);
-void time_runs(session *s, const options *given);
+double time_runs(session *s, const options *given); /* the median in seconds */
 void print_profile(session *s, int64_t runs); /* each step's best time; 0 runs are 1 */
 
 #endif

@@ -91,6 +91,7 @@ static int32_t read_next(edgert_stream *s) {
   int64_t first = s->next, count = s->paused || s->failed || !s->job_count ? 0 : claim_block(s);
   if (!count) return 0;
   s->busy++;
+  predict_reading(s, 1, 0);
   pthread_cond_signal(&s->space); /* there may be room for one more */
   ring_job job = s->jobs[first % s->slots], last = s->jobs[(first + count - 1) % s->slots];
   pthread_mutex_unlock(&s->lock);
@@ -102,6 +103,7 @@ static int32_t read_next(edgert_stream *s) {
   s->figures.read_bytes += n;
   s->figures.reads++;
   s->progress_ns = edgert_now_ns();
+  predict_reading(s, -1, n);
   s->busy--;
   pthread_cond_broadcast(&s->ready);
   return 1;
@@ -148,6 +150,7 @@ int32_t ring_start(edgert_stream *s) {
   int64_t wanted = s->job_count || s->chosen_tables || s->expert_tables ? s->plan.threads : 0;
   for (int64_t i = 0; i < s->layout.lookup_count; i++)
     if (s->layout.lookups[i].ends) wanted = s->plan.threads; /* of so many rows at once that readers pay */
+  if (!wanted) return ring_stop(s); /* those that read what stays */
   sigfillset(&all);
   pthread_attr_init(&attr);
   pthread_attr_setstacksize(&attr, STACK);
@@ -155,7 +158,7 @@ int32_t ring_start(edgert_stream *s) {
   while (s->reader_count < wanted && !pthread_create(&s->readers[s->reader_count], &attr, reader, s)) s->reader_count++;
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   pthread_attr_destroy(&attr);
-  return wanted && !s->reader_count;
+  return !s->reader_count;
 }
 
 /* Waits under the lock for a change, a moment at most: the wall's clock may be set. */
@@ -219,7 +222,9 @@ const uint8_t *ring_wait(edgert_stream *s, int64_t n) {
   int64_t start = 0;
   while (!s->failed && !(n < s->next && job->state == READY)) {
     if (n < s->next && job->state == THERE) {
+      int64_t begun = edgert_now_ns();
       check(s, job);
+      s->checked_ns += edgert_now_ns() - begun;
       continue;
     }
     if (!start) start = edgert_now_ns();

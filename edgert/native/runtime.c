@@ -79,7 +79,9 @@ int32_t edgert_rt_run_streamed(edgert_rt *rt, edgert_entry entry, edgert_stream 
     for (int64_t i = 0; i < steps; i++) profile_ns[i] = 0;
     run.last_ns = edgert_now_ns();
   }
-  return entry(&run.ctx);
+  int32_t failed = entry(&run.ctx);
+  if (from && !failed) edgert_stream_end(from);
+  return failed;
 }
 
 int32_t edgert_rt_run(edgert_rt *rt, edgert_entry entry, uint8_t *arena, const uint8_t *weights, void *const *io,

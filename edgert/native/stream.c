@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "pool.h"
 #include "stream_parts.h"
 
 /* Large pages from the first byte on, where they can be had: fewer to find for the processor, and devices, which take
@@ -37,29 +38,58 @@ void stream_fail(edgert_stream *s, const char *format, ...) {
   va_end(arguments);
 }
 
-/* Reads what stays, neighbours at once. */
-static int32_t load(edgert_stream *s, const uint8_t *stays) {
-  const edgert_segment *segments = s->layout.segments;
-  int64_t at = 0;
-  for (int64_t i = 0, to; i < s->layout.segment_count; i = to) {
-    to = i + 1;
-    s->where[i] = NULL;
-    if (!stays[i]) continue;
-    uint8_t *place = s->kept + at;
-    int64_t least = segments[i].size;
-    while (to < s->layout.segment_count && stays[to] && pages(least) == least &&
-           least + segments[to].size <= s->plan.block_bytes)
-      least += segments[to++].size;
-    if (ring_read(s, segments[i].offset, place, pages(least), least)) return 1;
-    for (int64_t j = i; j < to; j++) {
-      s->where[j] = place + (segments[j].offset - segments[i].offset);
-      if (ring_check(s, j, s->where[j])) return 1;
-    }
-    at += pages(least);
-    s->figures.read_bytes += pages(least);
-    s->figures.reads++;
+/* Reads the segments in `sequence` into memory that serves as the ring; kept there, where all have room, or only checked. */
+static int32_t bring(edgert_stream *s, uint8_t *to, int64_t bytes, int32_t keep) {
+  if (!s->job_count) return 0;
+  int64_t ring = s->plan.ring_bytes, waited = s->figures.wait_ns;
+  s->slots = s->job_count;
+  s->jobs = calloc((size_t)s->slots, sizeof *s->jobs);
+  if (!s->jobs) return stream_fail(s, "no memory for streaming"), 1;
+  s->ring = to;
+  s->plan.ring_bytes = bytes;
+  ring_reset(s, 1);
+  int32_t wrong = ring_start(s) ? (stream_fail(s, "no thread to read weights with"), 1) : 0;
+  for (int64_t n = 0; n < s->job_count && !wrong; n++) {
+    const uint8_t *at = ring_wait(s, n);
+    wrong = !at;
+    if (keep) s->where[s->sequence[n]] = (uint8_t *)at;
+    else if (at) ring_release_to(s, n + 1);
   }
+  ring_reset(s, 0);
+  s->figures.wait_ns = waited;
+  s->ring = NULL;
+  s->plan.ring_bytes = ring;
+  if (wrong) return 1; /* a reader that does not come back may yet look at the jobs */
+  free(s->jobs);
+  s->jobs = NULL;
   return 0;
+}
+
+/* Of tables that results are looked up in, what neither stays nor is visited: checked now, as any of it may be wanted. */
+static int32_t learn(edgert_stream *s, const uint8_t *stays) {
+  const edgert_layout *l = &s->layout;
+  s->job_count = 0;
+  for (int64_t i = 0; i < l->segment_count; i++) {
+    int32_t wanted = 0;
+    for (int64_t t = 0; t < l->lookup_count; t++) {
+      const edgert_lookup *table = &l->lookups[t];
+      wanted |= table->ends && l->segments[i].offset < table->offset + table->size &&
+                l->segments[i].offset + l->segments[i].size > table->offset;
+    }
+    for (int64_t p = 0; p < l->piece_count && wanted; p++) wanted = l->pieces[p].segment != i;
+    if (wanted && !stays[i] && !atomic_load(&s->known[i])) s->sequence[s->job_count++] = (int32_t)i;
+  }
+  return s->kept_bytes >= s->scratch_bytes ? bring(s, s->kept, s->kept_bytes, 0) : bring(s, s->scratch, s->scratch_bytes, 0);
+}
+
+/* Reads what stays. */
+static int32_t load(edgert_stream *s, const uint8_t *stays) {
+  s->job_count = 0;
+  for (int64_t i = 0; i < s->layout.segment_count; i++) {
+    s->where[i] = NULL;
+    if (stays[i]) s->sequence[s->job_count++] = (int32_t)i;
+  }
+  return bring(s, s->kept, s->kept_bytes, 1);
 }
 
 /* The visits with what stays joined to one where it lies in one piece, and the segments that come through the ring. */
@@ -68,7 +98,7 @@ static void arrange(edgert_stream *s) {
   s->visit_count = s->job_count = 0;
   for (int64_t v = 0; v < l->visit_count; v++) {
     const edgert_visit *from = &l->visits[v];
-    stream_visit made = {from->step, from->begin, from->end, from->units, from->first, from->count, 0};
+    stream_visit made = {from->step, from->begin, from->end, from->units, from->first, from->count, 0, 0, 0};
     for (int64_t p = from->first; p < from->first + from->count; p++)
       if (!s->where[l->pieces[p].segment]) {
         s->sequence[s->job_count++] = (int32_t)l->pieces[p].segment;
@@ -107,7 +137,7 @@ static int32_t fill(edgert_stream *s) {
   s->kept = stream_memory(s->kept_bytes);
   int32_t wrong = !s->kept;
   if (wrong) stream_fail(s, "no memory for %lld bytes of weights", (long long)s->kept_bytes);
-  wrong = wrong || load(s, stays);
+  wrong = wrong || learn(s, stays) || load(s, stays);
   free(stays);
   if (wrong) return 1;
   arrange(s);
@@ -161,7 +191,8 @@ edgert_stream *edgert_stream_open(const edgert_layout *layout, const edgert_stre
   s->known = calloc(segments, 1);
   s->bases = calloc((size_t)layout->weights + 1, sizeof *s->bases);
   s->visits = calloc((size_t)layout->visit_count + 1, sizeof *s->visits);
-  s->sequence = calloc((size_t)layout->piece_count + 1, sizeof *s->sequence);
+  size_t pieces = (size_t)layout->piece_count + 1;
+  s->sequence = calloc(pieces > segments ? pieces : segments, sizeof *s->sequence);
   int32_t wrong = !s->where || !s->marks || !s->known || !s->bases || !s->visits || !s->sequence;
   if (wrong) stream_fail(s, "no memory for streaming");
   if (wrong || lookup_open(s) || chosen_open(s) || experts_open(s) || fill(s)) {
@@ -179,6 +210,7 @@ void edgert_stream_begin(edgert_stream *s, edgert_ctx *ctx) {
   }
   ctx->bases = s->bases;
   ctx->weights = s->kept;
+  predict_begin(s);
 }
 
 int32_t edgert_stream_step(edgert_stream *s, edgert_ctx *ctx, int64_t step, edgert_range run, void *with, int64_t n) {
@@ -190,7 +222,8 @@ int32_t edgert_stream_step(edgert_stream *s, edgert_ctx *ctx, int64_t step, edge
   if (s->cursor == s->visit_count || s->visits[s->cursor].step != step)
     return stream_fail(s, "step %lld comes out of turn", (long long)step), 1;
   for (; s->cursor < s->visit_count && s->visits[s->cursor].step == step; s->cursor++) {
-    const stream_visit *visit = &s->visits[s->cursor];
+    stream_visit *visit = &s->visits[s->cursor];
+    int64_t begun = edgert_now_ns(), checked = s->checked_ns;
     if (n == 0) { /* nothing to do in this run: an output layer that is not wanted, say */
       if (visit->jobs && ring_skip(s, s->run_job + visit->jobs)) return 1;
       continue;
@@ -204,7 +237,9 @@ int32_t edgert_stream_step(edgert_stream *s, edgert_ctx *ctx, int64_t step, edge
       if (!at && !(at = ring_wait(s, s->run_job++))) return 1;
       s->bases[piece->weight] = at - l->segments[piece->segment].offset;
     }
+    int64_t there = edgert_now_ns();
     run(with, n / visit->units * visit->begin, n / visit->units * visit->end);
+    predict_visit(s, visit, begun, there, s->checked_ns - checked);
     if (visit->jobs) ring_release_to(s, s->run_job);
   }
   if (s->cursor == s->visit_count) s->cursor = 0;

@@ -97,6 +97,12 @@ void edgert_stream_begin(edgert_stream *stream, edgert_ctx *ctx);
 int32_t edgert_stream_step(edgert_stream *stream, edgert_ctx *ctx, int64_t step, edgert_range run, void *with,
                            int64_t n);
 
+/* Ends a run that went right. */
+void edgert_stream_end(edgert_stream *stream);
+
+/* Nanoseconds that a run like the latest one will take, by a model of the queue (predict.c); 0: nobody knows. */
+int64_t edgert_stream_predicted(const edgert_stream *stream);
+
 /* What went wrong in the last run: which segment, where in the file, why. Empty when nothing did. */
 const char *edgert_stream_error(const edgert_stream *stream);
 
@@ -104,6 +110,9 @@ edgert_stream_stats edgert_stream_figures(const edgert_stream *stream);
 
 /* Whether rows that a step chooses are so large that each stays by itself (experts). */
 int32_t experts_are(const edgert_lookup *about);
+
+/* The first of the lookups that read the same rows: they share what they read. */
+int64_t lookup_first(const edgert_layout *layout, int64_t lookup);
 
 /* Other sizes from now on; between runs. 0 when right; otherwise the stream can only be closed. */
 int32_t edgert_stream_resize(edgert_stream *stream, int64_t pinned_bytes, int64_t ring_bytes);

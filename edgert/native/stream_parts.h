@@ -1,4 +1,4 @@
-/* The inside of a stream: shared by stream.c (visits), stays.c, ring.c (readers) and lookup.c, chosen.c, experts.c (rows of tables). */
+/* The inside of a stream: shared by stream.c (visits), stays.c, ring.c (readers), predict.c and lookup.c, chosen.c, experts.c (rows of tables). */
 #ifndef EDGERT_STREAM_PARTS_H
 #define EDGERT_STREAM_PARTS_H
 #include <pthread.h>
@@ -19,6 +19,7 @@ typedef struct {
 typedef struct {
   int64_t step, begin, end, units, first, count; /* as edgert_visit, neighbours in memory joined */
   int64_t jobs;                                  /* of its pieces, how many come through the ring */
+  int64_t before_ns, ns; /* of the latest run: what was computed before it, and by it, checking what it waits for included */
 } stream_visit;
 
 typedef struct {
@@ -41,6 +42,10 @@ struct edgert_stream {
   int64_t job_count;
   int64_t run_job;         /* number of the run's first job */
 
+  double rate;             /* bytes a nanosecond while anything was read in the latest run, or 0 */
+  int64_t mark_ns, after_ns, checked_ns; /* when the visit before ended; from the last one to a run's end; checks by who waited */
+  int32_t timed;           /* 1: a run has ended */
+
   uint64_t *marks;         /* [segments] edgert_mix of each segment, once checked */
   _Atomic uint8_t *known;  /* [segments] 1: `marks` holds */
 
@@ -55,6 +60,8 @@ struct edgert_stream {
   ring_job *jobs;                /* [slots] job n is jobs[n % slots] */
   int64_t slots, next, released, unchecked, head, tail;
   int64_t progress_ns;           /* when bytes last came */
+  int32_t reading;               /* reads into the ring under way; of this run: how long there were any, bytes that came */
+  int64_t reading_since, reading_ns, reading_bytes;
   edgert_stream_stats figures;
   char message[MESSAGE];
 
@@ -108,6 +115,12 @@ const uint8_t *ring_wait(edgert_stream *s, int64_t n);
 int32_t ring_skip(edgert_stream *s, int64_t n);
 /* Jobs below n are done with. */
 void ring_release_to(edgert_stream *s, int64_t n);
+
+/* predict.c. Under the lock: so many reads more or fewer are under way, bytes have come. The times of a run's visit, which
+ * was `begun`, had its bytes `there`, and is done. */
+void predict_reading(edgert_stream *s, int32_t more, int64_t bytes);
+void predict_begin(edgert_stream *s);
+void predict_visit(edgert_stream *s, stream_visit *visit, int64_t begun, int64_t there, int64_t checking);
 
 /* lookup.c */
 int32_t lookup_open(edgert_stream *s);

@@ -21,18 +21,23 @@ static int ascending(const void *a, const void *b) {
   return (x > y) - (x < y);
 }
 
-void time_runs(session *s, const options *given) {
+double time_runs(session *s, const options *given) {
   int64_t *times = anonymous(given->runs * (int64_t)sizeof *times, "times");
   for (int64_t i = 0; i < given->runs; i++) {
     int64_t start = edgert_now_ns();
     run_once(s);
     times[i] = edgert_now_ns() - start;
+    predict_run(s);
   }
   qsort(times, given->runs, sizeof *times, ascending);
   double best = times[0] / 1e6, median = times[given->runs / 2] / 1e6;
-  const char *format = given->json ? "{\"runs\": %lld, \"threads\": %lld, \"best_ms\": %.6f, \"median_ms\": %.6f}\n"
-                                   : "%lld runs, %lld threads: best %.3f ms, median %.3f ms\n";
+  const char *format = given->json ? "{\"runs\": %lld, \"threads\": %lld, \"best_ms\": %.6f, \"median_ms\": %.6f"
+                                   : "%lld runs, %lld threads: best %.3f ms, median %.3f ms";
   printf(format, (long long)given->runs, (long long)given->threads, best, median);
+  double predicted = predicted_seconds(s);
+  if (given->json && predicted > 0) printf(", \"predicted_ms\": %.6f", predicted * 1e3);
+  printf(given->json ? "}\n" : "\n");
+  return median / 1e3;
 }
 
 void print_profile(session *s, int64_t runs) {

@@ -10,6 +10,7 @@
 #include "program.h"
 
 enum { PAGE = 4096, HUGE = 2 << 20, READERS = 6, READER_BYTES = 64 << 10, BLOCK = 512 << 10, MOST_RING = 3 * HUGE };
+enum { PREDICTED = 16, WARMING = 8 }; /* runs that are predicted from; the first ones find nothing in caches */
 enum { TIMEOUT_MS = 30000, GAP = 64 << 10, SLOTS = 32, CHOSEN = 15, RANGE = 32, EXPERT = 64 };
 
 static int64_t pages(int64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
@@ -34,10 +35,9 @@ static int64_t least_ring(const edgert_layout *layout, int64_t most) { /* of vis
 }
 
 static int64_t table_bytes(const edgert_layout *layout) {
-  int64_t sum = 0, staging = 0;
+  int64_t sum = 0, staging = 0, most = 0;
   for (int64_t i = 0; i < layout->lookup_count; i++) {
     const edgert_lookup *table = &layout->lookups[i];
-    int64_t most = 0;
     if (experts_are(table)) {
       sum += table->bytes + table->extent * EXPERT;
       continue;
@@ -48,14 +48,15 @@ static int64_t table_bytes(const edgert_layout *layout) {
       staging = size > staging ? size : staging;
       continue;
     }
+    if (lookup_first(layout, i) != i) continue;
     for (int64_t j = 0; j < layout->segment_count; j++) {
       const edgert_segment *segment = &layout->segments[j];
       if (segment->offset < table->offset + table->size && table->offset < segment->offset + segment->size)
         most = segment->size > most ? segment->size : most;
     }
-    sum += SLOTS * (pages(table->bytes) + PAGE) + 9 * (table->size / table->bytes + 1) + pages(most);
+    sum += SLOTS * (pages(table->bytes) + PAGE) + 9 * (table->size / table->bytes + 1);
   }
-  return sum + staging;
+  return sum + staging + pages(most);
 }
 
 int64_t arena_touched(const session *s) {
@@ -124,12 +125,26 @@ void open_weights(session *s, int64_t dram, int64_t later) {
   if (!s->stream) fail(FAILED, "%s", message);
 }
 
-void print_streaming(const session *s) {
+void predict_run(session *s) {
+  if (!s->stream || s->runs == PREDICTED) return;
+  if (s->runs++ == WARMING) s->predicted_ns = s->predictions = 0;
+  s->predicted_ns += edgert_stream_predicted(s->stream);
+  s->predictions++;
+}
+
+double predicted_seconds(const session *s) {
+  return s->predictions ? (double)s->predicted_ns / 1e9 / (double)s->predictions : 0;
+}
+
+void print_streaming(const session *s, double seconds) {
   if (!s->stream) return;
   edgert_stream_stats f = edgert_stream_figures(s->stream);
   printf("streaming: %lld bytes stay, ring %lld, read %lld in %lld reads, waited %.3f s; rows looked up %lld, read %lld\n",
          (long long)f.pinned_bytes, (long long)f.ring_bytes, (long long)f.read_bytes, (long long)f.reads, f.wait_ns / 1e9,
          (long long)f.lookups, (long long)f.lookup_reads);
+  double predicted = predicted_seconds(s);
+  if (predicted > 0 && seconds > 0)
+    printf("predicted from the first runs and how fast weights came in: %.2f runs/s; measured: %.2f\n", 1 / predicted, 1 / seconds);
   if (f.chosen_rows)
     printf("neurons or experts chosen: %lld, in memory %.1f %%\n", (long long)f.chosen_rows,
            100.0 * (double)(f.chosen_rows - f.chosen_missing) / (double)f.chosen_rows);
