@@ -34,6 +34,18 @@ static int64_t least_ring(const edgert_layout *layout, int64_t most) { /* of vis
   return ring;
 }
 
+/* Of all that runs read but rows of tables. */
+static int64_t streamed_bytes(const edgert_layout *layout) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < layout->segment_count; i++)
+    for (int64_t p = 0; p < layout->piece_count && !layout->segments[i].resident; p++)
+      if (layout->pieces[p].segment == i) {
+        sum += pages(layout->segments[i].size);
+        break;
+      }
+  return sum;
+}
+
 static int64_t table_bytes(const edgert_layout *layout) {
   int64_t sum = 0, staging = 0, most = 0;
   for (int64_t i = 0; i < layout->lookup_count; i++) {
@@ -102,6 +114,8 @@ void open_weights(session *s, int64_t dram, int64_t later) {
                            .timeout_ms = TIMEOUT_MS, .gap_bytes = GAP};
   if (left >= all - resident) {
     plan.pinned_bytes = all - resident;
+  } else if (left - readers >= streamed_bytes(layout)) {
+    plan.pinned_bytes = left - readers; /* and as much of tables as has room */
   } else {
     for (; plan.threads > 1 && left < ring + readers; plan.threads--) readers -= each;
     if (left < ring + readers)

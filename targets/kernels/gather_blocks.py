@@ -14,7 +14,7 @@ from .builder import Builder
 from .dot import QUAD, load_vector, store_vector
 from .loops import GRAIN
 from .nibbles import splat
-from .planes import LOW, ONE, PAIR, Lower, upper_of
+from .planes import EACH, LOW, Lower, upper_of
 from .reading import Rows
 from .registry import Call, template
 from .stage import Stage
@@ -99,12 +99,9 @@ class _Gather:
         """The lower plane's bits of a quad."""
         assert self.lower is not None
 
-        def bits(start: int, row: tirx.Expr, shift: int, wide: int) -> tirx.Expr:
-            loaded = load_vector(self.low, self.panel, start + (row * self.w.lanes + self.lane) * 4, count=4)
-            return _bytes(self.b.let(tirx.reinterpret("uint32", loaded)), shift, (1 << wide) - 1)
-
-        pair = bits(0, block * 2 + q // 4, PAIR * (q % 4), PAIR)
-        return tirx.shift_left(pair, splat(ONE, "uint32", QUAD)) | bits(self.lower.ones, block, q, ONE)
+        row = block * (QUADS // EACH) + q // EACH
+        loaded = load_vector(self.low, self.panel, (row * self.w.lanes + self.lane) * 4, count=4)
+        return _bytes(self.b.let(tirx.reinterpret("uint32", loaded)), LOW * (q % EACH), (1 << LOW) - 1)
 
     def _step(self, values: tirx.Var, block: tirx.Expr) -> None:
         """values = 32 neighbours of the row."""

@@ -1,7 +1,7 @@
 """The likeliest column of a product with weights in two planes (planes.py), without reading all of the lower one.
 
-Let a weight's code be 8u + l, l from 0 to 7. The upper plane gives sums over u; since l is 3.5 but for at most 3.5, a
-product differs from the one with l = 3.5 by at most 3.5 * sum of scale * |row|. So one pass over the upper plane bounds
+Let a weight's code be 4u + l, l from 0 to 3. The upper plane gives sums over u; since l is 1.5 but for at most 1.5, a
+product differs from the one with l = 1.5 by at most 1.5 * sum of scale * |row|. So one pass over the upper plane bounds
 every product from above, for each panel its greatest is kept; the panel with the greatest bound is multiplied exactly;
 then those panels whose bound reaches what is the greatest product so far. Exactly means: by the code of gemm_blocks.py,
 to its bits, of which the first of the greatest wins. All is the result of rounding, so bounds are widened: see SLACK.
