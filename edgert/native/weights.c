@@ -9,7 +9,7 @@
 
 #include "program.h"
 
-enum { PAGE = 4096, HUGE = 2 << 20, READERS = 6, READER_BYTES = 64 << 10, BLOCK = 512 << 10, MOST_RING = 3 * HUGE };
+enum { PAGE = 4096, HUGE = 2 << 20, READERS = 6, READER_BYTES = 64 << 10, BLOCK = 512 << 10, MOST_RING = 2 * HUGE };
 enum { PREDICTED = 16, WARMING = 8 }; /* runs that are predicted from; the first ones find nothing in caches */
 enum { TIMEOUT_MS = 30000, GAP = 64 << 10, SLOTS = 32, CHOSEN = 15, RANGE = 32, EXPERT = 64 };
 
