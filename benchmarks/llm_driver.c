@@ -64,6 +64,13 @@ static void prefill(int count) {
     free(ids);
 }
 
+static void print_times(const long long *ns, int count) {
+    for (int part = 0; part < 2; part++) {
+        printf(part ? "], \"cpu_ns\": [" : "{\"ns\": [");
+        for (int i = 0; i < count; i++) printf("%s%lld", i ? ", " : "", ns[part * count + i]);
+    }
+}
+
 static void decode(int past, int count) {
     llama_token *ids = made_up(past + count);
     long long *ns = malloc(sizeof *ns * 2 * count);
@@ -78,10 +85,7 @@ static void decode(int past, int count) {
         ns[i] = now(CLOCK_MONOTONIC) - start;
         ns[count + i] = now(CLOCK_PROCESS_CPUTIME_ID) - used;
     }
-    for (int part = 0; part < 2; part++) {
-        printf(part ? "], \"cpu_ns\": [" : "{\"ns\": [");
-        for (int i = 0; i < count; i++) printf("%s%lld", i ? ", " : "", ns[part * count + i]);
-    }
+    print_times(ns, count);
     puts("]}");
     free(ids);
     free(ns);
@@ -150,20 +154,24 @@ static void nll(const char *path) {
 static void greedy(int wanted, const char *path) {
     int count;
     llama_token *ids = read_ids(path, &count), *made = malloc(sizeof *made * (wanted + 1));
+    long long *ns = malloc(sizeof *ns * 2 * wanted);
     llama_memory_clear(llama_get_memory(context), true);
     run(ids, count);
     made[0] = best(llama_get_logits_ith(context, -1));
-    long long start = now(CLOCK_MONOTONIC), used = now(CLOCK_PROCESS_CPUTIME_ID);
-    for (int i = 1; i < wanted; i++) {
+    for (int i = 1; i <= wanted; i++) {
+        long long start = now(CLOCK_MONOTONIC), used = now(CLOCK_PROCESS_CPUTIME_ID);
         run(made + i - 1, 1);
         made[i] = best(llama_get_logits_ith(context, -1));
+        ns[i - 1] = now(CLOCK_MONOTONIC) - start;
+        ns[wanted + i - 1] = now(CLOCK_PROCESS_CPUTIME_ID) - used;
     }
-    printf("{\"ns\": %lld, \"cpu_ns\": %lld, \"tokens\": [", now(CLOCK_MONOTONIC) - start,
-           now(CLOCK_PROCESS_CPUTIME_ID) - used);
-    for (int i = 0; i < wanted; i++) printf("%s%d", i ? ", " : "", made[i]);
+    print_times(ns, wanted);
+    printf("], \"tokens\": [");
+    for (int i = 0; i <= wanted; i++) printf("%s%d", i ? ", " : "", made[i]);
     puts("]}");
     free(ids);
     free(made);
+    free(ns);
 }
 
 static void memory(void) {

@@ -30,12 +30,13 @@ class Speculation:
 
 
 def measure(name: str, artifact: Path, rounds: int) -> list[Speculation]:
-    """Every way in turns on summarising prompts with one thread at temperature 0.
+    """Every way in turns on summarising prompts with one thread at temperature 0, on the engine that `edgert generate`
+    takes then.
 
     Processor time after the first token, of each text the best of `rounds`; a way that learns starts anew each time.
     """
     found = []
-    with open_text_model(artifact, 1) as model:
+    with open_text_model(artifact, 1, only_likeliest=True) as model:
         prompts = [_ids(model, message) for message in summarising_prompts(ITEMS)]
         options = Options(max_tokens=TOKENS, sampling=SamplingOptions(temperature=0.0))
         engine = model.engine(max(map(len, prompts)) + TOKENS + 32)

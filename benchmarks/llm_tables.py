@@ -17,8 +17,8 @@ from edgert.interface.devices import cpu_name
 
 def speed(figures: Sequence[Figures], limits: Sequence[Limits], against: str) -> str:
     """Tokens/s with shares of the limits, first token, memory; then each rival's ratio to edgert."""
-    columns = ["model", "threads", "", *(f"prefill {size}" for size in PROMPTS), "of peak", "decode", "of bandwidth",
-               "first token s", "memory MB", "file MB"]  # fmt: skip
+    columns = ["model", "threads", "", *(f"prefill {size}" for size in PROMPTS), "of peak", "greedy", "all logits",
+               "of bandwidth", "first token s", "memory MB", "file MB"]  # fmt: skip
     bounds = {(limit.model, limit.threads): limit for limit in limits}
     rows: list[list[object]] = []
     for (model, threads), group in groupby(figures, lambda row: (row.model, row.threads)):
@@ -26,7 +26,7 @@ def speed(figures: Sequence[Figures], limits: Sequence[Limits], against: str) ->
         for row in several:
             rows.append([
                 model, threads, row.rival, *(f"{row.prefill[size]:,.0f}" for size in PROMPTS),
-                f"{row.prefill[PROMPTS[-1]] / bound.prefill:.1%}", f"{row.decode:.0f}",
+                f"{row.prefill[PROMPTS[-1]] / bound.prefill:.1%}", f"{row.greedy:.0f}", f"{row.decode:.0f}",
                 f"{row.decode / bound.decode:.0%}", f"{row.first_seconds:.2f}", f"{row.memory_bytes / 1e6:.0f}",
                 f"{row.file_bytes / 1e6:.0f}",
             ])  # fmt: skip
@@ -35,7 +35,8 @@ def speed(figures: Sequence[Figures], limits: Sequence[Limits], against: str) ->
             rows.append([
                 model, threads, f"edgert / {other.rival}",
                 *(f"{ours.prefill[size] / other.prefill[size]:.2f}" for size in PROMPTS), "",
-                f"{ours.decode / other.decode:.2f}", "", f"{ours.first_seconds / other.first_seconds:.2f}",
+                f"{ours.greedy / other.greedy:.2f}", f"{ours.decode / other.decode:.2f}", "",
+                f"{ours.first_seconds / other.first_seconds:.2f}",
                 f"{ours.memory_bytes / other.memory_bytes:.2f}", f"{ours.file_bytes / other.file_bytes:.2f}",
             ])  # fmt: skip
     clocks = ", ".join(
@@ -44,8 +45,9 @@ def speed(figures: Sequence[Figures], limits: Sequence[Limits], against: str) ->
     head = (
         f"Measured {datetime.date.today().isoformat()} on {cpu_name()}"
         + (f" against {against}" if against else "")
-        + f"; best of several in turns ({clocks}; load {os.getloadavg()[0]:.1f}). Tokens/s; decode is {DECODED} tokens "
-        f"behind {PAST}. Limits measured beside: "
+        + f"; best of several in turns ({clocks}; load {os.getloadavg()[0]:.1f}). Tokens/s; greedy is decoding of "
+        f"{DECODED} tokens behind {PAST} of a news item, each the likeliest, as `edgert generate` does at temperature "
+        f"0; all logits is decoding that computes those of {DECODED} given tokens. Limits measured beside: "
         + "; ".join(
             f"{limit.model} with {limit.threads}: {limit.bandwidth / 1e9:.1f} GB/s, hence {limit.decode:.0f} tokens/s, "
             f"{limit.peak / 1e12:.2f} int8 Top/s, hence {limit.prefill:,.0f}"

@@ -15,12 +15,14 @@ import numpy as np
 from edgert.llm.encode_apart import EncodedApart
 from edgert.llm.engine import CachedEngine
 from edgert.llm.perplexity import measure
-from edgert.llm.text_model import open_text_model
+from edgert.llm.text_model import KV, LIKELIEST, open_text_model
 
 
-def main(artifact: str, threads: str, context: str, kv: str = "f16") -> None:
-    """Answer commands until input ends."""
-    with open_text_model(artifact, int(threads), kv) as model, model.engine(int(context)) as engine:
+def main(artifact: str, threads: str, context: str, program: str = KV[0]) -> None:
+    """Answer commands until input ends. program: one of KV, or LIKELIEST, which gives no logits: what `edgert generate`
+    takes at temperature 0 where the artifact has it."""
+    kv, only = (KV[0], True) if program == LIKELIEST else (program, False)
+    with open_text_model(artifact, int(threads), kv, None, only) as model, model.engine(int(context)) as engine:
         for line in sys.stdin:
             command, _, rest = line.rstrip("\n").partition(" ")
             if command == "first":
@@ -28,7 +30,7 @@ def main(artifact: str, threads: str, context: str, kv: str = "f16") -> None:
                 assert found is not None
                 ids = model.tokenizer.with_bos(found)
                 engine.reset()
-                token = int(engine.prefill(ids).argmax())
+                token = _likeliest(engine.prefill(ids))
                 answer = {"cpu_ns": time.process_time_ns() + _children_ns(), "token": token, "ids": ids}
             else:
                 answer = COMMANDS[command](engine, *rest.split())
@@ -63,13 +65,14 @@ def _nll(engine: CachedEngine, path: str) -> dict[str, float]:
 def _greedy(engine: CachedEngine, count: str, path: str) -> dict[str, Any]:
     ids = np.fromfile(path, np.int32).tolist()
     engine.reset()
-    tokens = [int(engine.prefill(ids).argmax())]
+    tokens = [_likeliest(engine.prefill(ids))]
+    times = [_timed(lambda: tokens.append(_likeliest(engine.decode(tokens[-1])))) for _ in range(int(count))]
+    return {**{name: [one[name] for one in times] for name in ("ns", "cpu_ns")}, "tokens": tokens}
 
-    def go_on() -> None:
-        while len(tokens) < int(count):
-            tokens.append(int(engine.decode(tokens[-1]).argmax()))
 
-    return {**_timed(go_on), "tokens": tokens}
+def _likeliest(given: np.ndarray) -> int:
+    """Of logits [vocab], or as it was told."""
+    return int(given.argmax() if given.ndim else given)
 
 
 def _memory(engine: CachedEngine) -> dict[str, int]:

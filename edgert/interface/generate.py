@@ -29,7 +29,7 @@ from edgert.units import format_bytes
 
 def _chains(vocab: int) -> TokenRecycling:
     """The likeliest successors in a row: in a tree the cache's rows are summed in another order than in plain decoding,
-    and where two tokens nearly tie the text would differ."""
+    and where two tokens nearly tie the text would differ. They are all that it learns, so no logits are needed."""
     return TokenRecycling(vocab, nodes=7, hits=(0.5,))
 
 
@@ -135,8 +135,7 @@ def _refuse(request: Request) -> None:
 def _only_likeliest(request: Request) -> bool:
     """Whether nobody looks at logits but for the greatest."""
     constrained = request.json_schema is not None or request.regex is not None
-    learns = request.speculate not in ("none", "lookup")
-    return request.options.sampling.takes_likeliest and not constrained and not learns
+    return request.options.sampling.takes_likeliest and not constrained
 
 
 def _constraint(model: TextModel, request: Request) -> Constraint | None:

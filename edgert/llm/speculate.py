@@ -38,7 +38,7 @@ class Drafter(Protocol):
         """At most `most` guesses at what follows `context` (prompt and text so far)."""
 
     def observe(self, ids: Sequence[int], logits: np.ndarray) -> None:
-        """Learn from a pass of the model: logits [n, vocab], row i after ids[i]."""
+        """Learn from a pass of the model: logits [n, vocab], row i after ids[i]; or [n], the likeliest tokens alone."""
 
 
 class BestOf:

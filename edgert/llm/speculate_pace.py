@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from itertools import accumulate
-from operator import mul
 
 RECENT = 8  # passes of a size whose fastest counts: others were slowed by something else
 STEP = 0.09  # what another token is taken to add to a pass of a size that was never timed
@@ -30,10 +28,8 @@ class Confidence:
         self._tokens = []
 
     def propose(self, context: Sequence[int], tokens: Sequence[int], kinds: Sequence[int]) -> list[float]:
-        """Each guess's share if those before it hold; kinds beyond the last count as the last."""
-        last = len(self._seen) - 1
-        self._size, self._tokens = len(context), list(tokens)
-        self._kinds = [min(kind, last) for kind in kinds]
+        """Each guess's share if those before it hold."""
+        self._size, self._tokens, self._kinds = len(context), list(tokens), list(kinds)
         return [self._held[kind] / self._seen[kind] for kind in self._kinds]
 
 
@@ -56,5 +52,9 @@ class Pace:
 
     def length(self, shares: Sequence[float]) -> int:
         """The number of guesses of a chain that gives the most tokens a second; a pass gives one more than hold."""
-        gains = [1.0, *(1 + sum(list(accumulate(shares[:n], mul))) for n in range(1, len(shares) + 1))]
-        return max(range(len(gains)), key=lambda n: (gains[n] / self.cost(1 + n), -n))
+        gain, worth, best = 1.0, 1.0, (1 / self.cost(1), 0)
+        for count, share in enumerate(shares, 1):
+            worth *= share
+            gain += worth
+            best = max(best, (gain / self.cost(1 + count), -count))
+        return -best[1]

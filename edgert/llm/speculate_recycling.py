@@ -71,7 +71,11 @@ class TokenRecycling:
         return Draft(tokens, parents, self._confidence.propose(context, tokens, range(len(tokens))))
 
     def observe(self, ids: Sequence[int], logits: np.ndarray) -> None:
-        """Renew the rows of `ids` with the best of logits [n, vocab]; a later row of the same token counts."""
+        """Renew the rows of `ids` with the best of logits [n, vocab], or with the likeliest tokens [n] alone; a later
+        row of the same token counts."""
+        if logits.ndim == 1:
+            self.matrix[ids, 0] = logits
+            return
         width = self.matrix.shape[1]
         for token, row in zip(ids, logits, strict=True):
             found = best(row, width)

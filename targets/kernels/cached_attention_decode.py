@@ -2,7 +2,8 @@
 
 LeanAttention (Sanovar et al. 2024, arXiv:2405.10480): each piece leaves its maximum, its sum and its weighted values.
 The elements of a head lie in the lanes, so that keys and values are read in place; the query heads that share a key
-take it together.
+take it together. Which piece a key belongs to, and which block, its own place says alone: a row's sums then come in the
+same order however many rows run with it, and their bits are the same.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from .tensor import Index, as_expr
 if TYPE_CHECKING:
     from .cached_attention import Geometry
 
-PIECES = 8  # of the context, at most
-ENOUGH = 4  # blocks that make a piece of its own worth while
-BLOCK = 64
+PIECES = 8  # that stretches of the context go to in turn
+STRETCH = 256  # keys
+BLOCK = 64  # of which a stretch is a multiple
 KEYS = 4  # keys whose products are summed across lanes together
+PAIRED = 6  # query heads of several rows that take them together: 24 sums
 AHEAD = 1 << 20  # keys and values of the next block are asked for
 NEVER = -float("inf")
 STEP, UNROLLED = 4, 8  # vectors of a head: those of a loop's step, and how many are written out without one
@@ -57,11 +59,9 @@ def partial(g: Geometry, most: int, runs: Index) -> Partial:
     return Partial(b.stage(), results, sums)
 
 
-def cut(b: Builder, first: tirx.Expr, total: tirx.Expr) -> tuple[tirx.Expr, tirx.Expr]:
-    """How many pieces the keys [first, total) make, and how many keys each has."""
-    blocks = b.let(tirx.max(as_expr(1, "int64"), tirx.truncdiv(total - first + (BLOCK - 1), _i(BLOCK))), "blocks")
-    count = b.let(tirx.max(_i(1), tirx.min(_i(PIECES), tirx.truncdiv(blocks, _i(ENOUGH)))), "pieces")
-    return count, b.let(tirx.truncdiv(blocks + count - 1, count) * BLOCK, "each")
+def pieces_of(total: tirx.Expr) -> tirx.Expr:
+    """How many of the pieces the keys [0, total) reach."""
+    return tirx.min(_i(PIECES), tirx.truncdiv(total + (STRETCH - 1), _i(STRETCH)))
 
 
 class _Pieces:
@@ -76,46 +76,65 @@ class _Pieces:
         tiles = -(-g.each // most)
         ends = [g.each * i // tiles for i in range(tiles + 1)]
         self.tiles = [(start, end - start) for start, end in pairwise(ends)]
+        # rows whose heads take a key together; what they sum up stays in registers
+        self.together = 1 if tiles > 1 or g.target.registers < 32 else PAIRED // g.each
 
     def task(self, task: tirx.Expr) -> None:
         b, g = self.b, self.g
         self.slot, self.group = task, b.let(tirx.truncdiv(task, _i(PIECES)), "group")
         self.piece = b.let(tirx.truncmod(task, _i(PIECES)), "piece")
         total = b.let(self.visible.past + as_expr(g.rows, "int64"), "total")
-        first = self.visible.first(_i(0), as_expr(g.rows, "int64"))
-        pieces, each = cut(b, first, total)
-        with b.when(self.piece < pieces):
-            start = b.let(first + self.piece * each, "start")
-            end = b.let(tirx.min(total, start + each), "end")
+        first = tirx.truncdiv(self.visible.first(_i(0), as_expr(g.rows, "int64")), _i(BLOCK)) * BLOCK
+        with b.when(self.piece < pieces_of(total)):
             with b.serial(as_expr(g.rows, "int64") * g.each, "row") as row:
                 b.store(self.sums, (self.group, self.piece, row, 0), NEVER)
                 b.store(self.sums, (self.group, self.piece, row, 1), 0.0)
                 for d in range(0, g.size, self.lanes):
                     place = (self.group, self.piece, row, as_expr(d, "int64"))
                     store_vector(b, self.results, splat(0.0, "float32", self.lanes), *place)
-            self.bound = b.local((BLOCK,), "float32")
-            widest = max(count for _, count in self.tiles)
+            self.bound = b.local((self.together * BLOCK,), "float32")
+            widest = max(count for _, count in self.tiles) * self.together
             self.scores = b.local((widest * BLOCK,), "float32")
             self.rescale = b.local((widest,), "float32")
-            blocks = tirx.max(_i(0), tirx.truncdiv(end - start + (BLOCK - 1), _i(BLOCK)))
-            with b.serial(b.let(blocks, "count"), "block") as block:
-                self.block(b.let(start + block * BLOCK, "from"), end, total)
+            own, turn = b.let(self.piece * STRETCH, "own"), PIECES * STRETCH
+            done = b.let(tirx.truncdiv(tirx.max(_i(0), first - own), _i(turn)), "done")
+            turns = tirx.truncdiv(total - own + (turn - 1), _i(turn))
+            with b.serial(turns - done, "turn", start=done) as i:
+                low = b.let(own + as_expr(i, "int64") * turn, "low")
+                start = b.let(tirx.max(low, first), "start")
+                end = b.let(tirx.min(total, low + STRETCH), "end")
+                blocks = tirx.max(_i(0), tirx.truncdiv(end - start + (BLOCK - 1), _i(BLOCK)))
+                with b.serial(b.let(blocks, "count"), "block") as block:
+                    self.block(b.let(start + as_expr(block, "int64") * BLOCK, "from"), end)
 
-    def block(self, start: tirx.Expr, end: tirx.Expr, total: tirx.Expr) -> None:
+    def block(self, start: tirx.Expr, end: tirx.Expr) -> None:
         """Keys [start, min(start + BLOCK, end)), read as the BLOCK from `base` on, for all rows and heads."""
         b, g = self.b, self.g
         base = b.let(tirx.min(start, as_expr(g.capacity, "int64") - BLOCK), "base")
-        low = b.let(start - base, "low")
-        high = b.let(tirx.min(_i(BLOCK), end - base), "high")
+        span = b.let(start - base, "low"), b.let(tirx.min(_i(BLOCK), end - base), "high")
         self.cache.load(self.slot, self.group, base, BLOCK)
-        with b.serial(as_expr(g.rows, "int64"), "i") as i:
-            self.visible.fill(self.bound, 0, i, base, start, tirx.min(end, start + BLOCK), BLOCK)
-            for head, count in self.tiles:
-                row = b.let(as_expr(i, "int64") * g.each + head, "row")
-                self.products(row, count, base)
-                for r in range(count):
-                    self.softmax(row, r, base)
-                self.values(row, count, base, low, high)
+        whole = b.let(tirx.truncdiv(as_expr(g.rows, "int64"), _i(self.together)), "whole")
+        with b.serial(whole, "i") as i:
+            self.rows(b.let(as_expr(i, "int64") * self.together, "row"), self.together, base, start, end, span)
+        if self.together > 1:
+            with b.serial(g.rows - whole * self.together, "i", start=whole * self.together) as i:
+                self.rows(as_expr(i, "int64"), 1, base, start, end, span)
+
+    def rows(
+        self, first: tirx.Expr, several: int, base: tirx.Expr, start: tirx.Expr, end: tirx.Expr,
+        span: tuple[tirx.Expr, tirx.Expr],
+    ) -> None:  # fmt: skip
+        """The same for `several` rows."""
+        b, g = self.b, self.g
+        for i in range(several):
+            until = tirx.min(end, start + BLOCK)
+            self.visible.fill(self.bound, i * BLOCK, first + i, base, start, until, BLOCK)
+        for head, count in self.tiles:
+            row = b.let(first * g.each + head, "row")
+            self.products(row, several * count, base)
+            for r in range(several * count):
+                self.softmax(row, r, base, r // count * BLOCK)
+            self.values(row, several * count, base, *span)
 
     # ---- scores ---------------------------------------------------------------------------------------------------
     def products(self, row: tirx.Expr, count: int, base: tirx.Expr) -> None:
@@ -151,8 +170,10 @@ class _Pieces:
                 parts = [load_vector(acc, spot(r, u), count=lanes) for u in range(KEYS)]
                 store_vector(b, self.scores, four_sums(b, parts, lanes), r * BLOCK + keys * KEYS)
 
-    def softmax(self, row: tirx.Expr, r: int, base: tirx.Expr) -> None:
-        """Turns the scores of one query head into weights; keeps its maximum and sum, and how to rescale."""
+    def softmax(self, row: tirx.Expr, r: int, base: tirx.Expr, bound: int) -> None:
+        """Turns the scores of one query head into weights; keeps its maximum and sum, and how to rescale.
+
+        bound: where its row's bounds begin."""
         b, lanes, at = self.b, self.lanes, r * BLOCK
         state = (self.group, self.piece, row + r)
         most = splat(NEVER, "float32", lanes)
@@ -160,7 +181,7 @@ class _Pieces:
             value = load_vector(self.scores, as_expr(at + j), count=lanes)
             factor = self.cache.factors(KEY, self.group, base + j)
             value = value if factor is None else value * factor
-            value = b.let(tirx.min(value, load_vector(self.bound, as_expr(j), count=lanes)), "score")
+            value = b.let(tirx.min(value, load_vector(self.bound, as_expr(bound + j), count=lanes)), "score")
             store_vector(b, self.scores, value, as_expr(at + j))
             most = b.let(tirx.max(most, value), "most")
         before = b.let(self.sums[(*state, _i(0))], "before")
@@ -226,7 +247,7 @@ def combine(g: Geometry, first: Partial, runs: Index) -> Stage:
             group = b.let(tirx.truncdiv(head, _i(g.each)))
             row = b.let(i * g.each + head - group * g.each, "row")
             total = b.let(visible.past + as_expr(g.rows, "int64"), "total")
-            pieces, _ = cut(b, visible.first(_i(0), as_expr(g.rows, "int64")), total)
+            pieces = b.let(pieces_of(total), "pieces")
             top, sum_ = b.local((1,), "float32"), b.local((1,), "float32")
             b.store(top, 0, NEVER)
             with b.serial(pieces, "p") as p:

@@ -10,6 +10,7 @@ to its bits, of which the first of the greatest wins. All is the result of round
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from tvm import tirx
 
@@ -20,7 +21,7 @@ from .builder import Builder
 from .chosen_rows import SERIAL, mark
 from .code_rows import fold
 from .dot import load_vector, store_vector
-from .gemm_blocks import GemmBlocks, Shared
+from .gemm_blocks import FEW, Case, GemmBlocks, Shared
 from .nibbles import splat
 from .planes import LOW, PlanesReader, upper_of
 from .reading import Rows
@@ -168,20 +169,53 @@ class _Exact(GemmBlocks):
         )
         with b, b.parallel(w.panels, SERIAL) as task:
             panel = b.let(numbers[task].astype("int64"))
-            with b.when(panel < tirx.const(w.panels, "int64")), b.serial(self.rows, "row") as row:
-                row = as_expr(row, "int64")
-                with b.when(bounds[row, panel] >= value[row]):
-                    total = b.local((1, self.lanes), "float32")
-                    store_vector(b, total, splat(0.0, "float32", self.lanes), _int(0), _int(0))
-                    self.sum(total, 1, row, panel, False)
-                    with b.serial(self.lanes, "lane") as lane:
-                        column = b.let(panel * self.lanes + as_expr(lane, "int64"))
-                        one = b.let(total[_int(0), lane])
-                        here = tirx.any(one > value[row], tirx.all(tirx.EQ(one, value[row]), column < winner[row]))
-                        with b.when(tirx.all(column < tirx.const(w.cols, "int64"), here)):
-                            b.store(value, row, one)
-                            b.store(winner, row, column)
+            held = bounds, value, winner
+            with b.when(panel < tirx.const(w.panels, "int64")):
+                cases: list[Case] = [] if isinstance(self.rows, int) else [
+                    (tirx.EQ(self.rows, tirx.const(n, "int64")), partial(self.together, n, panel, *held))
+                    for n in range(2, FEW + 1)
+                ]  # fmt: skip
+                self.by_rows([*cases, (True, partial(self.one_by_one, panel, *held))])
         return b.stage()
+
+    def together(self, count: int, panel: tirx.Expr, bounds: tirx.Var, value: tirx.Var, winner: tirx.Var) -> None:
+        """All rows, of which one wants the panel: they share what unpacks it, which is the most of it."""
+        b = self.b
+        rows = [_int(i) for i in range(count)]
+        with b.when(tirx.any(*(bounds[i, panel] >= value[i] for i in rows))):
+            total = self.products(count, tirx.const(0, "int64"), panel)
+            with b.serial(count, "row") as row, b.when(bounds[row, panel] >= value[row]):
+                self.compare(total, row, as_expr(row, "int64"), panel, value, winner)
+
+    def one_by_one(self, panel: tirx.Expr, bounds: tirx.Var, value: tirx.Var, winner: tirx.Var) -> None:
+        """Those rows that want it."""
+        b = self.b
+        with b.serial(self.rows, "row") as row:
+            row = as_expr(row, "int64")
+            with b.when(bounds[row, panel] >= value[row]):
+                self.compare(self.products(1, row, panel), _int(0), row, panel, value, winner)
+
+    def products(self, count: int, first: tirx.Expr, panel: tirx.Expr) -> tirx.Var:
+        """Of `count` rows from `first` and a panel: [count, lanes]."""
+        b = self.b
+        total = b.local((count, self.lanes), "float32")
+        for i in range(count):
+            store_vector(b, total, splat(0.0, "float32", self.lanes), _int(i), _int(0))
+        self.sum(total, count, first, panel, False)
+        return total
+
+    def compare(
+        self, total: tirx.Var, at: tirx.Expr, row: tirx.Expr, panel: tirx.Expr, value: tirx.Var, winner: tirx.Var
+    ) -> None:  # fmt: skip
+        """Takes what is greater than the row's greatest, or as great and before it."""
+        b = self.b
+        with b.serial(self.lanes, "lane") as lane:
+            column = b.let(panel * self.lanes + as_expr(lane, "int64"))
+            one = b.let(total[at, lane])
+            here = tirx.any(one > value[row], tirx.all(tirx.EQ(one, value[row]), column < winner[row]))
+            with b.when(tirx.all(column < tirx.const(self.w.cols, "int64"), here)):
+                b.store(value, row, one)
+                b.store(winner, row, column)
 
 
 def _int(i: int) -> tirx.Expr:

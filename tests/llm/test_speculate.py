@@ -100,7 +100,7 @@ def test_confidence_learns_from_the_text() -> None:
     confidence = Confidence((0.5, 0.5), weight=2)
     text = [1]
     for _ in range(50):  # the first guess always holds, the second never
-        shares = confidence.propose(text, [7, 8, 9], [0, 1, 2])
+        shares = confidence.propose(text, [7, 8, 9], [0, 1, 1])
         text += [7, 5]
         confidence.settle(text)
     assert shares[0] > 0.9 and shares[1] == shares[2] < 0.1
