@@ -148,15 +148,7 @@ def run_case(
 ) -> None:  # fmt: skip
     """One call against the reference: rows stored, everything else in the cache untouched, the result."""
     arrays = arrays_of(case, seen, positions)
-    capacity, shapes, dims = arrays["cache"].shape[3], {}, {}
-    if symbolic:
-        s, c = tirx.Var("s", "int64"), tirx.Var("c", "int64")
-        dims = {"s": case.rows, "c": capacity}
-        for name, array in arrays.items():
-            shapes[name] = tuple(
-                c if name in ("cache", "scales") and i == 3 else s if name in ("q", "k", "v", "positions") and i == 0
-                or name == "seen" else d for i, d in enumerate(array.shape)
-            )  # fmt: skip
+    shapes, dims = open_shapes(arrays) if symbolic else ({}, {})
     stages, leaves, results = call_of(target, arrays, case, shapes)
     call, made = prepare(stages, leaves, results, arrays, target, dims, threads)
     call()
@@ -179,6 +171,19 @@ def run_case(
     assert (error <= bound + 1e-30).all(), (
         f"largest error {error.max()}, {(error / (bound + 1e-30)).max()} of the bound"
     )
+
+
+def open_shapes(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, tuple], dict[str, int]]:
+    """Shapes with rows and capacity as variables, and their values here."""
+    s, c = tirx.Var("s", "int64"), tirx.Var("c", "int64")
+    shapes = {
+        name: tuple(
+            c if name in ("cache", "scales") and i == 3 else s if name in ("q", "k", "v", "positions") and i == 0
+            or name == "seen" else d for i, d in enumerate(array.shape)
+        )
+        for name, array in arrays.items()
+    }  # fmt: skip
+    return shapes, {"s": len(arrays["q"]), "c": arrays["cache"].shape[3]}
 
 
 def unit_of(case: Case, target: Target) -> float:

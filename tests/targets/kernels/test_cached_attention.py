@@ -7,7 +7,7 @@ import pytest
 
 from targets.target import Target
 
-from .cached_case import Case, arrays_of, call_of, prepare, run_case
+from .cached_case import Case, arrays_of, call_of, open_shapes, prepare, run_case
 from .kernel_case import ISAS
 
 
@@ -107,3 +107,22 @@ def test_senseless_past_stays_within_the_cache(target: Target) -> None:
 def test_sizes_known_beforehand(target: Target, rows: int) -> None:
     """Only one of the two ways is compiled where the number of rows is fixed."""
     run_case(Case(rows, 20), target, symbolic=False)
+
+
+@pytest.mark.parametrize("target", ISAS[-1:])
+@pytest.mark.parametrize(("past", "window"), [(507, 0), (2300, 0), (700, 100)])
+def test_rows_together_have_the_bits_of_each_alone(target: Target, past: int, window: int) -> None:
+    """Where a row ends a block, a stretch or a window's first block that its neighbours do not."""
+    case = Case(8, past, heads=6, groups=2, window=window)
+    arrays = arrays_of(case, None, None)
+    shapes, dims = open_shapes(arrays)
+    stages, leaves, results = call_of(target, arrays, case, shapes)
+    call, made = prepare(stages, leaves, results, arrays, target, dims)
+    call()
+    together, cache = (made[id(t)].copy() for t in results)
+    for i in range(case.rows):
+        alone = {name: arrays[name][i : i + 1] for name in ("q", "k", "v", "positions")}
+        alone |= {"seen": np.ones((1, 1), np.uint8), "past": np.array([past + i]), "cache": cache}
+        call, made = prepare(stages, leaves, results, arrays | alone, target, dims | {"s": 1})
+        call()
+        np.testing.assert_array_equal(made[id(results[0])][0], together[i])
