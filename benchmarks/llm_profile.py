@@ -21,7 +21,7 @@ from edgert.llm.engine import CachedEngine, open_engine
 # Bits a weight takes in a file with its scales, by the codes in a kernel's name: Q4_0, Q4_1, Q4_K, Q5_0, ...
 CODE_BITS = {
     "u4g32": 4.5, "u4g32m": 5.0, "u4g32mk": 4.5, "u5g32": 5.5, "u5g32m": 6.0, "u5g32mk": 5.5, "u6g16k": 6.5625,
-    "u8g32": 8.5,
+    "u8g32": 8.5, "u8g32p": 8.5,
 }  # fmt: skip
 
 

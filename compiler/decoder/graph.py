@@ -82,7 +82,6 @@ class _Graph(Products):
         x = self.embedding()
         for i in range(d.layers):
             x = self.layer(x, i)
-        x = self.op("Gather", [x, self.inputs["rows"]], "wanted", axis=0)
         rows = self.normed(x, "final_norm", self.head)
         result = self.likeliest(rows) if likeliest else self.logits(rows)
         graph = ir.Graph(
@@ -127,6 +126,8 @@ class _Graph(Products):
             2 + len(others), layer=0, heads=d.heads, groups=d.kv_heads, interleaved=int(d.ropes[i].interleaved),
             scale=float(d.attention_scale), window=d.windows[i] or 0, format=self.cache,
         )  # fmt: skip
+        if i == d.layers - 1:  # from here on nothing of the other rows is read: their keys and values are stored
+            x, attended = self.wanted(x, f"{at}.wanted"), self.wanted(attended, f"{at}.attention.wanted")
         o = self.linear(self.quantized(attended, f"{at}.o"), f"{at}.o")
         if d.post_norms:
             o = self.norm(o, f"{at}.post_attn_norm")
@@ -151,6 +152,10 @@ class _Graph(Products):
             x = self.op("Gather", [self.floats("embedding"), self.inputs["ids"]], "embedded", axis=0)
         scale = self.decoder.embedding_scale
         return x if scale == 1.0 else self.scaled(x, scale, "embedded.scaled")
+
+    def wanted(self, x: ir.Value, stem: str) -> ir.Value:
+        """Rows whose logits are wanted."""
+        return self.op("Gather", [x, self.inputs["rows"]], stem, axis=0)
 
     def norm(self, x: ir.Value, name: str) -> ir.Value:
         inputs = [x, self.floats(name)]
