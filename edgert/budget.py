@@ -195,6 +195,8 @@ def streamed_text(report: Mapping[str, Any]) -> str:
     if report["chosen_rows"]:
         there = 1 - report["chosen_missing"] / report["chosen_rows"]
         text += f"; of {report['chosen_rows']} neurons or experts chosen, {100 * there:.1f} % were in memory"
+    if report["predicted_ns"]:
+        text += f"; predicted from the last pass: {1e9 / report['predicted_ns']:.1f} passes/s"
     if not made["read_bytes"]:
         return text
-    return f"{text}; predicted for flash {made['profile']}: {1 / made['run_seconds']:.1f} passes/s"
+    return f"{text}; planned for flash {made['profile']}: {1 / made['run_seconds']:.1f}"

@@ -70,11 +70,14 @@ def plan(
         readers = depth * reader_bytes if any(table.ends for table in stream.lookups) else 0
         rest = max(0, min(stream.table_only_bytes, budget - taken - total - readers))
         read, gap = stream.chosen_read(rest), gap_of(profile, depth, block)
-        seconds, total = compute + read / profile.speed(block, depth), total + rest
+        seconds = compute + read / profile.speed(block, depth) + look_seconds(stream, rest, profile)
+        total += rest
         first = (stream.resident_bytes + total) / profile.speed(block, 1) + seconds
         parts = {**always, "pinned weights": total} | ({"readers": readers} if readers else {})
         return Plan(budget, parts, total, 0, block, depth, read, seconds, compute, first, profile.name, gap)
     found: list[Plan] = []
+    every = [sum(up(stream.segments[i].size, PAGE) for i, _ in visit.pieces) for visit in stream.visits]
+    computes = [compute * size / sum(every) for size in every]
     rings = {stream.least_ring: 0, stream.small_ring: stream.large_bytes}  # and what has to stay for that
     for (depth, block), (least, large) in product(READS, rings.items()):
         wanted = least + depth * block
@@ -84,10 +87,11 @@ def plan(
                 continue
             jobs = ring_jobs(stream, chosen(stream, pinned))
             speed = profile.speed(block, depth)
-            seconds = play(jobs, [compute / len(jobs)] * len(jobs), ring, speed, depth)
+            seconds = play(jobs, computes, ring, speed, depth)
             parts = {**always, "pinned weights": pinned, "ring": ring, "readers": depth * reader_bytes}
-            rows = stream.chosen_read(max(0, pinned - stream.streamed_bytes))
-            seconds += rows / speed
+            rest = max(0, pinned - stream.streamed_bytes)
+            rows = stream.chosen_read(rest)
+            seconds += rows / speed + look_seconds(stream, rest, profile)
             first, read = (stream.resident_bytes + pinned) / speed + seconds, sum(map(sum, jobs)) + rows
             gap = gap_of(profile, depth, block)
             found.append(
@@ -95,6 +99,14 @@ def plan(
             )
     best = min(made.run_seconds for made in found)
     return min((p for p in found if p.run_seconds <= NEAR * best), key=lambda p: (-p.depth, p.run_seconds))
+
+
+def look_seconds(stream: Stream, kept: int, profile: FlashProfile) -> float:
+    """What steps of a run wait for rows that they look up, one read each, when `kept` bytes of tables stay: nothing can
+    be computed meanwhile."""
+    missing = 1 - min(1.0, kept / stream.table_only_bytes) if stream.table_only_bytes else 0.0
+    steps = {table.step: table.bytes for table in stream.lookups if not table.chosen}
+    return missing * sum(profile.seconds(size, size, random=True) for size in steps.values())
 
 
 def gap_of(profile: FlashProfile, depth: int, block: int) -> int:

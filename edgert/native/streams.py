@@ -73,6 +73,7 @@ def _library() -> ctypes.CDLL:
     library.edgert_stream_open.restype = PTR
     library.edgert_stream_error.argtypes, library.edgert_stream_error.restype = [PTR], ctypes.c_char_p
     library.edgert_stream_figures.argtypes, library.edgert_stream_figures.restype = [PTR], Stats
+    library.edgert_stream_predicted.argtypes, library.edgert_stream_predicted.restype = [PTR], I64
     library.edgert_stream_resize.argtypes, library.edgert_stream_resize.restype = [PTR, I64, I64], ctypes.c_int32
     library.edgert_stream_close.argtypes, library.edgert_stream_close.restype = [PTR], None
     return library
@@ -113,9 +114,10 @@ class Stream:
         return self._library.edgert_stream_error(self.handle).decode(errors="replace")
 
     def figures(self) -> dict[str, int]:
-        """The members of edgert_stream_stats."""
+        """The members of edgert_stream_stats, and predicted_ns of a run like the latest; 0: nobody knows."""
         stats = self._library.edgert_stream_figures(self.handle)
-        return {name: int(getattr(stats, name)) for name in STATS}
+        predicted = int(self._library.edgert_stream_predicted(self.handle))
+        return {name: int(getattr(stats, name)) for name in STATS} | {"predicted_ns": predicted}
 
     def resize(self, pinned_bytes: int, ring_bytes: int) -> None:
         """Other sizes from now on. Raises EdgertError where what stays in memory cannot be read; then only closing

@@ -67,7 +67,7 @@ class BlockCodes:
     super_minimum: Tensor | None
     lanes: int
     halves: bool  # whether the target converts float16
-    planes: bool = False  # kept in two: see planes.py
+    planes: int = 0  # bits of the lower of two planes, where it is kept in those: see planes.py
 
     @classmethod
     def of(cls, attrs: dict[str, Any], leaves: list[Tensor | None], target: Target) -> BlockCodes | None:
@@ -82,7 +82,7 @@ class BlockCodes:
             return None
         return cls(
             codes, bits, size, zero, scale, minimum, super_scale, super_minimum, target.lanes("int32"),
-            halves_are_read(target), bool(attrs.get("planes", 0)) and target.family == "cpu",
+            halves_are_read(target), int(attrs.get("planes", 0)) if target.family == "cpu" else 0,
         )  # fmt: skip
 
     @property
@@ -114,7 +114,7 @@ class BlockCodes:
     def kind(self) -> str:
         """For kernels' names: u4g32m with minima, u4g32 without; k where there are super scales, p in planes."""
         name = f"u{self.bits}g{self.size}{'m' if self.minimum else ''}{'k' if self.super_scale else ''}"
-        return f"{name}p" if self.planes else name
+        return f"{name}p{self.planes}" if self.planes else name
 
     # ---- in memory --------------------------------------------------------------------------------------------------
     @cached_property

@@ -14,7 +14,7 @@ from .builder import Builder
 from .dot import QUAD, load_vector, store_vector
 from .loops import GRAIN
 from .nibbles import splat
-from .planes import EACH, LOW, Lower, upper_of
+from .planes import Lower, upper_of
 from .reading import Rows
 from .registry import Call, template
 from .stage import Stage
@@ -93,15 +93,19 @@ class _Gather:
             wide, each = w.bits - 4, 8 // (w.bits - 4)
             high = _bytes(self._load("high", block * wide + q // each), wide * (q % each), (1 << wide) - 1)
             code = code | tirx.shift_left(high, splat(4, "uint32", QUAD))
-        return code if self.lower is None else tirx.shift_left(code, splat(LOW, "uint32", QUAD)) | self._low(block, q)
+        return code if self.lower is None else self._whole(code, block, q)
 
-    def _low(self, block: tirx.Expr, q: int) -> tirx.Expr:
-        """The lower plane's bits of a quad."""
+    def _whole(self, code: tirx.Expr, block: tirx.Expr, q: int) -> tirx.Expr:
+        """Codes of the upper plane with the lower one's bits."""
         assert self.lower is not None
-
-        row = block * (QUADS // EACH) + q // EACH
-        loaded = load_vector(self.low, self.panel, (row * self.w.lanes + self.lane) * 4, count=4)
-        return _bytes(self.b.let(tirx.reinterpret("uint32", loaded)), LOW * (q % EACH), (1 << LOW) - 1)
+        code = tirx.shift_left(code, splat(self.w.planes, "uint32", QUAD))
+        for wide, to, start in self.lower.words:
+            each = 8 // wide
+            row = block * (QUADS // each) + q // each
+            loaded = load_vector(self.low, self.panel, start + (row * self.w.lanes + self.lane) * 4, count=4)
+            bits = _bytes(self.b.let(tirx.reinterpret("uint32", loaded)), wide * (q % each), (1 << wide) - 1)
+            code = code | tirx.shift_left(bits, splat(to, "uint32", QUAD))
+        return code
 
     def _step(self, values: tirx.Var, block: tirx.Expr) -> None:
         """values = 32 neighbours of the row."""

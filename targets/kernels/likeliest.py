@@ -1,10 +1,11 @@
 """The likeliest column of a product with weights in two planes (planes.py), without reading all of the lower one.
 
-Let a weight's code be 4u + l, l from 0 to 3. The upper plane gives sums over u; since l is 1.5 but for at most 1.5, a
-product differs from the one with l = 1.5 by at most 1.5 * sum of scale * |row|. So one pass over the upper plane bounds
-every product from above, for each panel its greatest is kept; the panel with the greatest bound is multiplied exactly;
-then those panels whose bound reaches what is the greatest product so far. Exactly means: by the code of gemm_blocks.py,
-to its bits, of which the first of the greatest wins. All is the result of rounding, so bounds are widened: see SLACK.
+Let a weight's code be 4u + l, l from 0 to 3 (or 8u + l, l to 7). The upper plane gives sums over u; since l is 1.5
+but for at most 1.5, a product differs from the one with l = 1.5 by at most 1.5 * sum of scale * |row|. So one pass
+over the upper plane bounds every product from above, for each panel its greatest is kept; the panel with the greatest
+bound is multiplied exactly; then those panels whose bound reaches what is the greatest product so far. Exactly means:
+by the code of gemm_blocks.py, to its bits, of which the first of the greatest wins. All is the result of rounding, so
+bounds are widened: see SLACK.
 """
 
 from __future__ import annotations
@@ -23,16 +24,15 @@ from .code_rows import fold
 from .dot import load_vector, store_vector
 from .gemm_blocks import FEW, Case, GemmBlocks, Shared
 from .nibbles import splat
-from .planes import LOW, PlanesReader, upper_of
+from .planes import PlanesReader, upper_of
 from .reading import Rows
 from .registry import Call
 from .stage import Stage, Temp
 from .tensor import Index, as_expr
 
-HALF = ((1 << LOW) - 1) / 2  # how much the lower bits differ from their middle
 # Both ways to the product round each of `blocks` terms a few times and each of their sums once, by 2^-24 of at most
-# 128 * scale * |row| summed up. 16 * (blocks + 8) such roundings are several times what happens; in units of HALF:
-SLACK = 16 * 2.0**-24 * 128 / HALF
+# 128 * scale * |row| summed up. 16 * (blocks + 8) such roundings are several times what happens:
+SLACK = 16 * 2.0**-24 * 128
 
 
 def likeliest(call: Call, weights: BlockCodes, target: Target) -> list[Stage]:
@@ -61,7 +61,8 @@ def _begin(call: Call, w: BlockCodes, factors: tuple[Temp, Temp], best: Temp, ta
     codes, scales, sums = (b.arg(call.need(i)) for i in range(3))
     by, more = (b.arg(t) for t in factors)
     winner, value = b.arg(call.result), b.arg(best)
-    half = HALF * (1 + SLACK * (w.blocks + 8))
+    middle_code = ((1 << w.planes) - 1) / 2  # which the lower bits differ from by at most as much
+    half = middle_code + SLACK * (w.blocks + 8)
     with b, b.serial(rows, "row") as row:
         b.store(winner, row, tirx.const(-1, "int64"))
         b.store(value, row, tirx.const(-math.inf, "float32"))
@@ -72,8 +73,8 @@ def _begin(call: Call, w: BlockCodes, factors: tuple[Temp, Temp], best: Temp, ta
                 b.store(size, 0, size[0] + tirx.abs(codes[row, block * STEP + k].astype("int32")))
             scale = b.let(scales[row, block])
             # given are the codes' sums times -8; 128 is the zero point
-            middle = sums[row, block].astype("float32") * tirx.const((128 - HALF) / 8, "float32")
-            b.store(by, (row, block), scale * tirx.const(float(1 << LOW), "float32"))
+            middle = sums[row, block].astype("float32") * tirx.const((128 - middle_code) / 8, "float32")
+            b.store(by, (row, block), scale * tirx.const(float(1 << w.planes), "float32"))
             b.store(more, (row, block), (middle + size[0].astype("float32") * tirx.const(half, "float32")) * scale)
     return b.stage()
 

@@ -31,13 +31,13 @@ class Kind:
     zero: int = 0
     minimum: bool = False
     supers: bool = False
-    planes: bool = False
+    planes: int = 0
 
 
 KINDS = {
     "q4_0": Kind(4, zero=8), "q4_1": Kind(4, minimum=True), "q5_0": Kind(5, zero=16), "q5_1": Kind(5, minimum=True),
     "q8_0": Kind(8, zero=128), "q4_k": Kind(4, minimum=True, supers=True), "q5_k": Kind(5, minimum=True, supers=True),
-    "q8_0 in planes": Kind(8, zero=128, planes=True),
+    "q8_0 in planes": Kind(8, zero=128, planes=2), "q8_0 in planes of 5 and 3": Kind(8, zero=128, planes=3),
     "q6_k": Kind(6, 16, zero=32, supers=True), "single scales": Kind(6, 16, zero=32),
 }  # fmt: skip
 
@@ -74,7 +74,7 @@ class Weights:
         self.leaves: list[Any] = [
             None if a is None else leaf(a, f"{name} {i}", constant=True) for i, a in enumerate(arrays)
         ]
-        self.attrs = {"bits": kind.bits, "size": kind.size, "zero": kind.zero, "planes": int(kind.planes)}
+        self.attrs = {"bits": kind.bits, "size": kind.size, "zero": kind.zero, "planes": kind.planes}
 
 
 def quantized(a: np.ndarray, sums: int) -> list[np.ndarray]:
@@ -142,7 +142,7 @@ def test_on_emulated_arm(target: Target, name: str) -> None:
 
 
 @pytest.mark.parametrize("target", BYTE_ISAS)
-@pytest.mark.parametrize("name", ["q4_1", "q5_0", "q6_k", "q8_0", "q8_0 in planes"])
+@pytest.mark.parametrize("name", ["q4_1", "q5_0", "q6_k", "q8_0", "q8_0 in planes", "q8_0 in planes of 5 and 3"])
 def test_rows_known_at_run_time(target: Target, name: str) -> None:
     rows, k, n = tirx.Var("seq", "int64"), 256, 150
     w = Weights(name, n, k)

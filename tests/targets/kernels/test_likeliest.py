@@ -16,22 +16,32 @@ from targets.target import Target
 from .kernel_case import BYTE_ISAS, leaf
 from .test_gemm_blocks import quantized
 
-ATTRS = {"bits": 8, "size": 32, "zero": 128, "planes": 1}
+LOWER = (2, 3)  # bits of the lower plane
 
 
 def both(codes: np.ndarray, scale: np.ndarray, x: np.ndarray, target: Target) -> tuple[np.ndarray, np.ndarray]:
-    """The likeliest columns, and the whole product row by row."""
+    """The likeliest columns, the same whatever the planes, and the whole product row by row."""
+    found = [_both(codes, scale, x, target, {"bits": 8, "size": 32, "zero": 128, "planes": low}) for low in LOWER]
+    for winners, whole in found[1:]:
+        np.testing.assert_array_equal(winners, found[0][0])
+        np.testing.assert_array_equal(whole, found[0][1])
+    return found[0]
+
+
+def _both(
+    codes: np.ndarray, scale: np.ndarray, x: np.ndarray, target: Target, attrs: dict[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
     weights = [leaf(codes, "codes", constant=True), leaf(scale, "scale", constant=True)]
     arrays = quantized(x, 32)[:3]
     rows = tirx.Var("rows", "int64")
     given = [leaf(a, f"x{i}", (rows, a.shape[1])) for i, a in enumerate(arrays)]
     feeds = {id(t): a for t, a in zip(given, arrays, strict=True)}
     out, winner = Tensor((rows, len(codes)), "float32", "o"), Tensor((rows,), "int64", "winner")
-    whole = stages_for(Call("edgert.GemmBlocks", ATTRS, [*given, *weights], [out], out, [out]), target)
+    whole = stages_for(Call("edgert.GemmBlocks", attrs, [*given, *weights], [out], out, [out]), target)
     assert whole is not None
-    held = BlockCodes.of(ATTRS, weights, target)
+    held = BlockCodes.of(attrs, weights, target)
     assert held is not None
-    stages = likeliest(Call("", ATTRS, [*given, *weights], [winner], winner, [winner]), held, target)
+    stages = likeliest(Call("", attrs, [*given, *weights], [winner], winner, [winner]), held, target)
     dims = {"rows": len(x)}
     return run_stages(stages, feeds, [winner], target, dims)[0], run_stages(whole, feeds, [out], target, dims)[0]
 
