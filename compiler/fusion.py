@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from compiler.copies import runs
+from compiler.frontend.dims import largest
 from compiler.frontend.facts import Facts
 from compiler.frontend.nodes import op_version
 from compiler.ops.registry import Kind, find
 from targets.kernels.registry import TEMPLATES
-from targets.kernels.tensor import Index, same_shape, same_size
+from targets.kernels.tensor import Index, Tensor, product, same_shape, same_size
 
 # Injective, but better as a kernel of its own: an element picks its source among many inputs
 SOLITARY = {"Concat", "Resize", "GridSample"}
@@ -148,3 +149,11 @@ def _home(
 def _tail_allowed(anchor: ir.Node) -> bool:
     key = f"{anchor.domain}.{anchor.op_type}" if anchor.domain else anchor.op_type
     return ("cpu", key) in TEMPLATES
+
+
+def macs_of(t: Tensor) -> int:
+    """Multiply-accumulates of the sums behind `t`, at the largest size; 0 for what is cheaper."""
+    if t.reduction is None:
+        return sum(macs_of(source) for source in t.inputs)
+    total = product([*t.shape, *t.reduction.extents])
+    return largest(total) if t.reduction.kind == "sum" else 0

@@ -14,10 +14,11 @@ from compiler.copies import Runs, runs
 from compiler.frontend.dims import largest
 from compiler.frontend.facts import Facts
 from compiler.frontend.nodes import make_node
-from compiler.fusion import Group, kind_of
+from compiler.fusion import Group, kind_of, macs_of
 from compiler.halves import Halves, half_values, halved
 from compiler.ops.registry import Custom, Node, Result, find
 from compiler.program import Buffer, Part, Port, Program, Space, Step
+from compiler.repeats import Shared, tail_asked
 from targets.dtypes import item_size
 from targets.gpu import Gpu, cpu_of
 from targets.kernels.nest import lower_nest
@@ -41,9 +42,8 @@ class Lowering:
 
     def __init__(
         self, model: ir.Model, facts: Facts, target: Target, tiles: Callable[[Call], dict] | None,
-        weights: dict[str, Buffer] | None = None, halves: Halves | None = None,
+        shared: Shared | None = None, halves: Halves | None = None,
     ) -> None:  # fmt: skip
-        """weights: those of other programs of one artifact, to be shared; what this one adds goes in as well."""
         self.model, self.facts, self.target = model, facts, target
         self.cpu = cpu_of(target)
         self.tiles = tiles or (lambda call: {})
@@ -51,7 +51,8 @@ class Lowering:
         self.values: dict[int, str] = {}  # id of a leaf -> the value it stands for
         self.roots: dict[str, str] = {}  # a view -> the value whose bytes it shows
         self.buffers: dict[str, Buffer] = {}
-        self.weights: dict[str, Buffer] = {} if weights is None else weights  # by what they hold
+        self.shared = shared or Shared()
+        self.weights = self.shared.weights
         self.touched: set[int] = set()  # ids of buffers that some step has used
         self.halves = halves
         self.keep: list[Tensor] = []  # ids in `values` stay valid only as long as the leaves live
@@ -189,12 +190,12 @@ class Lowering:
                     else:
                         everything[after] = self.leaf(name_of(node.inputs[before]))
                 macs = outcome.macs
-                stages = stages_for(self._call(key, made, everything, everything), where)
-                stages = stages or outcome.emit(self.cpu, everything)
+                call = self._call(key, made, everything, everything)
+                stages = self._stages(call, where, by_hand=partial(outcome.emit, self.cpu, everything))
                 break
             made_outputs: list[Tensor | None] = [outcome] if isinstance(outcome, Tensor) else list(outcome)
             if node is first:
-                macs = sum(self._macs(t) for t in made_outputs if t is not None)
+                macs = sum(macs_of(t) for t in made_outputs if t is not None)
             if node is first and group.anchor and templates_for(key, where):
                 stages = self._template(group, key, made, made_outputs, results, where)
                 if stages is not None:
@@ -203,7 +204,7 @@ class Lowering:
             env.update({v.name: t for v, t in pairs if v.name and t is not None})
         if stages is None:
             # what a later node reads of an earlier one is counted with the node that it ends in
-            macs = max((self._macs(env[name]) for name in group.outputs), default=macs)
+            macs = max((macs_of(env[name]) for name in group.outputs), default=macs)
             stages = lower_nest([(env[name], self.leaf(name)) for name in group.outputs], where, _name(group))
         label = first.name or next(v.name for v in first.outputs if v.name)
         before = len(self.program.steps)
@@ -260,14 +261,13 @@ class Lowering:
             env[name_of(node.outputs[0])] = first
         if tail:
             call.final = env[name_of(tail[-1].outputs[0])]
-        return stages_for(call, where)
+        return self._stages(call, where, *tail_asked(group.nodes, self.facts, self.leaf))
 
-    def _macs(self, t: Tensor) -> int:
-        """Multiply-accumulates of the sums behind `t`, at the largest size; 0 for what is cheaper."""
-        if t.reduction is None:
-            return sum(self._macs(source) for source in t.inputs)
-        total = product([*t.shape, *t.reduction.extents])
-        return largest(total) if t.reduction.kind == "sum" else 0
+    def _stages(
+        self, call: Call, where: Target, tail: str = "", others: Sequence[Tensor] = (),
+        by_hand: Callable[[], list[Stage] | None] = lambda: None,
+    ) -> list[Stage] | None:  # fmt: skip
+        return self.shared.repeats.stages(call, where, tail, others, lambda: stages_for(call, where) or by_hand())
 
     def _written(self, buffer: Buffer) -> bool:
         """Whether the first kernel to use this buffer fills it."""
@@ -293,8 +293,8 @@ def _name(group: Group) -> str:
 
 def lower_graph(
     model: ir.Model, facts: Facts, target: Target, groups: Sequence[Group],
-    tiles: Callable[[Call], dict] | None = None, weights: dict[str, Buffer] | None = None,
+    tiles: Callable[[Call], dict] | None = None, shared: Shared | None = None,
 ) -> Program:  # fmt: skip
-    """The program of a graph whose every node passed inference. weights: see Lowering."""
+    """The program of a graph whose every node passed inference."""
     halves = half_values(facts, target, lambda: Lowering(model, facts, target, tiles).run(groups))
-    return Lowering(model, facts, target, tiles, weights, halves).run(groups)
+    return Lowering(model, facts, target, tiles, shared, halves).run(groups)

@@ -32,7 +32,8 @@ from compiler.lowering import lower_graph
 from compiler.ops.registry import Unsupported
 from compiler.passes import relu_rows, run_passes
 from compiler.placement import Placement, place, place_weights, weight_chunks
-from compiler.program import Buffer, Program
+from compiler.program import Program
+from compiler.repeats import Shared
 from compiler.several import share_equal, sharing_notes
 from compiler.split import fit
 from compiler.streaming import lay_weights, stream_entry
@@ -110,8 +111,8 @@ def compile_model(
     clock.phase("frontend")
     opset = graph.opset_imports.get("", 1)
     # 2. to 5.
-    weights: dict[str, Buffer] = {}
-    program, placement = plan_graph(graph, facts, target, tiles, dump, clock, ram, weights, by_neuron)
+    shared = Shared()
+    program, placement = plan_graph(graph, facts, target, tiles, dump, clock, ram, shared, by_neuron)
     bare = isinstance(target, Microcontroller)
     source_only = isinstance(target, Gpu) and target.source_only
     if (bare or source_only) and program.dims:
@@ -125,7 +126,7 @@ def compile_model(
     for variant, other in (variants or {}).items():
         known, more = load(other, dict(shapes or {}), dict(dims or {}))
         raise_if_unsupported(more.problems)
-        planned[f"{ENTRY}_{variant}"] = plan_graph(known, more, target, tiles, Dump(None), clock, ram, weights)
+        planned[f"{ENTRY}_{variant}"] = plan_graph(known, more, target, tiles, Dump(None), clock, ram, shared)
     programs = {entry: made for entry, (made, _) in planned.items()}
     several: dict[str, tuple[Target, Program, Placement]] = {}
     for further, choice in others:
@@ -180,7 +181,7 @@ def compile_model(
 
 def plan_graph(
     graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., dict] | None = None, dump: Dump | None = None,
-    clock: Clock | None = None, ram: Budget | None = None, weights: dict[str, Buffer] | None = None,
+    clock: Clock | None = None, ram: Budget | None = None, shared: Shared | None = None,
     by_neuron: bool = False,
 ) -> tuple[Program, Placement]:  # fmt: skip
     """A graph that passed inference to a program with every buffer in its place; no code is made yet.
@@ -193,7 +194,7 @@ def plan_graph(
     graph, facts = run_passes(graph, facts, target, dump, [relu_rows.run] if by_neuron else [])
     clock.phase("passes")
     # 3. fuse operators into kernels, and give each its template or a loop nest
-    program = lower(graph, facts, target, tiles, weights)
+    program = lower(graph, facts, target, tiles, shared)
     clock.phase("lower")
     # 4. memory: the order of least peak, results over operands, life times, one arena, verified
     placement = arranged(program)
@@ -216,13 +217,13 @@ def plan_graph(
 
 def lower(
     graph: ir.Model, facts: Facts, target: Target, tiles: Callable[..., dict] | None = None,
-    weights: dict[str, Buffer] | None = None,
+    shared: Shared | None = None,
 ) -> Program:  # fmt: skip
     """A graph that went through the passes as kernel calls, in the graph's order. Raises UnsupportedModel."""
     nodes = [n for n in graph.graph if any(o.name not in facts.constants for o in n.outputs)]
     groups = fuse(nodes, facts, {str(v.name) for v in graph.graph.outputs})
     try:
-        program = lower_graph(graph, facts, target, groups, tiles, weights)
+        program = lower_graph(graph, facts, target, groups, tiles, shared)
     except Unsupported as error:
         raise UnsupportedModel(f"no kernel takes this form: {error.reason}") from None
     if isinstance(target, Microcontroller) and not program.dims:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tvm_ffi import StructuralKey
-
 from compiler.arena_pages import arena_pages
 from compiler.placement import weights_of
 from compiler.program import Buffer, Program, Step
@@ -19,7 +17,7 @@ from flashload.layout import LEAST, PAGE, Layout, Weight, cut, lay_out
 from targets.dtypes import item_size
 from targets.kernels.reach import holds
 from targets.kernels.reading import Reading, Rows, Span
-from targets.kernels.stage import Stage
+from targets.kernels.stage import Stage, structure
 from targets.kernels.tensor import extent
 from targets.target import Target
 
@@ -103,7 +101,7 @@ def _spans(step: Step) -> Iterator[tuple[Span, Buffer]]:
 
 def _true(stage: Stage, span: Span, program: Program, checked: dict[tuple, bool]) -> bool:
     """Whether the kernel reads what it says: its first, middle and last units, at least and most of every dimension."""
-    key = (StructuralKey(stage.func), stage.reading.units, span.first, span.units, span.bytes)  # type: ignore[call-arg]
+    key = (structure(stage.func), stage.reading.units, span.first, span.units, span.bytes)
     if key not in checked:
         units = {0, span.first, span.first + span.units // 2, span.first + span.units - 1, stage.reading.units - 1}
         checked[key] = all(

@@ -11,7 +11,7 @@ import tvm
 from tvm import s_tir, tirx
 from tvm_ffi import StructuralKey
 
-from targets.kernels.stage import LLVM, Stage
+from targets.kernels.stage import LLVM, Stage, structure
 from targets.microcontroller import Microcontroller
 from targets.target import Target
 
@@ -21,7 +21,7 @@ from .cache import cached
 def source(stage: Stage, target: Target) -> str:
     """The kernel's TIR as text, and the target: equal texts give equal code."""
     if stage.text is None:
-        stage.text = _text(StructuralKey(stage.func))  # type: ignore[call-arg]
+        stage.text = _text(structure(stage.func))
     # on a microcontroller the whole loop is one call, so how long it is belongs to the kernel
     return f"{target}\0{stage.text}" + (f"\0{stage.tasks}" if isinstance(target, Microcontroller) else "")
 

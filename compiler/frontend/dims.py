@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from tvm import tirx
 from tvm.ir import Range
@@ -13,8 +14,9 @@ from targets.kernels.tensor import largest as largest
 UNBOUNDED = 2**62  # above any size; what an expression without a known upper bound is taken for
 
 
+@cache
 def make_var(name: str, low: int, high: int) -> tirx.Var:
-    """A new int64 variable, its range low..high made known to the simplifier, so that max(seq, 1) becomes seq."""
+    """The int64 variable of that name within low..high, which the simplifier knows: max(seq, 1) becomes seq."""
     var = tirx.Var(name, "int64")
     ANALYZER.bind(var, Range(tirx.const(low, "int64"), tirx.const(high + 1, "int64")))
     return var

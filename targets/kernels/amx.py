@@ -17,7 +17,7 @@ from tvm import tirx
 
 from .builder import Builder
 from .dot import QUAD
-from .stage import Const
+from .stage import Const, fixed
 from .tensor import Index
 
 SIDE = 16  # rows of a tile; int32 columns of one with sums
@@ -105,7 +105,7 @@ def configurations(width: int, heights: Sequence[tuple[int, int]]) -> Const:
         return table
 
     key = ",".join(f"{upper}+{lower}" for upper, lower in heights)
-    return Const((len(heights), ROW), "uint8", make, f"amx:configurations:{width}:{key}", "tiles")
+    return fixed(Const((len(heights), ROW), "uint8", make, f"amx:configurations:{width}:{key}", "tiles"))
 
 
 def sums(b: Builder) -> tirx.Var:

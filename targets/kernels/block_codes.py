@@ -15,7 +15,7 @@ So a product reads its weights front to back, in one stream.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -40,6 +40,7 @@ SUPER = 256  # neighbours that share a super scale
 LINE = 64  # bytes
 AHEAD = 4096  # bytes of weights between what is read and what is asked for
 BITS = (4, 5, 6, 8)
+LEAVES = ("codes", "scale", "minimum", "super_scale", "super_minimum")
 Vector: TypeAlias = tirx.Expr
 
 
@@ -146,6 +147,11 @@ class BlockCodes:
         last = list(self.layout.values())[-1]
         return -(-(last.start + last.rows * self.lanes * np.dtype(last.dtype).itemsize) // LINE) * LINE
 
+    @property
+    def form(self) -> str:
+        """Types of the parts."""
+        return ",".join(f"{name}={part.dtype}" for name, part in self.layout.items())
+
     def const(self) -> Const:
         """All panels, uint8 [panels, panel_bytes]."""
 
@@ -156,11 +162,16 @@ class BlockCodes:
                 out[:, part.start : part.start + made.shape[1]] = made
             return out
 
-        leaves = (self.codes, self.scale, self.minimum, self.super_scale, self.super_minimum)
-        names = ":".join("" if t is None else t.name for t in leaves)
-        parts = ",".join(f"{name}={part.dtype}" for name, part in self.layout.items())
-        key = f"{names}:bits{self.bits}g{self.size}:panels{self.lanes}:{parts}"
-        return Const((self.panels, self.panel_bytes), "uint8", make, key, f"{self.codes.name}_packed")
+        leaves = {name: getattr(self, name) for name in LEAVES}
+        names = ":".join("" if t is None else t.name for t in leaves.values())
+        key = f"{names}:bits{self.bits}g{self.size}:panels{self.lanes}:{self.form}"
+
+        def again(to: Callable[[Tensor], Tensor], attrs: dict[str, Any]) -> Const | None:
+            moved: dict[str, Any] = {name: to(t) for name, t in leaves.items() if t is not None}
+            made = replace(self, **moved)
+            return made.const() if made.form == self.form else None
+
+        return Const((self.panels, self.panel_bytes), "uint8", make, key, f"{self.codes.name}_packed", again)
 
     def numbers(self, t: Tensor) -> np.ndarray:
         """A leaf's numbers."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -101,8 +102,12 @@ class Format:
 
 def layer_of(b: Builder, layer: int) -> tirx.Expr:
     """The layer's number, read from a constant: so all layers share one kernel."""
-    leaf = Const((1,), "int64", lambda: np.array([layer], np.int64), f"layer number {layer}", "layer")
-    return b.arg(leaf)[as_expr(0, "int64")]
+    return b.arg(_number(layer))[as_expr(0, "int64")]
+
+
+def _number(layer: int) -> Const:
+    data = partial(np.array, [layer], np.int64)
+    return Const((1,), "int64", data, f"layer number {layer}", "layer", lambda to, attrs: _number(int(attrs["layer"])))
 
 
 def whole(value: Vector, low: int, high: int, lanes: int) -> Vector:

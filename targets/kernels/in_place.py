@@ -17,7 +17,7 @@ from tvm.ir import Expr
 from tvm.ir.expr import TensorLoad
 from tvm_ffi import StructuralKey
 
-from .stage import Stage, stored_dtype
+from .stage import Stage, stored_dtype, structure
 from .tensor import Index, as_expr, simplify
 
 ADDRESS = "tirx.address_of"  # an operand whose address is taken may be touched anywhere
@@ -28,7 +28,7 @@ def may_overwrite(stage: Stage, read: int, written: int) -> bool:
     kinds = {(leaf.dtype, stored_dtype(leaf)) for leaf in (stage.operands[read], stage.operands[written])}
     if not stage.once or len(kinds) > 1:
         return False
-    uses = _uses(StructuralKey(stage.func), len(stage.operands))  # type: ignore[call-arg]
+    uses = _uses(structure(stage.func), len(stage.operands))
     loads, stores = uses.of(read), uses.of(written)
     if uses.opaque & {read, written} or any(use.stores for use in loads) or any(not use.stores for use in stores):
         return False
@@ -37,16 +37,20 @@ def may_overwrite(stage: Stage, read: int, written: int) -> bool:
 
 def over(stage: Stage, read: int, written: int) -> Stage:
     """`stage` with operand `read` left out: it reads what it overwrites through the pointer of operand `written`."""
-    params = list(stage.func.params)
+    operands = [leaf for i, leaf in enumerate(stage.operands) if i != read]
+    return replace(stage, func=_over(stage.func, read, written), operands=operands, text=None)
+
+
+@lru_cache(4096)
+def _over(func: tirx.PrimFunc, read: int, written: int) -> tirx.PrimFunc:
+    params = list(func.params)
     gone, kept = params[read], params[written]
-    statements = list(stage.func.body.seq) if isinstance(stage.func.body, tirx.SeqStmt) else [stage.func.body]
+    statements = list(func.body.seq) if isinstance(func.body, tirx.SeqStmt) else [func.body]
     body = [
         tirx.DeclBuffer(s.buffer, data=kept) if isinstance(s, tirx.DeclBuffer) and s.data.same_as(gone) else s
         for s in statements
     ]
-    func = tirx.PrimFunc([p for p in params if not p.same_as(gone)], tirx.SeqStmt(body)).with_attrs(stage.func.attrs)
-    operands = [leaf for i, leaf in enumerate(stage.operands) if i != read]
-    return replace(stage, func=func, operands=operands, text=None)
+    return tirx.PrimFunc([p for p in params if not p.same_as(gone)], tirx.SeqStmt(body)).with_attrs(func.attrs)
 
 
 def in_order(stage: Stage) -> Stage:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tvm_ffi import StructuralKey
 
 from .reading import Reading
 from .tensor import Index, Tensor
@@ -31,7 +33,9 @@ class Temp:
 class Const:
     """Data made at compile time (packed weights, tables).
 
-    `make` runs when weights.bin is written, one tensor at a time.
+    `make` runs when weights.bin is written, one tensor at a time. again: gives what the same kernel takes for other
+    inputs, by what stands for this one's and the other call's attributes, or None where it takes another form;
+    None: not known (see compiler/repeats.py).
     """
 
     shape: tuple[int, ...]
@@ -39,6 +43,13 @@ class Const:
     make: Callable[[], np.ndarray]
     key: str  # equal keys hold equal bytes, so they are stored once
     name: str = "const"
+    again: Callable[[Callable[[Tensor], Tensor], dict[str, Any]], Const | None] | None = None
+
+
+def fixed(const: Const) -> Const:
+    """`const`, which is the same whatever a kernel's inputs are."""
+    const.again = lambda to, attrs: const
+    return const
 
 
 Leaf = Tensor | Temp | Const
@@ -80,3 +91,9 @@ class Stage:
     once: bool = False
     slide: Slide | None = None
     reading: Reading = field(default_factory=Reading)
+
+
+@lru_cache(4096)
+def structure(func: tirx.PrimFunc) -> StructuralKey:
+    """What equal functions have in common; found once for each function that kernels share."""
+    return StructuralKey(func)  # type: ignore[call-arg]

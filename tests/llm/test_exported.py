@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 import edgert
+from compiler.codegen.cache import cache_dir
 from compiler.decoder.exported import attentions, head_count, recognise, to_graph
 from compiler.decoder.exported_masks import windows
 from compiler.decoder.golden_exported import Session
@@ -69,6 +70,7 @@ def test_it_generates(artifact: Path) -> None:
 
 
 def test_the_model_file_itself(model: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EDGERT_CACHE", str(cache_dir()))  # of kernels, which are not what this looks at
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # where it is kept
     words = ["--prompt", "the end", "--max-tokens", "5", "--threads", "1"]
     done = [CliRunner().invoke(main, ["generate", str(path), *words]) for path in (model, artifact)]
