@@ -115,7 +115,7 @@ class BlockCodes:
     def kind(self) -> str:
         """For kernels' names: u4g32m with minima, u4g32 without; k where there are super scales, p in planes."""
         name = f"u{self.bits}g{self.size}{'m' if self.minimum else ''}{'k' if self.super_scale else ''}"
-        return f"{name}p{self.planes}" if self.planes else name
+        return f"{name}p" if self.planes else name
 
     # ---- in memory --------------------------------------------------------------------------------------------------
     @cached_property
