@@ -26,7 +26,7 @@ from edgert import exe
 from edgert.artifact import Artifact
 from edgert.cli.errors import run_safely
 from edgert.errors import EdgertError
-from edgert.llm.text_model import LIKELIEST
+from edgert.llm.text_model import LIKELIEST, open_text_model
 from flashload.profile import FlashProfile
 from flashload.visits import Stream
 from targets import host_features
@@ -35,6 +35,7 @@ from tests import cgroup
 BUDGETS = {"smollm2": (160, 120, 100, 80, 64, 48), "gemma3": (256, 192, 128), "minilm": (80, 60, 40)}
 TOKENS = {"smollm2": 160, "gemma3": 64}
 SPECULATION, PYTHON = "speculation", "python"  # among the models: SmolLM2 with guesses, and through Python
+PROMPT = "The history of the sea is long, and people have told it in many ways. In the"
 ENCODED = 32  # tokens of MiniLM's text
 PICTURE = README.with_name("docs") / "flash.svg"
 
@@ -104,6 +105,9 @@ class _Model:
         self.stream, self.weights = _stream(self.edge), artifact.spec.weights_bytes
         self.place = (artifact.weights_offset, self.weights)
         self.layers = flash_runs.layers_of(dict(artifact.manifest))
+        if name in TOKENS:  # what follows text, as it takes less looking than what follows any numbers
+            with open_text_model(self.edge, 1) as model:
+                self.ids = list(model.tokenizer.encode(PROMPT))
         self.naive = flash_runs.naive_program(FOLDER)
         kind = llama_cpp.NO_AMX if "amx_int8" in host_features() else llama_cpp.PLAIN  # it holds less memory
         self.driver = None if alone or name == "minilm" else llama_cpp.driver(kind)
@@ -130,7 +134,7 @@ class _Model:
 
     def _edgert(self, budget: int) -> Run:
         if self.name in TOKENS:
-            return flash_runs.edgert_decoding(self.program, budget, TOKENS[self.name])
+            return flash_runs.edgert_decoding(self.program, budget, TOKENS[self.name], self.ids)
         return flash_runs.edgert_encoding(self.program, budget, _texts(self.edge), 20)
 
 

@@ -47,12 +47,7 @@ def disk(path: Path, most: int = UNLIMITED) -> FlashProfile:
     return FlashProfile("now", {at: sum(b for b, _ in reads) / sum(s for _, s in reads) for at, reads in found.items()})
 
 
-PROMPT = tuple(100 + 37 * i for i in range(PAST))
-
-
-def edgert_decoding(
-    program: Path, budget: int, tokens: int, ids: Sequence[int] = PROMPT, more: Sequence[str] = ()
-) -> Run:
+def edgert_decoding(program: Path, budget: int, tokens: int, ids: Sequence[int], more: Sequence[str] = ()) -> Run:
     """The program of --emit exe: token ids in and out, one thread, a cache as large as it has to be."""
     words = ["--ids", ",".join(map(str, ids)), "--max-tokens", str(tokens), "--ignore-end", *more]
     done = _limited([str(program), *words, "--threads", "1", "--json"], budget, program)
