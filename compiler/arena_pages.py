@@ -18,28 +18,41 @@ PAGE = 4096
 
 
 def arena_pages(program: Program) -> list[list[int]]:
-    """Pairs of n and bytes in whole pages: with the first open dimension at most n and the others at their largest, no
-    more of the arena is used. n doubles up to the dimension's bound; none where no dimension is open.
+    """[n, bytes in whole pages]: with the first open dimension at most n and the others at their largest, no more of
+    the arena is used; [n, m, bytes] where there are more, of which the second is at most m: rows of a language model
+    whose results are wanted, which take much. They grow up to their bounds; none where no dimension is open.
     """
     if not program.input_dims:
         return []
-    name = program.dims[0].name
-    low, high = program.bounds[name]
-    sizes = [high]
-    while sizes[0] > max(low, 1):
-        sizes.insert(0, max(low, 1, sizes[0] // 2))
+    first, *others = (dim.name for dim in program.dims[: program.input_dims])
     buffers = list(program.buffers("arena"))
     names = [str(b.shape) for b in buffers]
     shapes = {text: b.shape for text, b in zip(names, buffers, strict=True)}  # few are different
     whole = {text: _most(prod(shape), program.bounds) for text, shape in shapes.items()}
-    pairs = []
-    for n in sizes:
-        bounds = {**program.bounds, name: (low, n)}
+
+    def touched(given: dict[str, tuple[int, int]]) -> int:
+        bounds = {**program.bounds, **given}
         some = {text: _most(prod(shape), bounds) for text, shape in shapes.items()}
         used = _used(program, bounds)
-        spans = [_span(b, some[t], whole[t]) for b, t in zip(buffers, names, strict=True) if id(b) in used]
-        pairs.append([n, _touched(spans)])
-    return pairs
+        return _touched([_span(b, some[t], whole[t]) for b, t in zip(buffers, names, strict=True) if id(b) in used])
+
+    found = []
+    for n in _sizes(*program.bounds[first], 2):
+        of_first = {first: (program.bounds[first][0], n)}
+        if not others:
+            found.append([n, touched(of_first)])
+            continue
+        low, high = program.bounds[others[0]]
+        found += [[n, m, touched({**of_first, others[0]: (low, m)})] for m in _sizes(low, high, 8)]
+    return found
+
+
+def _sizes(low: int, high: int, by: int) -> list[int]:
+    """Up to `high` by that factor."""
+    sizes = [high]
+    while sizes[0] > max(low, 1):
+        sizes.insert(0, max(low, 1, sizes[0] // by))
+    return sizes
 
 
 def _used(program: Program, bounds: Mapping[str, tuple[int, int]]) -> set[int]:

@@ -26,6 +26,6 @@ def layout_tables(stream: Stream | None, segments: int) -> tuple[str, str]:
         lines.append(f"static const {kind} {name}[] = {{{', '.join(rows) or '{0}'}}};")
     counts = f"{stream.weights}, {len(parts)}, {len(visits)}, {len(pieces)}, {len(lookups)}"
     lines.append(f"static const edgert_layout layout = {{{counts}, segments, visits, pieces, lookups}};")
-    pairs = ", ".join(f"{{{n}, {size}}}" for n, size in stream.arena)
-    lines.append(f"static const edgert_arena_use arena[] = {{{pairs or '{0}'}}};")
+    uses = ", ".join(f"{{{n}, {m}, {size}}}" for n, m, size in stream.arena)
+    lines.append(f"static const edgert_arena_use arena[] = {{{uses or '{0}'}}};")
     return "\n".join(lines) + "\n", f"&layout, segments, {segments}, arena, {len(stream.arena)}"

@@ -59,11 +59,16 @@ def parse_stream(value: Any, segments: Sequence[Segment], steps: int, inputs: in
     return Stream(weights, tuple(segments), tuple(visits), tuple(lookups), _arena(value.get("arena", []), arena_bytes))
 
 
-def _arena(value: Any, arena_bytes: int) -> tuple[tuple[int, int], ...]:
+def _arena(value: Any, arena_bytes: int) -> tuple[tuple[int, int, int], ...]:
     where, most = "stream.arena", -(-arena_bytes // PAGE) * PAGE
-    pairs = [_list(entry, where, 2) for entry in _list(value, where)]
-    found = tuple((_whole(n, 0, MOST, where), _whole(size, 0, most, where)) for n, size in pairs)
-    if any(a >= b for (a, _), (b, _) in pairwise(found)):
+    rows = [_list(entry, where) for entry in _list(value, where)]
+    if any(len(row) not in (2, 3) for row in rows):
+        raise ValueError(f"{where} is not a list of lists of 2 or 3")
+    found = tuple(
+        (_whole(n, 0, MOST, where), _whole(more[0], 0, MOST, where) if more else MOST, _whole(size, 0, most, where))
+        for n, *more, size in rows
+    )
+    if any(a[:2] >= b[:2] for a, b in pairwise(found)):
         raise ValueError(f"{where} does not ascend")
     return found
 

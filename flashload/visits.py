@@ -56,14 +56,14 @@ class Lookup:
 
 @dataclass(frozen=True)
 class Stream:
-    """weights: how many have a base of their own. visits: in the order of a run. arena: pairs of n and the bytes of the
-    arena that are touched while the first open dimension is at most n."""
+    """weights: how many have a base of their own. visits: in the order of a run. arena: n, m and the bytes of
+    the arena that are touched while the first open dimension is at most n and the second, if any, at most m."""
 
     weights: int
     segments: tuple[Segment, ...]
     visits: tuple[Visit, ...]
     lookups: tuple[Lookup, ...]
-    arena: tuple[tuple[int, int], ...] = ()
+    arena: tuple[tuple[int, int, int], ...] = ()
 
     @cached_property
     def resident_bytes(self) -> int:

@@ -128,9 +128,11 @@ static void read_arena(opened *o, const item *stream) {
   o->model.arena_uses = made;
   for (const json *entry = list.value->first; entry; entry = entry->next) {
     item one = item_entry(&list, entry, o->model.arena_use_count);
-    const json *most = list_of(&one, 2);
+    int pair = item_count(&one) == 2;
+    const json *most = list_of(&one, pair ? 2 : 3), *bytes = pair ? most->next : most->next->next;
     made[o->model.arena_use_count++] =
-        (edgert_arena_use){plain(&one, most, 0, MOST), plain(&one, most->next, 0, pages(o->model.arena_bytes))};
+        (edgert_arena_use){plain(&one, most, 0, MOST), pair ? MOST : plain(&one, most->next, 0, MOST),
+                           plain(&one, bytes, 0, pages(o->model.arena_bytes))};
   }
 }
 

@@ -32,7 +32,7 @@ typedef struct {
 } edgert_step;
 
 typedef struct {
-  int64_t most, bytes; /* the first dimension being at most that, so many bytes of the arena are touched */
+  int64_t most, second, bytes; /* the first dimension and the second, if any, being at most that, bytes of the arena touched */
 } edgert_arena_use;
 
 typedef struct {

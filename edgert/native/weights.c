@@ -74,7 +74,8 @@ static int64_t table_bytes(const edgert_layout *layout) {
 int64_t arena_touched(const session *s) {
   const edgert_model *model = s->model;
   for (int64_t i = 0; i < model->arena_use_count; i++)
-    if (s->dims[0] <= model->arena_uses[i].most) return model->arena_uses[i].bytes;
+    if (s->dims[0] <= model->arena_uses[i].most && (model->dim_count < 2 || s->dims[1] <= model->arena_uses[i].second))
+      return model->arena_uses[i].bytes;
   return model->arena_bytes;
 }
 

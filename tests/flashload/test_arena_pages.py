@@ -32,10 +32,10 @@ def touched(arena: np.ndarray) -> int:
     return PAGE * int((pages != FILLED).any(axis=1).sum())
 
 
-def stated(path: Path, n: int) -> int:
+def stated(path: Path, n: int, m: int = 1) -> int:
     stream = edgert.load(path).artifact.spec.stream
     assert stream is not None
-    return next(size for most, size in stream.arena if n <= most)
+    return next(size for most, second, size in stream.arena if n <= most and m <= second)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 40])
@@ -54,3 +54,11 @@ def test_tokens_of_a_language_model(tokens: int) -> None:
         engine.prefill(np.random.default_rng(tokens).integers(0, VOCAB, tokens))
         assert 0 < touched(arena) <= stated(decoder(), tokens)
     assert stated(decoder(), 1) < stated(decoder(), 16)
+
+
+def test_rows_that_are_wanted() -> None:
+    with edgert.load(decoder(), 1) as model:
+        engine, arena = CachedEngine(model, 64), filled(model)
+        engine.verify(np.arange(9))
+        assert 0 < touched(arena) <= stated(decoder(), 9, 9)
+    assert stated(decoder(), 9, 1) < stated(decoder(), 9, 9)
