@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from benchmarks.llm_texts import texts
+from edgert.cli import ONE_THREAD
 from edgert.errors import EdgertError
 from edgert.llm.text_model import LIKELIEST
 
@@ -52,9 +54,8 @@ class Worker:
     """A process that answers commands. A context manager: the process ends with it."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        pipe, environment = subprocess.PIPE, os.environ | ONE_THREAD  # as `edgert generate` has it
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
 
     def ask(self, command: str) -> dict[str, Any]:
         """The answer. Raises EdgertError with the process's last words where it ended."""

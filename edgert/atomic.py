@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -46,6 +44,9 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
     """A folder that takes the name `path`, and the place of what stood there, once `write` has filled it.
 
     An OSError becomes an EdgertError that names `path`."""
+    import shutil  # here, as in native/code.py: they bring much along that readers do not need
+    import tempfile
+
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.name[:50]}.", dir=path.parent) as name:
             made = Path(name) / "made"

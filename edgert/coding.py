@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -18,11 +18,11 @@ from edgert.digest import sha256
 from edgert.errors import EdgertError, UsageError
 from edgert.native.library import runtime
 from edgert.zipformat import PAGE
-from flashload.coding import planes
-from flashload.coding.worth import DecodeSpeed, pays
 from flashload.layout import up
-from flashload.named_profiles import usual
-from flashload.profile import FlashProfile
+
+if TYPE_CHECKING:  # what codes is only loaded where something is coded
+    from flashload.coding.worth import DecodeSpeed
+    from flashload.profile import FlashProfile
 
 Coder = Callable[[np.ndarray], bytes | None]  # a segment's bytes, coded, or None where that is not worth it
 Segments = Sequence[tuple[int, int, str]]  # offset, size, SHA-256: of decoded weights
@@ -70,11 +70,16 @@ def coder_of(code: str, emit: str) -> Coder | None:
         return None
     if emit != "edge":
         raise UsageError("--code auto is for artifacts (--emit edge): programs read their weights as they are")
+    from flashload.named_profiles import usual
+
     return coder(usual())
 
 
 def coder(flash: FlashProfile) -> Coder:
     """Codes where that makes reading from `flash` faster, by what decoding takes on this machine."""
+    from flashload.coding import planes
+    from flashload.coding.worth import pays
+
     speed = decode_speed()
 
     def code(data: np.ndarray) -> bytes | None:
@@ -97,6 +102,9 @@ def coding_text(manifest: Mapping[str, Any]) -> str:
 
 def decode_speed() -> DecodeSpeed:
     """Measured, the best of a few milliseconds, on bytes like those of weights."""
+    from flashload.coding import planes
+    from flashload.coding.worth import DecodeSpeed
+
     values = np.random.default_rng(0).normal(0, 0.05, 1 << 16).astype(np.float32)
     rates = []
     for data in (np.clip(values * 400, -127, 127).astype(np.int8).view(np.uint8), values.view(np.uint8)):

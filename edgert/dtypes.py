@@ -1,12 +1,17 @@
 """Element types as arrays have them: numpy's own, ml_dtypes' where that package is there, else raw bits."""
 
+from __future__ import annotations
+
 import importlib
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from targets.dtypes import NAMES, RAW, bits_dtype, item_size
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 __all__ = ["NAMES", "accepts", "array_dtype", "bits_dtype", "item_size"]
 

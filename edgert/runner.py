@@ -7,20 +7,22 @@ import mmap
 import os
 import threading
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from edgert import cpu
 from edgert.artifact import Artifact
 from edgert.binding import bind_inputs, make_output, shape_output
-from edgert.budget import Budget, OpenSource, parse_budget
 from edgert.errors import DoesNotFit, EdgertError, UsageError
 from edgert.native.code import Code
 from edgert.native.library import MOST_THREADS, runtime
 from edgert.units import format_bytes
-from flashload.profile import FlashProfile
 from targets import host_features
+
+if TYPE_CHECKING:  # what plans a budget is only loaded where there is one
+    from edgert.budget import Budget, OpenSource
+    from flashload.profile import FlashProfile
 
 
 class _Program:
@@ -168,6 +170,8 @@ class Model:
         with self._lock:
             if self._weights is None:
                 raise UsageError("the model has no budget of memory to change: load it with dram=...")
+            from edgert.budget import parse_budget
+
             self._weights.resize(parse_budget(dram))
 
     def __enter__(self) -> Self:
@@ -242,7 +246,11 @@ def load(
     artifact = Artifact.open(path, verify=False)
     if dram is None:
         dram = artifact.manifest.get("dram")  # what it was compiled for
-    budget = None if dram is None else parse_budget(dram)
+    budget = None
+    if dram is not None:
+        from edgert.budget import Budget, parse_budget
+
+        budget = parse_budget(dram)
     artifact.check(weights=budget is None)
     if program is not None:
         artifact.select(program)

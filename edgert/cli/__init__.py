@@ -1,6 +1,7 @@
 """The command line: `edgert COMMAND`. One file a command, imported only when that command runs."""
 
 import importlib
+import os
 from typing import Any
 
 import click
@@ -25,6 +26,9 @@ COMMANDS = {
     "targets": "List the targets to compile for.",
     "devices": "List the devices to run on.",
 }
+# Commands that multiply nothing by numpy's BLAS, whose threads would take 40 ms of processor time to begin
+WITHOUT_BLAS = {"generate", "perplexity", "serve"}
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 class LazyGroup(click.Group):
@@ -38,6 +42,9 @@ class LazyGroup(click.Group):
         """The command called `cmd_name`, or None where there is none."""
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name in WITHOUT_BLAS:
+            for name, value in ONE_THREAD.items():
+                os.environ.setdefault(name, value)
         command = importlib.import_module(f"edgert.cli.{cmd_name}").command
         assert isinstance(command, click.Command)
         return command

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from edgert.errors import EdgertError, NoProgram, UsageError
 from edgert.llm.cache import Policy
-from edgert.llm.chat import ChatTemplate
 from edgert.llm.encode_apart import TOKENIZER
 from edgert.llm.engine import CachedEngine, decoder_facts
 from edgert.llm.tokenizer import Tokenizer
 from edgert.runner import Model, load
+
+if TYPE_CHECKING:
+    from edgert.llm.chat import ChatTemplate
 
 CONFIG, TEXTS = "tokenizer.config.json", "tokenizer.texts"  # members of the artifact, beside TOKENIZER
 QUERIES = "f16q"  # the program whose cache keeps the latest queries, for HeavyHitters
@@ -42,6 +44,7 @@ class TextModel:
 
     def chat_template(self) -> ChatTemplate:
         """The model's own. Raises UsageError where it has none."""
+        from edgert.llm.chat import ChatTemplate
 
         def text(token: int | None) -> str:
             return "" if token is None else self.tokenizer.token_bytes(token, special=True).decode("utf-8", "replace")

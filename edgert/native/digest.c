@@ -40,42 +40,95 @@ static void plain(uint32_t h[8], const uint8_t *at, int64_t blocks) {
 #include <cpuid.h>
 #include <immintrin.h>
 
-static int has_sha(void) {
+static int has_sha(void) { /* asked once: in a virtual machine the answer takes long */
+  static _Atomic int has = -1;
   unsigned a, b, c, d;
-  return __get_cpuid_count(7, 0, &a, &b, &c, &d) && b >> 29 & 1;
+  if (has < 0) has = __get_cpuid_count(7, 0, &a, &b, &c, &d) && b >> 29 & 1;
+  return has;
+}
+
+#define TARGET __attribute__((target("sha,sse4.1,ssse3")))
+
+typedef struct {
+  __m128i abef, cdgh, abef_before, cdgh_before, w[4];
+} lane;
+
+TARGET static inline __attribute__((always_inline)) void begin(lane *l, const uint32_t h[8]) {
+  __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)h), 0xB1);        /* CDAB */
+  __m128i high = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(h + 4)), 0x1B); /* EFGH */
+  l->abef = _mm_alignr_epi8(low, high, 8);
+  l->cdgh = _mm_blend_epi16(high, low, 0xF0);
+}
+
+TARGET static inline __attribute__((always_inline)) void take(lane *l, const uint8_t *at) {
+  const __m128i order = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
+  for (int i = 0; i < 4; i++) l->w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(at + 16 * i)), order);
+  l->abef_before = l->abef;
+  l->cdgh_before = l->cdgh;
 }
 
 /* The message schedule and rounds as Intel's manual of the SHA extensions describes them: four rounds a turn. */
-__attribute__((target("sha,sse4.1,ssse3"))) static void quick(uint32_t h[8], const uint8_t *at, int64_t blocks) {
-  const __m128i order = _mm_set_epi64x(0x0c0d0e0f08090a0bLL, 0x0405060700010203LL);
-  __m128i low = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)h), 0xB1);        /* CDAB */
-  __m128i high = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(h + 4)), 0x1B); /* EFGH */
-  __m128i abef = _mm_alignr_epi8(low, high, 8), cdgh = _mm_blend_epi16(high, low, 0xF0);
-  for (; blocks > 0; blocks--, at += 64) {
-    __m128i w[4], abef_before = abef, cdgh_before = cdgh;
-    for (int i = 0; i < 4; i++)
-      w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(at + 16 * i)), order);
-    for (int i = 0; i < 16; i++) {
-      __m128i now = w[i & 3], with = _mm_add_epi32(now, _mm_load_si128((const __m128i *)(K + 4 * i)));
-      cdgh = _mm_sha256rnds2_epu32(cdgh, abef, with);
-      abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(with, 0x0E));
-      if (i < 12) { /* words 16 + 4 i on take the place of words 4 i on */
-        __m128i next = _mm_sha256msg1_epu32(now, w[(i + 1) & 3]);
-        next = _mm_add_epi32(next, _mm_alignr_epi8(w[(i + 3) & 3], w[(i + 2) & 3], 4));
-        w[i & 3] = _mm_sha256msg2_epu32(next, w[(i + 3) & 3]);
-      }
-    }
-    abef = _mm_add_epi32(abef, abef_before);
-    cdgh = _mm_add_epi32(cdgh, cdgh_before);
+TARGET static inline __attribute__((always_inline)) void turn(lane *l, int i) {
+  __m128i now = l->w[i & 3], with = _mm_add_epi32(now, _mm_load_si128((const __m128i *)(K + 4 * i)));
+  l->cdgh = _mm_sha256rnds2_epu32(l->cdgh, l->abef, with);
+  l->abef = _mm_sha256rnds2_epu32(l->abef, l->cdgh, _mm_shuffle_epi32(with, 0x0E));
+  if (i < 12) { /* words 16 + 4 i on take the place of words 4 i on */
+    __m128i next = _mm_sha256msg1_epu32(now, l->w[(i + 1) & 3]);
+    next = _mm_add_epi32(next, _mm_alignr_epi8(l->w[(i + 3) & 3], l->w[(i + 2) & 3], 4));
+    l->w[i & 3] = _mm_sha256msg2_epu32(next, l->w[(i + 3) & 3]);
   }
-  low = _mm_shuffle_epi32(abef, 0x1B);  /* FEBA */
-  high = _mm_shuffle_epi32(cdgh, 0xB1); /* DCHG */
+}
+
+TARGET static inline __attribute__((always_inline)) void add(lane *l) {
+  l->abef = _mm_add_epi32(l->abef, l->abef_before);
+  l->cdgh = _mm_add_epi32(l->cdgh, l->cdgh_before);
+}
+
+TARGET static inline __attribute__((always_inline)) void end(const lane *l, uint32_t h[8]) {
+  __m128i low = _mm_shuffle_epi32(l->abef, 0x1B);  /* FEBA */
+  __m128i high = _mm_shuffle_epi32(l->cdgh, 0xB1); /* DCHG */
   _mm_storeu_si128((__m128i *)h, _mm_blend_epi16(low, high, 0xF0));
   _mm_storeu_si128((__m128i *)(h + 4), _mm_alignr_epi8(high, low, 8));
 }
 
+TARGET static void quick(uint32_t h[8], const uint8_t *at, int64_t blocks) {
+  lane l;
+  begin(&l, h);
+  for (; blocks > 0; blocks--, at += 64) {
+    take(&l, at);
+    for (int i = 0; i < 16; i++) turn(&l, i);
+    add(&l);
+  }
+  end(&l, h);
+}
+
+/* Two at once: each waits for its own rounds half of the time. */
+TARGET static void quick_pair(uint32_t h[2][8], const uint8_t *const at[2], int64_t blocks) {
+  lane a, b;
+  begin(&a, h[0]);
+  begin(&b, h[1]);
+  for (int64_t block = 0; block < blocks; block++) {
+    take(&a, at[0] + 64 * block);
+    take(&b, at[1] + 64 * block);
+    for (int i = 0; i < 16; i++) {
+      turn(&a, i);
+      turn(&b, i);
+    }
+    add(&a);
+    add(&b);
+  }
+  end(&a, h[0]);
+  end(&b, h[1]);
+}
+
 static void rounds(uint32_t h[8], const uint8_t *at, int64_t blocks) {
   (has_sha() ? quick : plain)(h, at, blocks);
+}
+
+static int64_t rounds_of_both(uint32_t h[2][8], const uint8_t *const at[2], int64_t blocks) {
+  if (!has_sha()) return 0;
+  quick_pair(h, at, blocks);
+  return blocks;
 }
 #elif defined(__aarch64__) && defined(__linux__)
 #include <arm_neon.h>
@@ -110,14 +163,38 @@ static void rounds(uint32_t h[8], const uint8_t *at, int64_t blocks) {
 static void rounds(uint32_t h[8], const uint8_t *at, int64_t blocks) { plain(h, at, blocks); }
 #endif
 
-void edgert_sha256(const uint8_t *bytes, int64_t n, uint8_t digest[32]) {
-  uint32_t h[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+#if !defined(__x86_64__)
+/* How many blocks of both were taken together. */
+static int64_t rounds_of_both(uint32_t h[2][8], const uint8_t *const at[2], int64_t blocks) {
+  (void)h, (void)at, (void)blocks;
+  return 0;
+}
+#endif
+
+static const uint32_t START[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                  0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+
+/* The rest of `n` bytes of which `done` blocks are in h. */
+static void finish(uint32_t h[8], const uint8_t *bytes, int64_t n, int64_t done, uint8_t digest[32]) {
   uint8_t last[128] = {0};
   int64_t whole = n / 64, rest = n % 64, blocks = rest < 56 ? 1 : 2;
-  rounds(h, bytes, whole);
+  rounds(h, bytes + 64 * done, whole - done);
   if (rest) memcpy(last, bytes + 64 * whole, (size_t)rest);
   last[rest] = 0x80;
   for (int i = 0; i < 8; i++) last[64 * blocks - 1 - i] = (uint8_t)((uint64_t)n * 8 >> 8 * i);
   rounds(h, last, blocks);
   for (int i = 0; i < 32; i++) digest[i] = (uint8_t)(h[i / 4] >> (24 - 8 * (i % 4)));
+}
+
+void edgert_sha256(const uint8_t *bytes, int64_t n, uint8_t digest[32]) {
+  uint32_t h[8];
+  memcpy(h, START, sizeof h);
+  finish(h, bytes, n, 0, digest);
+}
+
+void edgert_sha256_pair(const uint8_t *const bytes[2], const int64_t n[2], uint8_t digests[2][32]) {
+  uint32_t h[2][8];
+  for (int i = 0; i < 2; i++) memcpy(h[i], START, sizeof h[i]);
+  int64_t done = rounds_of_both(h, bytes, (n[0] < n[1] ? n[0] : n[1]) / 64);
+  for (int i = 0; i < 2; i++) finish(h[i], bytes[i], n[i], done, digests[i]);
 }

@@ -29,6 +29,7 @@ def runtime() -> ctypes.CDLL:
     library.edgert_rt_run.argtypes = [pointer, pointer, pointer, pointer, pointer, pointer, pointer, int64]
     library.edgert_rt_run.restype = int32
     library.edgert_sha256.argtypes, library.edgert_sha256.restype = [pointer, int64, pointer], None
+    library.edgert_sha256_pair.argtypes, library.edgert_sha256_pair.restype = [pointer] * 3, None
     library.edgert_rt_run_streamed.argtypes = [pointer] * 8 + [int64]
     library.edgert_rt_run_streamed.restype = int32
     return library
