@@ -94,8 +94,8 @@ def test_keywords_and_persons(core: str, tmp_path: Path) -> None:
         need_qemu(core)
     # without an FPU and DSP instructions a picture takes up to seven seconds: fewer, unless more are asked for
     asked = os.environ.get("EDGERT_MCU_PICTURES")
-    pictures = int(asked) if asked else 20 if cores()[core].fma else 2
-    keywords = (np.random.default_rng(7).standard_normal((20, 1, 490)) * 30).astype(np.float32)
+    pictures = int(asked) if asked else 8 if cores()[core].fma else 2
+    keywords = (np.random.default_rng(7).standard_normal((8, 1, 490)) * 30).astype(np.float32)
     images = np.load(shared("data/vww/vww_500.npz"))["images"][:pictures]
     persons = np.float32(images.transpose(0, 3, 1, 2)[:, None]) / 255
     for name, inputs in (("kws/kws_qdq_int8", keywords), ("vww/vww_96_qdq_int8", persons)):
