@@ -15,6 +15,8 @@ from compiler.program import Buffer, Program
 from targets.kernels.tensor import Index
 
 PAGE = 4096
+MANY, FEW = 16, 8  # of the first dimension; of the second
+_known: dict[tuple[str, tuple[tuple[str, tuple[int, int]], ...]], int] = {}  # programs of a model are much alike
 
 
 def arena_pages(program: Program) -> list[list[int]]:
@@ -27,23 +29,29 @@ def arena_pages(program: Program) -> list[list[int]]:
     first, *others = (dim.name for dim in program.dims[: program.input_dims])
     buffers = list(program.buffers("arena"))
     names = [str(b.shape) for b in buffers]
-    shapes = {text: b.shape for text, b in zip(names, buffers, strict=True)}  # few are different
-    whole = {text: _most(prod(shape), program.bounds) for text, shape in shapes.items()}
+    shapes = {text: prod(b.shape) for text, b in zip(names, buffers, strict=True)}  # few are different
+    whole = {text: _most(text, size, program.bounds) for text, size in shapes.items()}
+    counts = [str(step.stage.tasks) for step in program.steps]
+    tasks = {text: step.stage.tasks for text, step in zip(counts, program.steps, strict=True)}
 
     def touched(given: dict[str, tuple[int, int]]) -> int:
         bounds = {**program.bounds, **given}
-        some = {text: _most(prod(shape), bounds) for text, shape in shapes.items()}
-        used = _used(program, bounds)
+        some = {text: _most(text, size, bounds) for text, size in shapes.items()}
+        busy = {text for text, count in tasks.items() if _most(text, count, bounds) > 0}  # others have nothing to do
+        steps = [step for text, step in zip(counts, program.steps, strict=True) if text in busy]
+        used = {id(b) for step in steps for b in (*step.buffers, *(load.weight for load in step.loads))}
         return _touched([_span(b, some[t], whole[t]) for b, t in zip(buffers, names, strict=True) if id(b) in used])
 
     found = []
-    for n in _sizes(*program.bounds[first], 2):
+    sizes = _sizes(*program.bounds[first], 2)
+    for n in sorted({*sizes, *(n - 1 for n in sizes if n > MANY)}):  # where kernels for many rows begin, others end
         of_first = {first: (program.bounds[first][0], n)}
         if not others:
             found.append([n, touched(of_first)])
             continue
         low, high = program.bounds[others[0]]
-        found += [[n, m, touched({**of_first, others[0]: (low, m)})] for m in _sizes(low, high, 8)]
+        few = [m for m in _sizes(low, high, FEW) if m >= min(FEW, high)]
+        found += [[n, m, touched({**of_first, others[0]: (low, m)})] for m in few]
     return found
 
 
@@ -55,19 +63,18 @@ def _sizes(low: int, high: int, by: int) -> list[int]:
     return sizes
 
 
-def _used(program: Program, bounds: Mapping[str, tuple[int, int]]) -> set[int]:
-    """The ids of buffers of steps that have anything to do: some are for few rows, others for many."""
-    tasks = {str(step.stage.tasks): step.stage.tasks for step in program.steps}
-    idle = {text for text, count in tasks.items() if _most(count, bounds) <= 0}
-    steps = [step for step in program.steps if str(step.stage.tasks) not in idle]
-    return {id(b) for step in steps for b in (*step.buffers, *(load.weight for load in step.loads))}
-
-
-def _most(count: Index, bounds: Mapping[str, tuple[int, int]]) -> int:
-    """The most that a number of elements or tasks is within bounds."""
-    analyzer = Analyzer()
+def _most(text: str, count: Index, bounds: Mapping[str, tuple[int, int]]) -> int:
+    """The most that a number of elements or tasks is within bounds. text: what tells counts apart."""
     if isinstance(count, int):
         return count
+    key = (text, tuple(sorted(bounds.items())))
+    if key not in _known:
+        _known[key] = _greatest(count, bounds)
+    return _known[key]
+
+
+def _greatest(count: Index, bounds: Mapping[str, tuple[int, int]]) -> int:
+    analyzer = Analyzer()
     for var in tirx.analysis.undefined_vars(tirx.Evaluate(count), []):
         if var.name in bounds:
             least, most = (tirx.const(bound, str(var.ty.dtype)) for bound in bounds[var.name])
