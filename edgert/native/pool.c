@@ -12,8 +12,10 @@
 
 enum { MAX_THREADS = 256, PIECES_PER_THREAD = 4, STACK_BYTES = 1 << 20, SPIN_NS = 50 * 1000 };
 
-/* One loop at a time. `ticket` holds the loop's number (high half) and its next piece (low half): a thread claims a
- * piece by compare-and-swap, so one that wakes late and holds an old number can never claim a piece of a newer loop.
+/* One loop at a time. `ticket` holds the loop's number (high half) and how many pieces were claimed from its front and
+ * its back (a quarter each): a thread claims a piece by compare-and-swap, so one that wakes late and holds an old number
+ * can never claim a piece of a newer loop. The caller takes the first pieces and the others the last ones, so that with
+ * two threads each finds in its own cache what it made of the same part of other loops.
  * The caller works too and waits only for pieces that were claimed, never for threads still asleep: a process
  * forked from this one, which has no workers, still gets right answers. */
 struct edgert_pool {
@@ -41,18 +43,19 @@ int64_t edgert_piece_begin(int64_t n, int64_t pieces, int64_t index) {
   return n / pieces * index + (index < rest ? index : rest);
 }
 
-/* Claims and runs pieces of loop `number` until none is left. */
-static void work(edgert_pool *pool, uint32_t number) {
+/* Claims and runs pieces of loop `number` until none is left: from the front (1) or the back (0). */
+static void work(edgert_pool *pool, uint32_t number, int front) {
   uint64_t ticket = atomic_load(&pool->ticket);
   while ((uint32_t)(ticket >> 32) == number) {
     edgert_task task = atomic_load_explicit(&pool->task, memory_order_acquire);
     edgert_ctx *ctx = atomic_load_explicit(&pool->ctx, memory_order_acquire);
     int64_t n = atomic_load_explicit(&pool->n, memory_order_acquire);
     uint32_t pieces = atomic_load_explicit(&pool->pieces, memory_order_acquire);
-    uint32_t index = (uint32_t)ticket;
-    if (index >= pieces) return;
+    uint32_t first = (uint32_t)ticket >> 16, last = ticket & UINT16_MAX;
+    if (first + last >= pieces) return;
+    uint32_t index = front ? first : pieces - 1 - last;
     /* Success proves that the loop did not change since the ticket was read, hence that the reads above are its own. */
-    if (!atomic_compare_exchange_weak(&pool->ticket, &ticket, ticket + 1)) continue;
+    if (!atomic_compare_exchange_weak(&pool->ticket, &ticket, ticket + (front ? 1 << 16 : 1))) continue;
     task(ctx, edgert_piece_begin(n, pieces, index), edgert_piece_begin(n, pieces, (int64_t)index + 1));
     if (atomic_fetch_sub(&pool->left, 1) == 1 && atomic_load(&pool->caller_sleeps)) futex_wake(&pool->left, 1);
     ticket = atomic_load(&pool->ticket);
@@ -87,7 +90,7 @@ static void *worker(void *argument) {
       number = atomic_load(&pool->posted);
     }
     seen = number;
-    work(pool, number);
+    work(pool, number, 0);
   }
   return NULL;
 }
@@ -144,7 +147,7 @@ void edgert_pool_run(edgert_pool *pool, edgert_ctx *ctx, edgert_task task, int64
   atomic_store(&pool->posted, number);
   int32_t asleep = atomic_load(&pool->sleepers);
   if (asleep > 0) futex_wake(&pool->posted, asleep < pieces - 1 ? asleep : (int)pieces - 1);
-  work(pool, number);
+  work(pool, number, 1);
   uint32_t left = atomic_load(&pool->left);
   while (left) {
     left = spin_while(&pool->left, left);

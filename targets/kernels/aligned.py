@@ -26,10 +26,10 @@ def aligned_local(b: Builder, shape: Sequence[int], dtype: str) -> tirx.Var:
     return view
 
 
-def vector_local(b: Builder, shape: tuple[int, int], dtype: str) -> tirx.Var:
-    """A local matrix that starts at a cache line: held as vectors, which LLVM aligns so."""
+def vector_local(b: Builder, shape: tuple[int, ...], dtype: str) -> tirx.Var:
+    """A local buffer of whole cache lines that starts at a cache line: held as vectors, which LLVM aligns so."""
     lanes = LINE // item_size(dtype)
-    held = tirx.decl_buffer([shape[0] * shape[1] // lanes], f"{dtype}x{lanes}", "held", scope="local")
+    held = tirx.decl_buffer([math.prod(shape) // lanes], f"{dtype}x{lanes}", "held", scope="local")
     view = tirx.decl_buffer(list(shape), dtype, "held", scope="local")
     b.emit(tirx.AllocBuffer(held))
     b.emit(tirx.DeclBuffer(view, data=held.data))

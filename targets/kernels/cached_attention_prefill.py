@@ -19,7 +19,7 @@ from .dot import load_vector, store_vector
 from .lanes import turn
 from .nibbles import splat
 from .stage import Stage, Temp
-from .tensor import Index, as_expr
+from .tensor import Index, as_expr, simplify
 
 if TYPE_CHECKING:
     from .cached_attention import Geometry
@@ -38,7 +38,7 @@ def prefill(g: Geometry, runs: Index, kind: type[Blocks]) -> Stage:
         blocks = kind(b, g)
         count = tirx.truncdiv(as_expr(g.rows, "int64") + (blocks.most - 1), _i(blocks.most))
         items = count * g.groups
-        with b.parallel(runs * _i(WORKERS)) as worker:
+        with b.parallel(simplify(runs * tirx.min(items, _i(WORKERS)))) as worker:
             turns = tirx.truncdiv(items - worker + (WORKERS - 1), _i(WORKERS))
             with b.serial(b.let(turns, "turns"), "turn") as turn_:
                 blocks.item(worker, b.let(worker + turn_ * WORKERS, "item"))
@@ -61,20 +61,28 @@ class Blocks:
         self.cache = format_of(b, g.call, g.size, g.lanes, self.visible.past)
         self.scratch(tall)
         self.cache.scratch(WORKERS, self.keys)
-        self.bound = b.arg(Temp((WORKERS, self.most, self.keys), "float32", "bound"))
-        self.state = b.arg(Temp((WORKERS, tall, 3), "float32", "running"))  # maximum, sum, how to rescale
+        self.bound = self.room((self.most, self.keys), "float32", "bound")
+        self.state = self.room((tall, 3), "float32", "running")  # maximum, sum, how to rescale
 
     @staticmethod
     def sizes(g: Geometry) -> tuple[int, int]:
         """Rows and keys of a block."""
         return max(1, ROWS // g.each), 64 if g.size <= 128 else 32
 
+    def room(self, shape: tuple[int, ...], dtype: str, name: str) -> tirx.Var:
+        """Memory that a task has for itself at [self.worker]."""
+        return self.b.arg(Temp((WORKERS, *shape), dtype, name))
+
+    def mine(self, worker: tirx.Expr) -> tirx.Expr:
+        """Where in such memory a task's is."""
+        return worker
+
     def scratch(self, tall: int) -> None:
         """Memory for a block of keys and values, and for `tall` rows."""
-        b, g = self.b, self.g
-        self.turned = b.arg(Temp((WORKERS, g.size, self.keys), "float32", "turned_keys"))
-        self.values = b.arg(Temp((WORKERS, self.keys, g.size), "float32", "values"))
-        self.weights = b.arg(Temp((WORKERS, tall, self.keys), "float32", "weights"))
+        g = self.g
+        self.turned = self.room((g.size, self.keys), "float32", "turned_keys")
+        self.values = self.room((self.keys, g.size), "float32", "values")
+        self.weights = self.room((tall, self.keys), "float32", "weights")
 
     def begin(self) -> None:
         """Emitted before a block's keys are met."""
@@ -86,12 +94,14 @@ class Blocks:
         """Emitted after all tasks."""
 
     def item(self, worker: tirx.Expr, item: tirx.Expr) -> None:
-        """One block of rows for one group."""
+        """One block of rows for one group. The last rows, which see the most, come first: threads then end together."""
         b, g = self.b, self.g
-        self.worker = worker
+        self.task, self.worker = worker, self.mine(worker)
         self.group = b.let(tirx.truncmod(item, _i(g.groups)), "group")
-        self.start = b.let(tirx.truncdiv(item, _i(g.groups)) * self.most, "start")
-        self.end = b.let(tirx.min(as_expr(g.rows, "int64"), self.start + self.most), "end")
+        rows = as_expr(g.rows, "int64")
+        last = tirx.truncdiv(rows - 1, _i(self.most))
+        self.start = b.let((last - tirx.truncdiv(item, _i(g.groups))) * self.most, "start")
+        self.end = b.let(tirx.min(rows, self.start + self.most), "end")
         self.height = b.let((self.end - self.start) * g.each, "height")
         self.tiles = b.let(tirx.truncdiv(self.height + (self.step - 1), _i(self.step)), "tiles")
         with b.serial(self.tiles * self.step, "row") as row:
@@ -146,7 +156,7 @@ class Blocks:
                     store_vector(b, seen, best, as_expr(0))
             any_ = fold(b, [load_vector(seen, as_expr(0), count=self.lanes)], self.lanes, tirx.max)
             with b.when(any_ > as_expr(0.0)):
-                self.cache.load(self.worker, self.group, base, self.keys)
+                self.cache.load(self.task, self.group, base, self.keys)
                 self.attend(base, low, high)
 
     def attend(self, base: tirx.Expr, low: tirx.Expr, high: tirx.Expr) -> None:

@@ -18,12 +18,11 @@ from .aligned import vector_local
 from .amx import BLOCK, COLS, ROW, ROWS, SIDE, SUMS
 from .bf16 import pairs
 from .cached_attention_format import KEY, VALUE
-from .cached_attention_prefill import NEVER, WORKERS, Blocks
+from .cached_attention_prefill import NEVER, Blocks
 from .dot import load_vector, store_vector
 from .exp2 import exp2
 from .lanes import turn
 from .nibbles import splat
-from .stage import Temp
 from .tensor import as_expr
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ LEAST = BLOCK  # rows: fewer have the bits that each alone gets, but for the ord
 DEEP = 2 * SIDE  # elements of a reduction that a tile takes
 KEYS = 64  # of a block
 ROWS_OF_SMALL, ROWS_OF_LARGE = 192, 128  # rows times query heads that share a block of keys, of heads to 128 and larger
+NEAR = 48 << 10  # rows times elements up to which all is on the stack: 400 KB of a thread's megabyte
 LOG2E = 1.4426950408889634
 Right: TypeAlias = Callable[[int, tirx.Expr], tirx.Expr]
 
@@ -58,15 +58,24 @@ class TileBlocks(Blocks):
         limit = ROWS_OF_SMALL if g.size <= 128 else ROWS_OF_LARGE
         return max(BLOCK, limit // g.each // BLOCK * BLOCK), KEYS
 
+    def room(self, shape: tuple[int, ...], dtype: str, name: str) -> tirx.Var:
+        """See Blocks.room. On the stack, where what a core has written stays with it."""
+        return vector_local(self.b, (1, *shape), dtype) if self.near else super().room(shape, dtype, name)
+
+    def mine(self, worker: tirx.Expr) -> tirx.Expr:
+        """See Blocks.mine."""
+        return _i(0) if self.near else worker
+
     def scratch(self, tall: int) -> None:
         """See Blocks.scratch. Columns of `turned` and `sums` are by query head."""
         b, size = self.b, self.g.size
-        self.keys_of = b.arg(Temp((WORKERS, KEYS, size // 2), "uint32", "keys"))
-        self.values_of = b.arg(Temp((WORKERS, size, KEYS // 2), "uint32", "values"))
-        self.turned = b.arg(Temp((WORKERS, tall // SIDE, size // DEEP, SIDE, SIDE), "uint32", "turned_queries"))
-        self.totals = b.arg(Temp((WORKERS, size, tall), "float32", "totals"))
-        self.running = b.arg(Temp((WORKERS, 2, tall), "float32", "maximum_and_sum"))
-        self.limits = b.arg(Temp((WORKERS, KEYS, self.most), "float32", "turned_bound"))
+        self.near = tall * size <= NEAR
+        self.keys_of = self.room((KEYS, size // 2), "uint32", "keys")
+        self.values_of = self.room((size, KEYS // 2), "uint32", "values")
+        self.turned = self.room((tall // SIDE, size // DEEP, SIDE, SIDE), "uint32", "turned_queries")
+        self.totals = self.room((size, tall), "float32", "totals")
+        self.running = self.room((2, tall), "float32", "maximum_and_sum")
+        self.limits = self.room((KEYS, self.most), "float32", "turned_bound")
         self.scores = vector_local(b, (KEYS, BLOCK), "float32")
         self.shares = vector_local(b, (2 * KEYS // DEEP * SIDE, SIDE), "uint32")
         self.made = vector_local(b, (BLOCK, BLOCK), "float32")
