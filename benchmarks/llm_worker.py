@@ -26,10 +26,11 @@ def main(artifact: str, threads: str, context: str, program: str = KV[0]) -> Non
         for line in sys.stdin:
             command, _, rest = line.rstrip("\n").partition(" ")
             if command == "first":
-                found = EncodedApart(artifact, rest).ids()  # as `edgert generate` does, which begins with it
+                found = EncodedApart(artifact, rest).ids()  # this and what follows as `edgert generate` does
                 assert found is not None
                 ids = model.tokenizer.with_bos(found)
                 engine.reset()
+                model.tokenizer.release()
                 token = _likeliest(engine.prefill(ids))
                 answer = {"cpu_ns": time.process_time_ns() + _children_ns(), "token": token, "ids": ids}
             else:

@@ -26,6 +26,7 @@ from edgert.zipformat import PAGE, Entry, directory, layout, local_header, parse
 
 MANIFEST, CODE, WEIGHTS = "manifest.json", "code", "weights.bin"
 _PROGRAM, _VARIANT = "programs/{}.json", "variants/{}.json"
+_LONG = {"plan", "steps", "stream"}  # entries of every program, most of a manifest
 
 
 def write(
@@ -168,6 +169,8 @@ class Artifact:
         if member not in self._entries:
             named = ", ".join(map(str, others)) if isinstance(others, list) and others else "none"
             raise NoProgram(f"{self.path} has no program {program!r}; further ones are: {named}")
+        self.manifest = {key: value for key, value in self.manifest.items() if key not in _LONG}
+        del self.spec  # it holds the steps: nothing long is there twice while the program's is read
         self._become(member, f"program {program}")
 
     def choose(self, features: Collection[str]) -> None:
@@ -180,6 +183,9 @@ class Artifact:
             part = _decode(bytes(self.member(member)), member)
             if not isinstance(part, dict):
                 raise ValueError("it is no object")
+            if lacks := _LONG - self.manifest.keys() - part.keys():
+                main = _decode(bytes(self.member(MANIFEST)), MANIFEST)
+                part = {key: main[key] for key in lacks & main.keys()} | part
             self.manifest = {**self.manifest, **part}
             self.spec = schema.parse(self.manifest)
         except ValueError as error:

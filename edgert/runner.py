@@ -158,6 +158,13 @@ class Model:
                 self._weights.close()
                 self._weights = None
 
+    def rest(self) -> None:
+        """Give back what runs touched of the arena, which holds nothing between them; the next one gets it anew. For a
+        model whose coming runs are smaller. (Within a budget the arena's place is planned, and stays.)"""
+        with self._lock:
+            if self._arena is not None and self._weights is None:
+                self._arena.madvise(mmap.MADV_DONTNEED)
+
     @property
     def memory(self) -> Budget | None:
         """The budget this model was loaded with and its plan; None without one, or where nothing can be streamed."""

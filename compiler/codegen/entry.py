@@ -108,7 +108,8 @@ def _task(module: ir.Module, program: Program, step: Step, number: int, target: 
     ctx, begin, end = task.args
     b = ir.IRBuilder(task.append_basic_block())
     dims = _Dims(b, ctx, program)
-    pointers = [_address(b, ctx, buffer) for buffer in step.buffers]
+    members: dict[int, ir.Value] = {}
+    pointers = [_address(b, ctx, buffer, members) for buffer in step.buffers]
     b.call(kernel, [*pointers, *(dims.value(v) for v in stage.dims), begin, end])
     b.ret_void()
     return task
@@ -118,16 +119,23 @@ def _member(b: ir.IRBuilder, ctx: ir.Value, index: int, kind: ir.Type = PTR) -> 
     return b.load(b.gep(ctx, [I64(index)], source_etype=PTR), typ=kind)
 
 
-def _address(b: ir.IRBuilder, ctx: ir.Value, buffer: Buffer) -> ir.Value:
+def _address(b: ir.IRBuilder, ctx: ir.Value, buffer: Buffer, members: dict[int, ir.Value]) -> ir.Value:
+    """members: of ctx that were loaded before, in blocks that lead here."""
+
+    def member(index: int) -> ir.Value:
+        if index not in members:
+            members[index] = _member(b, ctx, index)
+        return members[index]
+
     root, at = buffer.root()
     if root.space == "io":
-        address = b.load(b.gep(_member(b, ctx, IO), [I64(root.index)], source_etype=PTR), typ=PTR)
+        address = b.load(b.gep(member(IO), [I64(root.index)], source_etype=PTR), typ=PTR)
         return b.gep(address, [I64(at)], source_etype=I8) if at else address
     if buffer.space == "dims":
-        return b.gep(_member(b, ctx, DIMS), [I64(buffer.index)], source_etype=I64)
-    base = _member(b, ctx, ARENA if buffer.space == "arena" else WEIGHTS)
+        return b.gep(member(DIMS), [I64(buffer.index)], source_etype=I64)
+    base = member(ARENA if buffer.space == "arena" else WEIGHTS)
     if buffer.base >= 0:
-        bases = _member(b, ctx, BASES)
+        bases = member(BASES)
         own = b.gep(bases, [I64(buffer.base)], source_etype=PTR)
         here = b.alloca(PTR)
         b.store(base, here)

@@ -72,6 +72,7 @@ class CachedEngine:
         self._past, self.position = np.zeros(1, np.int64), 0
         self._few: dict[int, _Few] = {}
         self._verified = 0  # tokens of the last `verify`
+        self._wide = False  # whether the last run took a block of tokens
 
     @property
     def forgotten(self) -> int:
@@ -213,6 +214,9 @@ class CachedEngine:
     def _run_few(self, ids: np.ndarray) -> np.ndarray:
         """Logits of all of those tokens, each of which follows the one before, by arrays that are bound once."""
         few = self._few.get(len(ids)) or self._few.setdefault(len(ids), _Few(self, len(ids)))
+        if self._wide:  # a block of a prompt takes many times the arena that these do
+            self.model.rest()
+            self._wide = False
         self._make_room(ids)
         few.ids[:], self._past[0] = ids, self.position
         np.add(few.depth, self.position + self._rows.shift, out=few.positions)
@@ -226,7 +230,7 @@ class CachedEngine:
         seen, depth = self._triangle[: len(ids), : len(ids)], np.arange(len(ids), dtype=np.int64)
         if parents is not None:
             seen, depth = _tree(parents)
-        self._past[0] = self.position
+        self._past[0], self._wide = self.position, len(ids) > FEW
         given: dict[str, Any] = {
             "ids": ids, "positions": self.position + self._rows.shift + depth, "past": self._past,
             "seen": np.ascontiguousarray(seen),

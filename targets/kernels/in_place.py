@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from tvm import tirx
 from tvm.ir import Expr
@@ -149,13 +149,16 @@ class _Uses:
 
 def children(node: object) -> Iterator[object]:
     """The statements and expressions directly within one."""
-    seen = set()
-    for kind in type(node).__mro__:
-        for field in getattr(getattr(kind, "__tvm_ffi_type_info__", None), "fields", ()):
-            if field.name in seen or field.name in ("span", "ty"):
-                continue
-            seen.add(field.name)
-            value = getattr(node, field.name)
-            for child in value if hasattr(value, "__len__") and not isinstance(value, str) else [value]:
-                if isinstance(child, tirx.Stmt | Expr):
-                    yield child
+    for name in _fields(type(node)):
+        value = getattr(node, name)
+        for child in value if hasattr(value, "__len__") and not isinstance(value, str) else [value]:
+            if isinstance(child, tirx.Stmt | Expr):
+                yield child
+
+
+@cache
+def _fields(kind: type) -> tuple[str, ...]:
+    """What a node of this type holds, but for its place in a source and its type."""
+    infos = (getattr(one, "__tvm_ffi_type_info__", None) for one in kind.__mro__)
+    names = dict.fromkeys(field.name for info in infos for field in getattr(info, "fields", ()))
+    return tuple(name for name in names if name not in ("span", "ty"))

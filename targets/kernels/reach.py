@@ -18,6 +18,7 @@ from .in_place import ADDRESS, children
 from .reading import Span
 from .stage import Stage
 
+_LEAVES = tirx.Var | tirx.IntImm | tirx.FloatImm  # of which there is nothing to follow
 Interval = tuple[float, float]  # least and most, both reachable or not
 ANY: Interval = (-math.inf, math.inf)
 TILE_ROWS, TILE_BYTES = 16, 64  # what an AMX load reads through an address: rows, and bytes of each
@@ -73,17 +74,23 @@ class _Walk:
             self.touch(node, self.item)
             for index in node.indices:
                 self.visit(index)
-        elif isinstance(node, Expr) and "llvm.prefetch" in _name(node):
-            pass  # never faults
-        elif isinstance(node, Expr) and any(_name(child) == ADDRESS for child in children(node)):
-            strides = [int(child.value) for child in children(node) if isinstance(child, tirx.IntImm)]
+        elif not isinstance(node, _LEAVES):
+            self.others(node)
+
+    def others(self, node: object) -> None:
+        """Whatever has no rule of its own."""
+        if isinstance(node, Expr) and "llvm.prefetch" in _name(node):
+            return  # never faults
+        within = list(children(node))
+        if isinstance(node, Expr) and any(_name(child) == ADDRESS for child in within):
+            strides = [int(child.value) for child in within if isinstance(child, tirx.IntImm)]
             size = (TILE_ROWS - 1) * max([0, *strides]) + TILE_BYTES
-            for child in children(node):
+            for child in within:
                 for load in children(child) if _name(child) == ADDRESS else [child]:
                     if isinstance(load, TensorLoad):
                         self.touch(load, size)
         else:
-            for child in children(node):
+            for child in within:
                 self.visit(child)
 
     def loop(self, node: tirx.For) -> None:
