@@ -149,7 +149,7 @@ class _Uses:
 
 def children(node: object) -> Iterator[object]:
     """The statements and expressions directly within one."""
-    for name in _fields(type(node)):
+    for name in _fields(type(node)):  # type: ignore[arg-type]
         value = getattr(node, name)
         for child in value if hasattr(value, "__len__") and not isinstance(value, str) else [value]:
             if isinstance(child, tirx.Stmt | Expr):
