@@ -61,4 +61,4 @@ def test_rows_that_are_wanted() -> None:
         engine, arena = CachedEngine(model, 64), filled(model)
         engine.verify(np.arange(9))
         assert 0 < touched(arena) <= stated(decoder(), 9, 9)
-    assert stated(decoder(), 9, 1) < stated(decoder(), 9, 9)
+    assert stated(decoder(), 1, 1) < stated(decoder(), 1, 9)
