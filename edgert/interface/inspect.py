@@ -18,8 +18,8 @@ from edgert.interface.memory import memory_of, memory_text, split_of, split_text
 from edgert.interface.model import is_gguf, is_model
 from edgert.interface.plot import memory_html, memory_svg
 from edgert.interface.plot_panel import Panel
+from edgert.machine import usable_features
 from edgert.plans import plan_lines
-from edgert.runner import usable_features
 from edgert.units import format_bytes
 
 if TYPE_CHECKING:

@@ -35,6 +35,7 @@ class TextModel:
             raise EdgertError(f"{model.artifact.path} has no {min(missing)}: compile the .gguf file again")
         config: dict[str, Any] = json.loads(bytes(model.artifact.member(CONFIG)))
         self.tokenizer = Tokenizer(model.artifact.member(TOKENIZER), config, model.artifact.member(TEXTS))
+        model.artifact.leave()  # the texts were read through once
 
     def engine(self, context: int | None = None, policy: Policy | None = None) -> CachedEngine:
         """An engine with room for `context` tokens (default: the artifact's most); `policy`: what it forgets then.
