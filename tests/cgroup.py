@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
+import mmap
 import os
 import signal
 import subprocess
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAGE = 4096
+LEFT = 1 << 20  # bytes of a file that may stay in the page cache when it is forgotten
 
 
 @dataclass(frozen=True)
@@ -69,14 +73,34 @@ def run_limited(
 
 
 def forget(path: str | os.PathLike[str]) -> None:
-    """Drop a file's pages from the page cache, so that who reads it next is charged for them."""
+    """Drop a file's pages from the page cache, so that who reads it next is charged for them.
+
+    Raises OSError where they stay: some process has them mapped, and who reads them would not be charged.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
         os.fsync(descriptor)  # pages that are not on the disk yet stay where they are
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        if (left := _cached(descriptor)) > LEFT:
+            raise OSError(errno.EBUSY, f"{left} bytes stay in the page cache: some process has them mapped", str(path))
     finally:
         os.close(descriptor)
+
+
+def _cached(descriptor: int) -> int:
+    """Bytes of a file that are in the page cache."""
+    size = os.fstat(descriptor).st_size
+    if not size:
+        return 0
+    with mmap.mmap(descriptor, size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as held:  # no page is written
+        flags = (ctypes.c_ubyte * (-(-size // PAGE)))()
+        place = ctypes.addressof(at := ctypes.c_char.from_buffer(held))
+        wrong = ctypes.CDLL(None, use_errno=True).mincore(ctypes.c_void_p(place), ctypes.c_size_t(size), flags)
+        del at
+        if wrong:
+            raise OSError(ctypes.get_errno(), "mincore")
+        return PAGE * sum(flag & 1 for flag in flags)
 
 
 class _Group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import subprocess
 import sys
 from pathlib import Path
@@ -52,3 +53,13 @@ def test_nothing_is_left_when_it_takes_too_long() -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         python("import time; time.sleep(30)", 64 * M, timeout=0.5)
     assert groups() <= before
+
+
+def test_a_file_that_somebody_has_mapped_is_not_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(4 << 20))
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as held:
+        assert sum(held[::4096]) == 0
+        with pytest.raises(OSError, match="some process has them mapped"):
+            cgroup.forget(path)
+    cgroup.forget(path)
