@@ -41,7 +41,7 @@ def over(stage: Stage, read: int, written: int) -> Stage:
     return replace(stage, func=_over(stage.func, read, written), operands=operands, text=None)
 
 
-@lru_cache(4096)
+@lru_cache(256)
 def _over(func: tirx.PrimFunc, read: int, written: int) -> tirx.PrimFunc:
     params = list(func.params)
     gone, kept = params[read], params[written]

@@ -93,7 +93,7 @@ class Stage:
     reading: Reading = field(default_factory=Reading)
 
 
-@lru_cache(4096)
+@lru_cache(1024)
 def structure(func: tirx.PrimFunc) -> StructuralKey:
     """What equal functions have in common; found once for each function that kernels share."""
     return StructuralKey(func)  # type: ignore[call-arg]

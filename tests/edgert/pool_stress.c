@@ -1,6 +1,6 @@
 /* Several callers at once on two pools, loops of many sizes: every iteration must run exactly once a loop.
  * Built with -fsanitize=thread it also shows that the pool orders its memory accesses: that sees a missing order
- * also where nothing went wrong, and is slow, so it takes fewer RUNS. */
+ * also where nothing went wrong, and is slow, so it takes fewer ROUNDS. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdio.h>
@@ -9,8 +9,8 @@
 #include "pool.h"
 #include "runtime.h"
 
-#ifndef RUNS
-#define RUNS 300
+#ifndef ROUNDS
+#define ROUNDS 300
 #endif
 
 enum { N = 5000, LOOPS = 50, CALLERS = 4 };
@@ -39,7 +39,7 @@ static int32_t entry(edgert_ctx *ctx) {
 static void *caller(void *threads) {
   static _Thread_local int64_t counts[N];
   edgert_rt *rt = edgert_rt_get((int32_t)(intptr_t)threads);
-  for (int k = 0; k < RUNS; k++) {
+  for (int k = 0; k < ROUNDS; k++) {
     for (int i = 0; i < N; i++) counts[i] = 0;
     edgert_rt_run(rt, entry, (uint8_t *)counts, 0, 0, 0, 0, 0);
     for (int64_t i = 0; i < N; i++) {
@@ -63,7 +63,7 @@ static void count(edgert_ctx *ctx, int64_t begin, int64_t end) {
 static void alternate(void) {
   edgert_pool *pool = edgert_pool_get(2);
   edgert_ctx ctx = {0};
-  for (int k = 0; k < RUNS * 1000; k++) {
+  for (int k = 0; k < ROUNDS * 1000; k++) {
     int n = k % 2 ? 2 : 8;
     for (int i = 0; i < 8; i++) runs[i] = 0;
     edgert_pool_run(pool, &ctx, count, n, 1);

@@ -32,7 +32,7 @@ def test_every_iteration_runs_once(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_no_data_race(tmp_path: Path) -> None:
     """ThreadSanitizer ends the program with an error when it sees one."""
-    assert _stress(tmp_path, "-O1", "-g", "-fsanitize=thread", "-DRUNS=30") == "right\n"
+    assert _stress(tmp_path, "-O1", "-g", "-fsanitize=thread", "-DROUNDS=30") == "right\n"
 
 
 def test_a_run_allocates_nothing(tmp_path: Path, fake_path: Path) -> None:

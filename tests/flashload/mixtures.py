@@ -80,7 +80,7 @@ def blind(folder: Path) -> Path:
 
 def opened(kept: int, path: Path | None = None, source: OpenSource | None = None) -> runner.Model:
     """The mixture streamed, with room for `kept` experts of each layer."""
-    model = runner.load(path or mixture(), 1, dram="1G", source=source)
+    model = runner.load(path or mixture(), 1, dram="64G", source=source)
     memory, stream = model.memory, model.artifact.spec.stream
     assert memory is not None
     assert stream is not None

@@ -76,7 +76,7 @@ def relu() -> Path:
 
 def _opened(kept: float, gap: int = 0, source: faulty.Open | None = None) -> edgert.runner.Model:
     """With room for a share of the rows, and everything else in memory."""
-    model = runner.load(relu(), 2, dram="1G", source=source)
+    model = runner.load(relu(), 2, dram="64G", source=source)
     memory, stream = model.memory, model.artifact.spec.stream
     assert memory is not None and stream is not None
     size = stream.streamed_bytes + int(kept * LAYERS * NEURONS * (4 * WIDTH + 4))
@@ -140,7 +140,7 @@ def test_a_device_that_says_nothing_ends_the_run(rows: np.ndarray, monkeypatch: 
 def test_a_row_that_changes_on_the_disk_ends_the_run(rows: np.ndarray, tmp_path: Path) -> None:
     copy = tmp_path / "copy.edge"
     copy.write_bytes(relu().read_bytes())
-    with edgert.load(copy, threads=1, dram="1G") as model:
+    with edgert.load(copy, threads=1, dram="64G") as model:
         memory, stream = model.memory, model.artifact.spec.stream
         assert memory is not None and stream is not None
         made = Plan(0, {"process": 0}, stream.streamed_bytes, stream.least_ring, 256 << 10, 2, 1, 1, 1, 1, "")
@@ -172,7 +172,7 @@ def test_a_language_model_without_half_of_its_neurons(tmp_path: Path) -> None:
     ids = np.random.default_rng(4).integers(0, VOCAB, 12)
     with CachedEngine(edgert.load(tmp_path / "m.edge", 1)) as resident:
         expected = resident.prefill(ids).copy(), resident.decode(5).copy()
-    with edgert.load(tmp_path / "m.edge", 1, dram="1G") as model:
+    with edgert.load(tmp_path / "m.edge", 1, dram="64G") as model:
         memory, stream = model.memory, model.artifact.spec.stream
         assert memory is not None and stream is not None and sum(t.chosen for t in stream.lookups) == 2
         made = Plan(0, {"process": 0}, stream.streamed_bytes // 2, stream.least_ring, 256 << 10, 2, 1, 1, 1, 1, "")

@@ -116,5 +116,5 @@ def test_a_damaged_expert_is_told(tmp_path: Path, walk: np.ndarray) -> None:
             data[start + table.offset + expert * table.bytes + 100] ^= 1
     path = tmp_path / "damaged.edge"
     path.write_bytes(data)
-    with runner.load(path, 1, dram="1G") as model, pytest.raises(edgert.EdgertError, match="damaged"):
+    with runner.load(path, 1, dram="64G") as model, pytest.raises(edgert.EdgertError, match="damaged"):
         model.run({"x": walk[:1]})

@@ -59,7 +59,7 @@ def test_seconds_count_whole_reads() -> None:
 
 def test_planning_takes_profiles_by_name() -> None:
     def predicted(profile: FlashProfile | str | None) -> tuple[str, float]:
-        with edgert.load(mlp(), dram="1G", profile=profile) as model:
+        with edgert.load(mlp(), dram="64G", profile=profile) as model:
             assert model.memory is not None
             return model.memory.plan.profile, model.memory.plan.first_seconds
 
@@ -68,7 +68,7 @@ def test_planning_takes_profiles_by_name() -> None:
     assert (fast[0], slow[0]) == ("nvme", "sd-uhs-1")
     assert fast[1] < slow[1]
     with pytest.raises(UsageError, match=r"no flash profile 'floppy'; there is emmc-5\.1, .* and any file NAME\.json"):
-        edgert.load(mlp(), dram="1G", profile="floppy")
+        edgert.load(mlp(), dram="64G", profile="floppy")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"name": "x", "dram": 1, "sequential": []}',

@@ -104,7 +104,7 @@ def test_rows_of_a_table_are_looked_up(streamed: Opened, pinned: float) -> None:
 
 
 def test_what_an_engine_makes_counts() -> None:
-    with CachedEngine(runner.load(decoder(), 1, dram="1G")) as engine:
+    with CachedEngine(runner.load(decoder(), 1, dram="64G")) as engine:
         weights = engine.model.memory
         assert weights is not None
         assert weights.plan.parts["KV cache"] == engine.cache_bytes

@@ -29,9 +29,9 @@ sys.path[:0] = sys.argv[1:3]
 from pathlib import Path
 import numpy as np
 import edgert
-import edgert.runner
+import edgert.machine
 from edgert import npy
-edgert.runner.host_features = lambda: frozenset("fp asimd fphp asimdhp asimddp i8mm".split())
+edgert.machine.host_features = lambda: frozenset("fp asimd fphp asimdhp asimddp i8mm".split())
 artifact, given, out = sys.argv[3:]
 with edgert.load(artifact, threads=2) as model:
     feeds = {t["name"]: np.load(f"{given}/{npy.file_stem(t['name'])}.npy") for t in model.manifest["inputs"]}
