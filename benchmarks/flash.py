@@ -84,10 +84,8 @@ def main(models: str, budgets: str, resume: bool, alone: bool, results: str, rea
         if ahead != flash_runs.READ_AHEAD_KB:
             say(f"read-ahead is {ahead} KiB, not {flash_runs.READ_AHEAD_KB}: mmap reads more than the table says")
     ordered = sorted(rows.values(), key=lambda r: (list(BUDGETS).index(r.model), -(r.budget or UNLIMITED)))
-    text = (
-        f"Measured {time.strftime('%Y-%m-%d')} on one thread, from a cold page cache, the best of {flash_runs.ROUNDS}, "
-    )
-    text += f"read-ahead {flash_runs.READ_AHEAD_KB} KiB.\n\n"
+    text = f"Measured {time.strftime('%Y-%m-%d')} on one thread, from a cold page cache, "
+    text += f"the best of {flash_runs.ROUNDS}, read-ahead {flash_runs.READ_AHEAD_KB} KiB.\n\n"
     text += flash_report.table(ordered)
     if (with_guesses := flash_speculation.load(guessed)) is not None:
         text += f"\n{with_guesses.text}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import onnx_ir as ir
 
@@ -28,8 +28,6 @@ ALIKE: Mapping[str, frozenset[str]] = {
     "edgert.CachedAttention": frozenset({"layer"}),
 }
 """Operators whose kernels do not depend on constants' numbers, with the attributes that only constants depend on."""
-
-
 SMALL = 4096  # bytes of a constant whose numbers a tail's kernel may depend on
 
 
@@ -89,18 +87,13 @@ class Shared:
 
 def _asked(call: Call, target: Target, tail: str, others: Iterable[Tensor]) -> tuple[list[Tensor], str]:
     """The leaves of a call, each once, and all that its kernels depend on, as text."""
-    leaves: dict[int, Tensor] = {}
-
-    def number(t: Tensor | None) -> int | None:
-        if t is None:
-            return None
-        leaves.setdefault(id(t), t)
-        return list(leaves).index(id(t))
-
-    numbers = [[number(t) for t in several] for several in (call.inputs, call.results, others)]
+    several = (call.inputs, call.results, list(others))
+    leaves = {id(t): t for some in several for t in some if t is not None}
+    numbers = {key: i for i, key in enumerate(leaves)}
+    places = [[None if t is None else numbers[id(t)] for t in some] for some in several]
     kinds = [(*map(str, t.shape), t.dtype, t.stored, t.data is None) for t in leaves.values()]
     attrs = {name: value for name, value in call.attrs.items() if name not in ALIKE[call.op]}
-    return list(leaves.values()), repr((call.op, str(target), attrs, call.config, tail, numbers, kinds))
+    return list(leaves.values()), repr((call.op, str(target), attrs, call.config, tail, places, kinds))
 
 
 class _Differs(Exception):
@@ -113,7 +106,6 @@ class _Moved:
     def __init__(self, before: Sequence[Tensor], after: Sequence[Tensor], attrs: dict[str, Any]) -> None:
         self._given = {id(a): b for a, b in zip(before, after, strict=True)}
         self._leaves: dict[int, Leaf] = {**self._given}
-        self._consts: dict[int, Const] = {}
         self._attrs = attrs
 
     def stages(self, stages: Sequence[Stage]) -> list[Stage]:
@@ -126,17 +118,14 @@ class _Moved:
     def leaf(self, leaf: Leaf) -> Leaf:
         """What stands for `leaf`: scratch and constants are made anew, once each."""
         if id(leaf) not in self._leaves:
-            self._leaves[id(leaf)] = self.const(leaf) if isinstance(leaf, Const) else replace(leaf)
+            self._leaves[id(leaf)] = self._const(leaf) if isinstance(leaf, Const) else replace(leaf)
         return self._leaves[id(leaf)]
 
-    def const(self, leaf: Const) -> Const:
-        """What stands for a constant. Raises _Differs."""
-        if id(leaf) not in self._consts:
-            made = None if leaf.again is None else leaf.again(self._tensor, self._attrs)
-            if made is None or (made.shape, made.dtype) != (leaf.shape, leaf.dtype):
-                raise _Differs
-            self._consts[id(leaf)] = made
-        return self._consts[id(leaf)]
+    def _const(self, leaf: Const) -> Const:
+        made = None if leaf.again is None else leaf.again(self._tensor, self._attrs)
+        if made is None or (made.shape, made.dtype) != (leaf.shape, leaf.dtype):
+            raise _Differs
+        return made
 
     def _tensor(self, t: Tensor) -> Tensor:
         if id(t) not in self._given:
@@ -150,5 +139,5 @@ class _Moved:
             ahead = None if given.ahead is None else self.leaf(given.ahead)
             return replace(given, leaf=self.leaf(given.leaf), indices=self.leaf(given.indices), ahead=ahead)
 
-        spans = [replace(span, leaf=self.const(span.leaf)) for span in reading.spans]
+        spans = [replace(span, leaf=cast(Const, self.leaf(span.leaf))) for span in reading.spans]
         return Reading(reading.units, spans, rows(reading.rows), rows(reading.beside))

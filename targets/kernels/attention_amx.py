@@ -12,7 +12,7 @@ from targets.target import Target
 from . import amx
 from .amx import ROW, SIDE, Steps
 from .dot import QUAD
-from .stage import Const, fixed
+from .stage import Const
 from .tensor import Index, as_expr
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _table(steps: Steps, heights: list[int]) -> Const:
         return table
 
     key = f"amx:attention:{steps.width}:{','.join(map(str, heights))}"
-    return fixed(Const((len(heights), ROW), "uint8", make, key, "tiles"))
+    return Const((len(heights), ROW), "uint8", make, key, "tiles")
 
 
 def _div(value: Index, by: int) -> Index:
